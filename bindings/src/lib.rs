@@ -1,0 +1,1 @@
+//! The safe layer on DPDK: the only `unsafe` code in the house.

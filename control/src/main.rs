@@ -1,0 +1,4 @@
+//! The `tidegate` command.
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,4 @@
+//! The measuring harness.
+#![forbid(unsafe_code)]
+
+fn main() {}
