@@ -1,2 +1,4 @@
 //! The daemon and the command line.
 #![forbid(unsafe_code)]
+
+pub mod profile;
