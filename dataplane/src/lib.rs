@@ -1,2 +1,16 @@
-//! The packet path.
+//! The packet path: workers, tables and protocols.
+//!
+//! Everything here is handed packets and a time and gives back packets; nothing knows a socket, a
+//! clock or a thread. `README.md` beside this crate walks one packet through it.
 #![forbid(unsafe_code)]
+
+pub mod context;
+pub mod counters;
+pub mod drop_reason;
+pub mod io;
+pub mod limits;
+pub mod memory;
+pub mod packet;
+pub mod parse;
+pub mod verdict;
+pub mod wire;

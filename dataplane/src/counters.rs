@@ -1,0 +1,242 @@
+//! What a worker counts, and how the control thread reads it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::drop_reason::DropReason;
+use crate::limits::MAX_INTERFACES;
+
+macro_rules! events {
+    ($($name:ident $label:literal $sentence:literal,)*) => {
+        /// Something that happened and is counted, beside the drops.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Event {
+            $(#[doc = $sentence] $name,)*
+        }
+
+        impl Event {
+            /// Every event, in the order of its counter.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+            /// How many events there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The name shown in the metrics.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$name => $label,)* }
+            }
+
+            /// What it means, in a sentence.
+            pub const fn sentence(self) -> &'static str {
+                match self { $(Self::$name => $sentence,)* }
+            }
+        }
+    };
+}
+
+events! {
+    Received "received" "Frames taken from the ports.",
+    Created "created" "Frames made here: handshakes, errors, neighbour messages.",
+    Sent "sent" "Frames handed to the ports.",
+    Forwarded "forwarded" "Packets sent on by rule, outside any session.",
+    Spliced "spliced" "Segments translated and sent on.",
+    SynReceived "syn_received" "SYNs for protected services.",
+    CookieSent "cookie_sent" "SYN-ACKs answered with a cookie.",
+    CookieAccepted "cookie_accepted" "ACKs with a good cookie, each of which opens a server side.",
+    ServerSynSent "server_syn_sent" "SYNs sent to servers, retries included.",
+    ServerSynRetried "server_syn_retried" "SYNs sent to servers again.",
+    SessionOpened "session_opened" "Sessions spliced.",
+    SessionTracked "session_tracked" "Sessions let through unspliced while no flood was on.",
+    SessionClosed "session_closed" "Sessions closed by both sides' FIN.",
+    SessionReset "session_reset" "Sessions ended by a RST.",
+    SessionIdled "session_idled" "Sessions ended by the idle timer.",
+    SessionRefused "session_refused" "Sessions that the server refused or never answered.",
+    SessionEvicted "session_evicted" "Ended sessions that left the table early to make room.",
+    ChallengeSent "challenge_sent" "Challenge ACKs sent (RFC 5961).",
+    ChallengeSuppressed "challenge_suppressed" "Challenge ACKs not sent because of their limit.",
+    SegmentHeld "segment_held" "Client segments that waited for the server's answer.",
+    ResetSent "reset_sent" "RSTs made here.",
+    FloodEntered "flood_entered" "Times that protection was switched on by a flood.",
+    FloodLeft "flood_left" "Times that protection was switched off again.",
+    WouldGuard "would_guard" "SYNs that would have been answered with a cookie (monitor mode).",
+    WouldRefuse "would_refuse" "Segments that would have been refused (monitor mode).",
+    HandedOff "handed_off" "Packets given to the worker that owns their flow.",
+    IcmpTranslated "icmp_translated" "ICMP errors mapped through a session.",
+    IcmpErrorSent "icmp_error_sent" "ICMP errors made here.",
+    EchoAnswered "echo_answered" "Pings to our own addresses answered.",
+    NeighbourLearned "neighbour_learned" "Neighbours resolved.",
+    NeighbourAsked "neighbour_asked" "ARP requests and neighbour solicitations sent.",
+    Reassembled "reassembled" "Fragmented datagrams found whole.",
+    BufferUnavailable "buffer_unavailable" "Times that no packet buffer was free for a packet to be made here.",
+    CapturesLost "captures_lost" "Packets missing from a capture because its ring was full.",
+}
+
+/// Frames and octets through one interface of one worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Frames in.
+    pub received_packets: u64,
+    /// Octets in, without the frame check sequence.
+    pub received_bytes: u64,
+    /// Frames out.
+    pub sent_packets: u64,
+    /// Octets out, without the frame check sequence.
+    pub sent_bytes: u64,
+}
+
+/// One worker's own counters: plain numbers, touched by that worker alone.
+#[derive(Clone, Debug)]
+pub struct Counters {
+    events: [u64; Event::COUNT],
+    drops: [u64; DropReason::COUNT],
+    traffic: [Traffic; MAX_INTERFACES],
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            events: [0; Event::COUNT],
+            drops: [0; DropReason::COUNT],
+            traffic: [Traffic::default(); MAX_INTERFACES],
+        }
+    }
+}
+
+impl Counters {
+    /// Counts one event.
+    #[inline]
+    pub fn count(&mut self, event: Event) {
+        self.add(event, 1);
+    }
+
+    /// Counts `amount` events at once.
+    #[inline]
+    pub fn add(&mut self, event: Event, amount: u64) {
+        self.events[event as usize] += amount;
+    }
+
+    /// Counts one drop.
+    #[inline]
+    pub fn dropped(&mut self, reason: DropReason) {
+        self.drops[reason as usize] += 1;
+    }
+
+    /// How often `event` was counted.
+    pub fn event(&self, event: Event) -> u64 {
+        self.events[event as usize]
+    }
+
+    /// How many packets ended for `reason`.
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.drops[reason as usize]
+    }
+
+    /// How many packets ended for any reason.
+    pub fn all_drops(&self) -> u64 {
+        self.drops.iter().sum()
+    }
+
+    /// The traffic of one interface.
+    #[inline]
+    pub fn traffic_mut(&mut self, interface: usize) -> &mut Traffic {
+        &mut self.traffic[interface]
+    }
+
+    /// The traffic of one interface.
+    pub fn traffic(&self, interface: usize) -> Traffic {
+        self.traffic[interface]
+    }
+
+    /// Adds another worker's counters to these.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.events.iter_mut().zip(&other.events) {
+            *mine += theirs;
+        }
+        for (mine, theirs) in self.drops.iter_mut().zip(&other.drops) {
+            *mine += theirs;
+        }
+        for (mine, theirs) in self.traffic.iter_mut().zip(&other.traffic) {
+            mine.received_packets += theirs.received_packets;
+            mine.received_bytes += theirs.received_bytes;
+            mine.sent_packets += theirs.sent_packets;
+            mine.sent_bytes += theirs.sent_bytes;
+        }
+    }
+}
+
+const PUBLISHED: usize = Event::COUNT + DropReason::COUNT + 4 * MAX_INTERFACES;
+
+/// A worker's counters as the control thread sees them: written by the worker now and then, read
+/// at any time, without a lock on either side.
+#[derive(Debug)]
+pub struct Published {
+    words: Box<[AtomicU64]>,
+}
+
+impl Published {
+    /// All zero.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            words: (0..PUBLISHED).map(|_| AtomicU64::new(0)).collect(),
+        })
+    }
+
+    /// Makes `counters` visible.
+    pub fn store(&self, counters: &Counters) {
+        let traffic = counters.traffic.iter().flat_map(|t| {
+            [
+                t.received_packets,
+                t.received_bytes,
+                t.sent_packets,
+                t.sent_bytes,
+            ]
+        });
+        let values = counters
+            .events
+            .iter()
+            .chain(&counters.drops)
+            .copied()
+            .chain(traffic);
+        for (word, value) in self.words.iter().zip(values) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// What was last made visible; each number is whole, but they are not of one instant.
+    pub fn load(&self) -> Counters {
+        let mut counters = Counters::default();
+        let mut words = self.words.iter().map(|word| word.load(Ordering::Relaxed));
+        let mut next = || words.next().unwrap_or(0);
+        counters.events.iter_mut().for_each(|value| *value = next());
+        counters.drops.iter_mut().for_each(|value| *value = next());
+        for traffic in &mut counters.traffic {
+            traffic.received_packets = next();
+            traffic.received_bytes = next();
+            traffic.sent_packets = next();
+            traffic.sent_bytes = next();
+        }
+        counters
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_published_is_what_was_counted() {
+        let mut counters = Counters::default();
+        counters.add(Event::Received, 7);
+        counters.dropped(DropReason::NoBuffer);
+        counters.traffic_mut(3).sent_bytes = 99;
+        let published = Published::new();
+        published.store(&counters);
+        let mut read = published.load();
+        assert_eq!(read.event(Event::Received), 7);
+        assert_eq!(read.drops(DropReason::NoBuffer), 1);
+        assert_eq!(read.traffic(3).sent_bytes, 99);
+        read.merge(&counters);
+        assert_eq!(read.event(Event::Received), 14);
+        assert_eq!(read.all_drops(), 2);
+    }
+}

@@ -1,0 +1,35 @@
+//! Ports as a worker sees them, whatever stands behind: a NIC, veth, or memory.
+
+use crate::packet::{Buffer, Burst};
+
+/// A DPDK port of this appliance, by its place in the profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortId(pub u8);
+
+/// A logical interface: a port, or one VLAN of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InterfaceId(pub u8);
+
+/// A worker, by its place in the profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkerId(pub u8);
+
+/// The queues and the packet memory that one worker owns.
+pub trait Io {
+    /// The packets that come and go.
+    type Buffer: Buffer;
+
+    /// Takes what has arrived on `port`, up to the room left in `burst`; returns how many. A port
+    /// without a receive queue of this worker gives none.
+    fn receive(&mut self, port: PortId, burst: &mut Burst<Self::Buffer>) -> usize;
+
+    /// Sends from the front of `burst`; returns how many went. What did not stays in `burst`, in
+    /// order.
+    fn transmit(&mut self, port: PortId, burst: &mut Burst<Self::Buffer>) -> usize;
+
+    /// A fresh, empty packet with room before it for a link-layer header.
+    fn allocate(&mut self) -> Option<Self::Buffer>;
+
+    /// Whether the port completes TCP checksums of packets that ask for it.
+    fn completes_tcp_checksum(&self, port: PortId) -> bool;
+}

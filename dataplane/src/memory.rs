@@ -1,0 +1,197 @@
+//! Ports and packets in plain memory: the edge that tests and the simulator put around a worker.
+
+use std::collections::VecDeque;
+
+use crate::io::{Io, PortId};
+use crate::packet::{Buffer, Burst, ChecksumOffload, ChecksumStatus};
+
+/// Room before a fresh packet, as DPDK leaves it.
+pub const HEADROOM_BYTES: usize = 128;
+
+/// A packet on the heap with bounded room before and after its bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MemoryBuffer {
+    storage: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// What a NIC would have said of both checksums.
+    pub checksum: ChecksumStatus,
+    /// What the sender asked of the NIC.
+    pub offload: Option<ChecksumOffload>,
+}
+
+impl MemoryBuffer {
+    /// A packet of these bytes, with room for `tail_bytes` more.
+    pub fn with_tail(bytes: &[u8], tail_bytes: usize) -> Self {
+        let end = HEADROOM_BYTES + bytes.len();
+        let mut storage = vec![0; end + tail_bytes];
+        storage[HEADROOM_BYTES..end].copy_from_slice(bytes);
+        Self {
+            storage,
+            start: HEADROOM_BYTES,
+            end,
+            checksum: ChecksumStatus::Unknown,
+            offload: None,
+        }
+    }
+
+    /// A packet of these bytes in a buffer of the usual size.
+    pub fn new(bytes: &[u8]) -> Self {
+        Self::with_tail(bytes, 2048usize.saturating_sub(bytes.len()))
+    }
+}
+
+impl std::fmt::Debug for MemoryBuffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "MemoryBuffer({:02x?})", self.bytes())
+    }
+}
+
+impl Buffer for MemoryBuffer {
+    fn bytes(&self) -> &[u8] {
+        &self.storage[self.start..self.end]
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.storage[self.start..self.end]
+    }
+
+    fn set_len(&mut self, length: usize) -> bool {
+        let fits = self.start + length <= self.storage.len();
+        if fits {
+            self.end = self.start + length;
+        }
+        fits
+    }
+
+    fn prepend(&mut self, count: usize) -> bool {
+        let fits = count <= self.start;
+        if fits {
+            self.start -= count;
+        }
+        fits
+    }
+
+    fn trim_front(&mut self, count: usize) -> bool {
+        let fits = count <= self.end - self.start;
+        if fits {
+            self.start += count;
+        }
+        fits
+    }
+
+    fn network_checksum(&self) -> ChecksumStatus {
+        self.checksum
+    }
+
+    fn transport_checksum(&self) -> ChecksumStatus {
+        self.checksum
+    }
+
+    fn offload_tcp_checksum(&mut self, offload: ChecksumOffload) {
+        self.offload = Some(offload);
+    }
+
+    fn is_contiguous(&self) -> bool {
+        true
+    }
+}
+
+/// One worker's ports in memory: what is put into [`MemoryIo::arrive`] is received, what is sent
+/// can be taken by [`MemoryIo::departed`].
+#[derive(Debug, Default)]
+pub struct MemoryIo {
+    arrived: Vec<VecDeque<MemoryBuffer>>,
+    departed: Vec<VecDeque<MemoryBuffer>>,
+    /// How many frames each port still takes before its transmit queue counts as full.
+    pub transmit_room: Option<usize>,
+    /// How many packets may still be allocated; `None` for no bound.
+    pub allocations_left: Option<usize>,
+}
+
+impl MemoryIo {
+    /// `ports` empty ports.
+    pub fn new(ports: usize) -> Self {
+        Self {
+            arrived: (0..ports).map(|_| VecDeque::new()).collect(),
+            departed: (0..ports).map(|_| VecDeque::new()).collect(),
+            transmit_room: None,
+            allocations_left: None,
+        }
+    }
+
+    /// Puts a frame before `port`.
+    pub fn arrive(&mut self, port: PortId, frame: MemoryBuffer) {
+        self.arrived[usize::from(port.0)].push_back(frame);
+    }
+
+    /// Takes the next frame that was sent on `port`.
+    pub fn departed(&mut self, port: PortId) -> Option<MemoryBuffer> {
+        self.departed[usize::from(port.0)].pop_front()
+    }
+}
+
+impl Io for MemoryIo {
+    type Buffer = MemoryBuffer;
+
+    fn receive(&mut self, port: PortId, burst: &mut Burst<MemoryBuffer>) -> usize {
+        let queue = &mut self.arrived[usize::from(port.0)];
+        let count = queue.len().min(burst.remaining_capacity());
+        burst.extend(queue.drain(..count));
+        count
+    }
+
+    fn transmit(&mut self, port: PortId, burst: &mut Burst<MemoryBuffer>) -> usize {
+        let count = self
+            .transmit_room
+            .map_or(burst.len(), |room| room.min(burst.len()));
+        if let Some(room) = &mut self.transmit_room {
+            *room -= count;
+        }
+        self.departed[usize::from(port.0)].extend(burst.drain(..count));
+        count
+    }
+
+    fn allocate(&mut self) -> Option<MemoryBuffer> {
+        if let Some(left) = &mut self.allocations_left {
+            *left = left.checked_sub(1)?;
+        }
+        Some(MemoryBuffer::new(&[]))
+    }
+
+    fn completes_tcp_checksum(&self, _port: PortId) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_before_and_after_is_bounded() {
+        let mut packet = MemoryBuffer::with_tail(&[1, 2, 3], 2);
+        assert!(packet.trim_front(1));
+        assert_eq!(packet.bytes(), [2, 3]);
+        assert!(packet.prepend(1 + HEADROOM_BYTES));
+        assert!(!packet.prepend(1));
+        assert!(!packet.set_len(HEADROOM_BYTES + 6));
+        assert!(packet.set_len(HEADROOM_BYTES + 5));
+    }
+
+    #[test]
+    fn a_full_transmit_queue_leaves_the_rest_in_order() {
+        let mut io = MemoryIo::new(1);
+        io.transmit_room = Some(1);
+        let mut burst: Burst<_> = [1u8, 2, 3]
+            .map(|n| MemoryBuffer::new(&[n]))
+            .into_iter()
+            .collect();
+        assert_eq!(io.transmit(PortId(0), &mut burst), 1);
+        assert_eq!(
+            burst.iter().map(|p| p.bytes()[0]).collect::<Vec<_>>(),
+            [2, 3]
+        );
+        assert_eq!(io.departed(PortId(0)).unwrap().bytes(), [1]);
+    }
+}

@@ -1,0 +1,25 @@
+//! How a packet leaves the walk.
+
+use crate::drop_reason::DropReason;
+use crate::io::WorkerId;
+
+/// The one way in which a handled packet leaves. It carries the packet, so that none can leave
+/// twice or stay behind.
+#[derive(Debug)]
+#[must_use]
+pub enum Verdict<B> {
+    /// Send it on towards its destination. It is whole from its link-layer header on; the hop
+    /// writes that header.
+    Forward(B),
+    /// Send it back out of the port it came from; its link-layer addresses are still the
+    /// received ones and are swapped by the worker.
+    Reply(B),
+    /// It was kept, or used up; whoever did so accounts for it.
+    Hold,
+    /// Another worker owns its flow.
+    HandOff(B, WorkerId),
+    /// It is for the control thread.
+    Punt(B),
+    /// It ends here.
+    Drop(B, DropReason),
+}

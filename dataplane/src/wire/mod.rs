@@ -1,0 +1,3 @@
+//! Header views: bytes in place, and a meaning beside them.
+
+pub mod address;
