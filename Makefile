@@ -1,0 +1,34 @@
+# Everything a user or a builder types. `make help` lists it.
+CARGO ?= cargo
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build test lint demo perf clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+deps: ## install what is missing (Debian, as root)
+	@.ci/deps </dev/null
+
+build: deps ## build the release binaries
+	$(CARGO) build --release --workspace --bins
+
+test: deps ## run all tests; the end-to-end ones need root
+	@test "$$(id -u)" -eq 0 || { echo 'make test: run it as root, the end-to-end tests make network name spaces' >&2; exit 1; }
+	$(CARGO) test --workspace --no-fail-fast
+
+lint: deps ## format and lints, warnings are errors
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+demo: deps ## a guarded server under flood, in name spaces, as root
+	@test "$$(id -u)" -eq 0 || { echo 'make demo: run it as root, it makes network name spaces' >&2; exit 1; }
+	$(CARGO) build --release -p tidegate -p tidegate-lab
+	$(CARGO) run --quiet --release -p tidegate-lab --bin tidegate-demo
+
+perf: deps ## measure; writes perf/out/report.json
+	$(CARGO) run --release -p tidegate-perf -- bench
+
+clean: ## remove what was built and measured
+	$(CARGO) clean
+	rm -rf perf/out
