@@ -1,0 +1,362 @@
+//! Bringing what is wanted of a port and what its device offers together.
+
+use dpdk_sys::{rte_eth_conf, rte_eth_dev_info};
+
+use super::{Offloads, PortConfig, PortId, PortInfo, Rss, text_of};
+use crate::error::{Call, Error};
+use crate::mempool::Mempool;
+
+/// Link-layer header and trailer, where a driver does not tell.
+const FRAME_OVERHEAD_BYTES: u32 = 18;
+/// What every link carries (RFC 791, RFC 894).
+const MTU_MIN_BYTES: u16 = 68;
+/// Longer than any device's hash key.
+const RSS_KEY_BYTES_MAX: usize = 64;
+
+/// Repeated, these two bytes make a Toeplitz key under which swapping source and destination
+/// leaves the hash as it is: every field's bits meet the same 16 bits of key.
+const RSS_KEY_PATTERN: [u8; 2] = [0x6d, 0x5a];
+
+/// What is asked of the device, all of it within what it offers.
+struct Plan {
+    rx_queues: u16,
+    tx_queues: u16,
+    mtu: u16,
+    offloads: Offloads,
+    rx_offloads: u64,
+    tx_offloads: u64,
+    rss_types: u64,
+    rss_key_bytes: u8,
+    scatter: bool,
+}
+
+pub(super) fn configure(
+    id: PortId,
+    config: &PortConfig,
+    pool: &Mempool,
+) -> Result<PortInfo, Error> {
+    let name = name_of(id);
+    let device = device_info(id, &name)?;
+    let plan = plan(config, &device, pool.data_room_bytes());
+    apply(id, &name, &plan)?;
+    let (rx_descriptors, tx_descriptors) = set_up_queues(id, &name, config, &plan, &device, pool)?;
+    Ok(PortInfo {
+        id,
+        // SAFETY: the driver's name is a string that lives as long as the driver.
+        driver: unsafe { text_of(device.driver_name) },
+        mac: mac_of(id, &name)?,
+        socket: socket_of(id),
+        rx_queues: plan.rx_queues,
+        tx_queues: plan.tx_queues,
+        max_rx_queues: device.max_rx_queues,
+        max_tx_queues: device.max_tx_queues,
+        rx_descriptors,
+        tx_descriptors,
+        mtu: mtu_of(id).unwrap_or(plan.mtu),
+        offloads: plan.offloads,
+        rss: plan.rss_types != 0,
+        promiscuous: config.promiscuous && make_promiscuous(id),
+        scatter: plan.scatter,
+        name,
+    })
+}
+
+fn name_of(id: PortId) -> String {
+    // RTE_ETH_NAME_MAX_LEN, and some.
+    let mut name = [0; 256];
+    // SAFETY: the longest name and its end fit.
+    unsafe {
+        if dpdk_sys::rte_eth_dev_get_name_by_port(id.0, name.as_mut_ptr()) != 0 {
+            return format!("port {}", id.0);
+        }
+        text_of(name.as_ptr())
+    }
+}
+
+fn device_info(id: PortId, name: &str) -> Result<rte_eth_dev_info, Error> {
+    let mut info = rte_eth_dev_info::default();
+    let call = Call::to("rte_eth_dev_info_get");
+    // SAFETY: EAL runs, and `info` is there to be written.
+    let result = unsafe { dpdk_sys::rte_eth_dev_info_get(id.0, &mut info) };
+    call.check(result, || format!("asking port {name} what it can do"))?;
+    Ok(info)
+}
+
+fn plan(config: &PortConfig, device: &rte_eth_dev_info, data_room_bytes: u32) -> Plan {
+    let rx_queues = config.rx_queues.clamp(1, device.max_rx_queues.max(1));
+    let tx_queues = config.tx_queues.clamp(1, device.max_tx_queues.max(1));
+    let overhead = frame_overhead(device);
+    let scatter_offered = device.rx_offload_capa & dpdk_sys::SHIM_PORT_RX_SCATTER != 0;
+    let mtu = mtu_within(
+        config.mtu,
+        device,
+        overhead,
+        data_room_bytes,
+        scatter_offered,
+    );
+    let scatter = scatter_offered && u32::from(mtu) + overhead > data_room_bytes;
+    let rss_types = match config.rss {
+        Some(rss) if rx_queues > 1 => hash_types(rss) & device.flow_type_rss_offloads,
+        _ => 0,
+    };
+    let (offloads, mut rx_offloads, mut tx_offloads) = checksum_offloads(config.offloads, device);
+    if scatter {
+        rx_offloads |= dpdk_sys::SHIM_PORT_RX_SCATTER;
+        tx_offloads |= dpdk_sys::SHIM_PORT_TX_MULTI_SEGS & device.tx_offload_capa;
+    }
+    if rss_types != 0 {
+        rx_offloads |= dpdk_sys::SHIM_PORT_RX_RSS_HASH & device.rx_offload_capa;
+    }
+    Plan {
+        rx_queues,
+        tx_queues,
+        mtu,
+        offloads,
+        rx_offloads,
+        tx_offloads,
+        rss_types,
+        rss_key_bytes: if device.hash_key_size == 0 {
+            40
+        } else {
+            device.hash_key_size
+        },
+        scatter,
+    }
+}
+
+/// Bytes of a frame beside its IP packet, as the driver counts them.
+fn frame_overhead(device: &rte_eth_dev_info) -> u32 {
+    match device.max_rx_pktlen.checked_sub(device.max_mtu.into()) {
+        Some(overhead) if device.max_mtu != u16::MAX && overhead > 0 => overhead,
+        _ => FRAME_OVERHEAD_BYTES,
+    }
+}
+
+fn mtu_within(
+    wanted: u16,
+    device: &rte_eth_dev_info,
+    overhead: u32,
+    data_room_bytes: u32,
+    scatter: bool,
+) -> u16 {
+    let mut most = u32::from(device.max_mtu);
+    if device.max_rx_pktlen > overhead {
+        most = most.min(device.max_rx_pktlen - overhead);
+    }
+    if !scatter {
+        most = most.min(data_room_bytes.saturating_sub(overhead));
+    }
+    let least = device.min_mtu.max(MTU_MIN_BYTES);
+    let most = u16::try_from(most).unwrap_or(u16::MAX).max(least);
+    wanted.clamp(least, most)
+}
+
+fn hash_types(rss: Rss) -> u64 {
+    let tcp = if rss.tcp { dpdk_sys::SHIM_RSS_TCP } else { 0 };
+    let udp = if rss.udp { dpdk_sys::SHIM_RSS_UDP } else { 0 };
+    dpdk_sys::SHIM_RSS_IP | tcp | udp
+}
+
+/// The wanted offloads that the device has, and DPDK's flags for them.
+fn checksum_offloads(wanted: Offloads, device: &rte_eth_dev_info) -> (Offloads, u64, u64) {
+    let (mut rx, mut tx) = (0, 0);
+    let enable = |wanted: bool, flag: u64, capable: u64, flags: &mut u64| {
+        let enabled = wanted && capable & flag != 0;
+        *flags |= if enabled { flag } else { 0 };
+        enabled
+    };
+    let (rx_capable, tx_capable) = (device.rx_offload_capa, device.tx_offload_capa);
+    let mut on_rx = |wanted, flag| enable(wanted, flag, rx_capable, &mut rx);
+    let enabled = Offloads {
+        rx_ipv4_checksum: on_rx(wanted.rx_ipv4_checksum, dpdk_sys::SHIM_PORT_RX_IPV4_CKSUM),
+        rx_tcp_checksum: on_rx(wanted.rx_tcp_checksum, dpdk_sys::SHIM_PORT_RX_TCP_CKSUM),
+        rx_udp_checksum: on_rx(wanted.rx_udp_checksum, dpdk_sys::SHIM_PORT_RX_UDP_CKSUM),
+        ..Offloads::default()
+    };
+    let mut on_tx = |wanted, flag| enable(wanted, flag, tx_capable, &mut tx);
+    let enabled = Offloads {
+        tx_ipv4_checksum: on_tx(wanted.tx_ipv4_checksum, dpdk_sys::SHIM_PORT_TX_IPV4_CKSUM),
+        tx_tcp_checksum: on_tx(wanted.tx_tcp_checksum, dpdk_sys::SHIM_PORT_TX_TCP_CKSUM),
+        tx_udp_checksum: on_tx(wanted.tx_udp_checksum, dpdk_sys::SHIM_PORT_TX_UDP_CKSUM),
+        ..enabled
+    };
+    (enabled, rx, tx)
+}
+
+fn apply(id: PortId, name: &str, plan: &Plan) -> Result<(), Error> {
+    let mut key: [u8; RSS_KEY_BYTES_MAX] =
+        std::array::from_fn(|index| RSS_KEY_PATTERN[index % RSS_KEY_PATTERN.len()]);
+    let mut conf = rte_eth_conf::default();
+    conf.rxmode.mtu = plan.mtu.into();
+    conf.rxmode.offloads = plan.rx_offloads;
+    conf.txmode.offloads = plan.tx_offloads;
+    if plan.rss_types != 0 {
+        conf.rxmode.mq_mode = dpdk_sys::rte_eth_rx_mq_mode_RTE_ETH_MQ_RX_RSS;
+        conf.rx_adv_conf.rss_conf.rss_hf = plan.rss_types;
+        // A key of another size than ours can be is left to the driver.
+        if usize::from(plan.rss_key_bytes) <= key.len() {
+            conf.rx_adv_conf.rss_conf.rss_key = key.as_mut_ptr();
+            conf.rx_adv_conf.rss_conf.rss_key_len = plan.rss_key_bytes;
+        }
+    }
+    let call = Call::to("rte_eth_dev_configure");
+    // SAFETY: EAL runs and the port is ours; the configuration and the key in it are read during
+    // the call (drivers that keep a key copy it).
+    let result =
+        unsafe { dpdk_sys::rte_eth_dev_configure(id.0, plan.rx_queues, plan.tx_queues, &conf) };
+    call.check(result, || {
+        let Plan { rx_queues, tx_queues, mtu, .. } = plan;
+        format!("configuring port {name} with {rx_queues} receive and {tx_queues} transmit queues and an MTU of {mtu}")
+    })?;
+    Ok(())
+}
+
+fn set_up_queues(
+    id: PortId,
+    name: &str,
+    config: &PortConfig,
+    plan: &Plan,
+    device: &rte_eth_dev_info,
+    pool: &Mempool,
+) -> Result<(u16, u16), Error> {
+    let (mut rx, mut tx) = (config.rx_descriptors, config.tx_descriptors);
+    let call = Call::to("rte_eth_dev_adjust_nb_rx_tx_desc");
+    // SAFETY: the port is configured; both numbers are there to be changed.
+    let result = unsafe { dpdk_sys::rte_eth_dev_adjust_nb_rx_tx_desc(id.0, &mut rx, &mut tx) };
+    call.check(result, || format!("fitting the descriptors of port {name}"))?;
+    let socket = socket_of(id).map_or(u32::MAX, |socket| socket);
+    for queue in 0..plan.rx_queues {
+        let mut conf = device.default_rxconf;
+        conf.offloads = plan.rx_offloads;
+        let call = Call::to("rte_eth_rx_queue_setup");
+        // SAFETY: the port is configured with that many queues; it keeps the pool, which lives
+        // as long as EAL does, and reads `conf` during the call.
+        let result = unsafe {
+            dpdk_sys::rte_eth_rx_queue_setup(id.0, queue, rx, socket, &conf, pool.as_ptr())
+        };
+        call.check(result, || {
+            format!("setting up receive queue {queue} of port {name}")
+        })?;
+    }
+    for queue in 0..plan.tx_queues {
+        let mut conf = device.default_txconf;
+        conf.offloads = plan.tx_offloads;
+        let call = Call::to("rte_eth_tx_queue_setup");
+        // SAFETY: as above.
+        let result = unsafe { dpdk_sys::rte_eth_tx_queue_setup(id.0, queue, tx, socket, &conf) };
+        call.check(result, || {
+            format!("setting up transmit queue {queue} of port {name}")
+        })?;
+    }
+    Ok((rx, tx))
+}
+
+fn mac_of(id: PortId, name: &str) -> Result<[u8; 6], Error> {
+    let mut address = dpdk_sys::rte_ether_addr::default();
+    let call = Call::to("rte_eth_macaddr_get");
+    // SAFETY: the port is valid, and the address is there to be written.
+    let result = unsafe { dpdk_sys::rte_eth_macaddr_get(id.0, &mut address) };
+    call.check(result, || format!("asking port {name} for its address"))?;
+    Ok(address.addr_bytes)
+}
+
+fn socket_of(id: PortId) -> Option<u32> {
+    // SAFETY: any number may be asked for; what is not on a node, or no port, is negative.
+    u32::try_from(unsafe { dpdk_sys::rte_eth_dev_socket_id(id.0) }).ok()
+}
+
+fn mtu_of(id: PortId) -> Option<u16> {
+    let mut mtu = 0;
+    // SAFETY: any number may be asked for, and the MTU is there to be written.
+    (unsafe { dpdk_sys::rte_eth_dev_get_mtu(id.0, &mut mtu) } == 0).then_some(mtu)
+}
+
+/// A device that cannot is no failure: on many virtual ones every frame comes in anyway.
+fn make_promiscuous(id: PortId) -> bool {
+    // SAFETY: the port is configured.
+    unsafe {
+        dpdk_sys::rte_eth_promiscuous_enable(id.0);
+        dpdk_sys::rte_eth_promiscuous_get(id.0) == 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device() -> rte_eth_dev_info {
+        rte_eth_dev_info {
+            max_rx_queues: 1,
+            max_tx_queues: 4,
+            max_mtu: u16::MAX,
+            max_rx_pktlen: 1518,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn asks_for_no_more_than_the_device_offers() {
+        let config = PortConfig {
+            rx_queues: 8,
+            tx_queues: 8,
+            mtu: 9000,
+            ..Default::default()
+        };
+        let plan = plan(&config, &device(), 2048);
+        assert_eq!((plan.rx_queues, plan.tx_queues, plan.mtu), (1, 4, 1500));
+        assert_eq!(plan.offloads, Offloads::default());
+        assert_eq!(
+            (plan.rx_offloads, plan.tx_offloads, plan.rss_types),
+            (0, 0, 0)
+        );
+    }
+
+    #[test]
+    fn takes_what_is_wanted_and_offered() {
+        let device = rte_eth_dev_info {
+            max_rx_queues: 16,
+            max_rx_pktlen: 9728,
+            rx_offload_capa: dpdk_sys::SHIM_PORT_RX_TCP_CKSUM | dpdk_sys::SHIM_PORT_RX_SCATTER,
+            tx_offload_capa: u64::MAX,
+            flow_type_rss_offloads: u64::MAX,
+            ..device()
+        };
+        let wanted = Offloads {
+            tx_udp_checksum: false,
+            ..Offloads::ALL
+        };
+        let rss = Some(Rss {
+            tcp: true,
+            udp: false,
+        });
+        let config = PortConfig {
+            rx_queues: 2,
+            mtu: 9000,
+            offloads: wanted,
+            rss,
+            ..Default::default()
+        };
+        let plan = plan(&config, &device, 2048);
+        assert!(plan.offloads.rx_tcp_checksum && !plan.offloads.rx_ipv4_checksum);
+        assert!(plan.offloads.tx_tcp_checksum && !plan.offloads.tx_udp_checksum);
+        assert_eq!((plan.mtu, plan.scatter), (9000, true));
+        assert_eq!(
+            plan.rss_types,
+            dpdk_sys::SHIM_RSS_IP | dpdk_sys::SHIM_RSS_TCP
+        );
+        assert_eq!(plan.rss_key_bytes, 40);
+    }
+
+    #[test]
+    fn without_scatter_a_packet_fits_one_buffer() {
+        let device = rte_eth_dev_info {
+            max_rx_pktlen: 9728,
+            ..device()
+        };
+        let config = PortConfig {
+            mtu: 9000,
+            ..Default::default()
+        };
+        assert_eq!(plan(&config, &device, 2048).mtu, 2048 - 18);
+    }
+}

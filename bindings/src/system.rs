@@ -1,0 +1,121 @@
+//! What the workers need of the kernel that the standard library does not offer.
+
+use crate::error::{Error, system_errno};
+
+/// The set of processor cores that a thread may run on.
+#[derive(Clone, Copy)]
+pub struct Affinity(libc::cpu_set_t);
+
+impl Affinity {
+    /// The calling thread's.
+    pub fn current() -> Result<Self, Error> {
+        let mut set = Self::empty();
+        // SAFETY: the kernel writes at most the size that it is given, into a set of that size.
+        let result = unsafe { libc::sched_getaffinity(0, size_of_val(&set.0), &mut set.0) };
+        if result != 0 {
+            return Err(Error::new(
+                "sched_getaffinity",
+                system_errno(),
+                "reading a thread's cores",
+            ));
+        }
+        Ok(set)
+    }
+
+    /// These cores and no others. A number beyond what the kernel's set can hold is an error.
+    pub fn of(cores: &[usize]) -> Result<Self, Error> {
+        let mut set = Self::empty();
+        for &core in cores {
+            if core >= libc::CPU_SETSIZE as usize {
+                let doing = format!("choosing core {core}");
+                return Err(Error::new("CPU_SET", libc::EINVAL, doing));
+            }
+            // SAFETY: the index was checked against the set's size.
+            unsafe { libc::CPU_SET(core, &mut set.0) };
+        }
+        Ok(set)
+    }
+
+    /// Moves the calling thread to these cores.
+    pub fn apply(&self) -> Result<(), Error> {
+        // SAFETY: the kernel reads a set of the size that it is given.
+        let result = unsafe { libc::sched_setaffinity(0, size_of_val(&self.0), &self.0) };
+        if result != 0 {
+            let doing = format!("moving a thread to cores {:?}", self.cores());
+            return Err(Error::new("sched_setaffinity", system_errno(), doing));
+        }
+        Ok(())
+    }
+
+    /// The cores in the set, ascending.
+    pub fn cores(&self) -> Vec<usize> {
+        (0..libc::CPU_SETSIZE as usize)
+            // SAFETY: the index is below the set's size.
+            .filter(|core| unsafe { libc::CPU_ISSET(*core, &self.0) })
+            .collect()
+    }
+
+    fn empty() -> Self {
+        // SAFETY: a cpu_set_t is an array of integers, for which all zero is the empty set.
+        Self(unsafe { std::mem::zeroed() })
+    }
+}
+
+/// Sets how late the kernel may wake the calling thread from a short sleep. It is 50 µs unless
+/// told otherwise, which is longer than an idle worker wants to sleep.
+pub fn set_timer_slack_ns(slack_ns: u32) -> Result<(), Error> {
+    // SAFETY: sets a number of the calling thread.
+    let result = unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, libc::c_ulong::from(slack_ns)) };
+    if result != 0 {
+        return Err(Error::new(
+            "prctl",
+            system_errno(),
+            "setting a thread's timer slack",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn affinity_is_applied_and_restored() {
+        let before = Affinity::current().expect("own cores");
+        let core = before.cores()[0];
+        Affinity::of(&[core])
+            .expect("a set")
+            .apply()
+            .expect("pinned");
+        assert_eq!(Affinity::current().expect("own cores").cores(), [core]);
+        before.apply().expect("restored");
+        assert_eq!(
+            Affinity::current().expect("own cores").cores(),
+            before.cores()
+        );
+    }
+
+    #[test]
+    fn impossible_cores_are_refused() {
+        let error = Affinity::of(&[1 << 20]).err().expect("no such core");
+        assert!(error.to_string().contains("core 1048576"), "{error}");
+        let absent = Affinity::of(&[1023]).expect("within the set");
+        let error = absent.apply().expect_err("no machine of ours has it");
+        assert_eq!(
+            (error.call(), error.errno()),
+            ("sched_setaffinity", libc::EINVAL)
+        );
+    }
+
+    #[test]
+    fn timer_slack_is_the_threads_own() {
+        std::thread::spawn(|| {
+            set_timer_slack_ns(1_000).expect("set");
+            // SAFETY: reads a number of the calling thread.
+            assert_eq!(unsafe { libc::prctl(libc::PR_GET_TIMERSLACK) }, 1_000);
+        })
+        .join()
+        .expect("no panic");
+    }
+}
