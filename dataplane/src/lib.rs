@@ -7,6 +7,7 @@
 pub mod context;
 pub mod counters;
 pub mod drop_reason;
+pub mod flow;
 pub mod io;
 pub mod limits;
 pub mod memory;
