@@ -1,0 +1,176 @@
+//! What is wrong with a profile, where, and what to do about it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A place in a profile's text; lines and columns count from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Mark {
+    /// The line.
+    pub line: u32,
+    /// The column, in characters.
+    pub column: u32,
+}
+
+/// Whether a profile can be used in spite of what is said of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// It cannot.
+    Error,
+    /// It can.
+    Warning,
+}
+
+/// One thing to be said of a profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// Whether the profile can be used all the same.
+    pub severity: Severity,
+    /// The place in the text.
+    pub mark: Mark,
+    /// What is wrong.
+    pub what: String,
+    /// What to do; may be empty.
+    pub remedy: String,
+}
+
+/// Everything to be said of one profile, in the order of its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostics {
+    /// The profile, as the user named it.
+    pub file: PathBuf,
+    /// What is said.
+    pub list: Vec<Diagnostic>,
+}
+
+impl Diagnostics {
+    pub(super) fn new(file: &Path, mut list: Vec<Diagnostic>) -> Self {
+        list.sort_by_key(|diagnostic| diagnostic.mark);
+        list.dedup();
+        Self {
+            file: file.to_owned(),
+            list,
+        }
+    }
+
+    /// Whether one of them is an error.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.list
+            .iter()
+            .any(|diagnostic| diagnostic.severity == Severity::Error)
+    }
+}
+
+impl fmt::Display for Diagnostics {
+    /// One line each: `FILE:LINE:COLUMN: what; remedy`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, diagnostic) in self.list.iter().enumerate() {
+            if index > 0 {
+                writeln!(formatter)?;
+            }
+            write!(formatter, "{}:{diagnostic}", self.file.display())?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Diagnostics {}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}: ", self.mark.line, self.mark.column)?;
+        if self.severity == Severity::Warning {
+            formatter.write_str("warning: ")?;
+        }
+        formatter.write_str(&self.what)?;
+        if !self.remedy.is_empty() {
+            write!(formatter, "; {}", self.remedy)?;
+        }
+        Ok(())
+    }
+}
+
+/// The candidate nearest to `word`, if it is near enough to have been meant.
+pub(super) fn nearest<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    candidates
+        .into_iter()
+        .map(|candidate| {
+            (
+                strsim::damerau_levenshtein(&word, &candidate.to_lowercase()),
+                candidate,
+            )
+        })
+        .filter(|(distance, candidate)| {
+            *distance <= 1.max(candidate.chars().count().max(word.chars().count()) / 3)
+                && *distance < candidate.chars().count()
+        })
+        .min_by_key(|(distance, candidate)| (*distance, std::cmp::Reverse(candidate.len())))
+        .map(|(_, candidate)| candidate)
+}
+
+/// A remedy for a wrong word: the nearest right one, or all the right ones.
+pub(super) fn suggest<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str> + Clone,
+) -> String {
+    if let Some(nearest) = nearest(word, candidates.clone()) {
+        return format!("did you mean `{nearest}`?");
+    }
+    let all: Vec<String> = candidates
+        .into_iter()
+        .map(|candidate| format!("`{candidate}`"))
+        .collect();
+    match all.len() {
+        0 => String::new(),
+        1 => format!("write {}", all[0]),
+        _ => format!("write one of {}", all.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_word_is_found_and_a_far_one_is_not() {
+        let words = ["outside", "inside", "management"];
+        assert_eq!(nearest("outsid", words), Some("outside"));
+        assert_eq!(nearest("Inside", words), Some("inside"));
+        assert_eq!(nearest("insdie", words), Some("inside"));
+        assert_eq!(nearest("dmz", words), None);
+        assert_eq!(nearest("to", ["of"]), None);
+        assert_eq!(
+            suggest("dmz", words),
+            "write one of `outside`, `inside`, `management`"
+        );
+    }
+
+    #[test]
+    fn a_diagnostic_is_one_line() {
+        let list = vec![
+            Diagnostic {
+                severity: Severity::Warning,
+                mark: Mark { line: 9, column: 1 },
+                what: "late".into(),
+                remedy: String::new(),
+            },
+            Diagnostic {
+                severity: Severity::Error,
+                mark: Mark { line: 3, column: 7 },
+                what: "unknown key `adress`".into(),
+                remedy: "did you mean `address`?".into(),
+            },
+        ];
+        let diagnostics = Diagnostics::new(Path::new("a.yaml"), list);
+        assert!(diagnostics.has_errors());
+        assert_eq!(
+            diagnostics.to_string(),
+            "a.yaml:3:7: unknown key `adress`; did you mean `address`?\na.yaml:9:1: warning: late"
+        );
+    }
+}

@@ -1,0 +1,456 @@
+//! A profile as it is written: what `serde` reads and what the JSON Schema is made from.
+//!
+//! The comments on the fields are what an editor shows; the defaults here are the only ones.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::raw_words::{Named, OneOrMany, Word, words};
+use super::schema;
+
+/// A Tidegate profile: what one appliance is and does.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map of keys")]
+#[schemars(title = "Tidegate profile")]
+pub(super) struct RawProfile {
+    /// The appliance itself.
+    #[serde(default)]
+    pub(super) appliance: RawAppliance,
+    /// How the process runs: cores, memory, sockets, logs.
+    #[serde(default)]
+    pub(super) runtime: RawRuntime,
+    /// The ports, by name.
+    pub(super) ports: Named<RawPort>,
+    /// Static routes; the longest prefix that contains the destination decides.
+    #[serde(default)]
+    pub(super) routes: Vec<RawRoute>,
+    /// The guard, which lets no connection reach a server before its client has proved to exist.
+    pub(super) guard: Option<RawGuard>,
+    /// Ordered rules, of which the first that matches decides; the default stands at the end.
+    #[serde(default)]
+    pub(super) rules: Vec<RawRule>,
+}
+
+/// The appliance itself.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, expecting = "a map of keys")]
+pub(super) struct RawAppliance {
+    /// Its name: letters, digits, `-` and `_`.
+    #[schemars(regex(pattern = super::NAME_PATTERN))]
+    pub(super) name: String,
+}
+
+impl Default for RawAppliance {
+    fn default() -> Self {
+        Self {
+            name: "tidegate".into(),
+        }
+    }
+}
+
+/// How the process runs.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, expecting = "a map of keys")]
+pub(super) struct RawRuntime {
+    /// The cores of the workers, one worker each (`[2, 3]`, `["2-5"]`), or `auto`: the isolated
+    /// cores if there are any, else every core but the control core.
+    #[schemars(schema_with = "schema::workers")]
+    pub(super) workers: OneOrMany<Word>,
+    /// The core of everything that is not a worker; the lowest that no worker has, if not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) control_core: Option<u32>,
+    /// Whether an idle worker backs off (`adaptive`) or polls on (`busy`).
+    pub(super) poll: RawPoll,
+    /// Whether packet memory is taken from huge pages.
+    pub(super) huge_pages: RawHugePages,
+    /// Packet memory in MiB; computed from ports and queues if not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 64, max = 1_048_576))]
+    pub(super) memory_mib: Option<u32>,
+    /// EAL's `--file-prefix`; made from the appliance's name if not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = super::NAME_PATTERN))]
+    pub(super) file_prefix: Option<String>,
+    /// The daemon's UNIX socket; `/run/tidegate/NAME.sock` if not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) control_socket: Option<String>,
+    /// Where Prometheus metrics are served (`127.0.0.1:9464`), or `off`.
+    #[schemars(schema_with = "schema::metrics")]
+    pub(super) metrics: String,
+    /// How the log is written.
+    pub(super) log: RawLog,
+    /// How many sessions the appliance can hold, over all workers.
+    #[schemars(range(min = 1024, max = 67_108_864))]
+    pub(super) sessions: u32,
+}
+
+impl Default for RawRuntime {
+    fn default() -> Self {
+        Self {
+            workers: OneOrMany(vec![Word("auto".into())]),
+            control_core: None,
+            poll: RawPoll::Adaptive,
+            huge_pages: RawHugePages::Auto,
+            memory_mib: None,
+            file_prefix: None,
+            control_socket: None,
+            metrics: "off".into(),
+            log: RawLog::default(),
+            sessions: 262_144,
+        }
+    }
+}
+
+words! {
+    RawPoll {
+        /// Backs off after a while, so that other processes get the core.
+        Adaptive = "adaptive",
+        /// Polls on, always.
+        Busy = "busy",
+    }
+}
+
+words! {
+    RawHugePages {
+        /// When the machine has enough free ones.
+        Auto = "auto",
+        /// Always; without them the process does not start.
+        On = "on",
+        /// Never.
+        Off = "off",
+    }
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, expecting = "a map of keys")]
+pub(super) struct RawLog {
+    /// The form of a line.
+    pub(super) format: RawLogFormat,
+    /// The least severe line that is written.
+    pub(super) level: RawLogLevel,
+}
+
+impl Default for RawLog {
+    fn default() -> Self {
+        Self {
+            format: RawLogFormat::Human,
+            level: RawLogLevel::Info,
+        }
+    }
+}
+
+words! {
+    RawLogFormat {
+        /// For a person.
+        Human = "human",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+words! {
+    RawLogLevel {
+        Error = "error",
+        Warn = "warn",
+        Info = "info",
+        Debug = "debug",
+        Trace = "trace",
+    }
+}
+
+/// A port: a device of its own, or one VLAN of another port's device.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map of keys")]
+pub(super) struct RawPort {
+    /// Any DPDK device: a PCI address (`0000:3b:00.0`) or virtual-device arguments
+    /// (`net_af_packet0,iface=eth1`).
+    pub(super) device: Option<String>,
+    /// The port whose device carries this VLAN, in place of a device of its own.
+    pub(super) parent: Option<String>,
+    /// The 802.1Q identifier that this port's frames carry.
+    #[schemars(range(min = 1, max = 4094))]
+    pub(super) vlan: Option<u32>,
+    /// The appliance's addresses on this port, with their prefix lengths: `192.0.2.1/24`.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::interface_addresses")]
+    pub(super) address: OneOrMany<String>,
+    /// The largest IP packet, in bytes; 1500 if not set, or the parent's.
+    #[schemars(range(min = 576, max = 9600))]
+    pub(super) mtu: Option<u32>,
+    /// Receive and transmit queues: a number, or `auto` for one each worker.
+    #[schemars(schema_with = "schema::queues")]
+    pub(super) queues: Option<Word>,
+    /// Whether frames for other stations are received too; false if not set.
+    pub(super) promiscuous: Option<bool>,
+    /// Who computes checksums: the device where it can (`auto`), or the worker (`off`).
+    pub(super) checksum_offload: Option<RawChecksumOffload>,
+}
+
+words! {
+    RawChecksumOffload {
+        /// The device, where it can.
+        Auto = "auto",
+        /// The worker, always.
+        Off = "off",
+    }
+}
+
+/// A static route.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map of keys")]
+pub(super) struct RawRoute {
+    /// The destinations: a prefix (`0.0.0.0/0`) or `default` (of the next hop's family).
+    #[schemars(schema_with = "schema::route_destination")]
+    pub(super) to: String,
+    /// The next hop's address.
+    #[schemars(schema_with = "schema::address")]
+    pub(super) via: String,
+    /// The port that the next hop is on; needed only for a link-local next hop.
+    pub(super) port: Option<String>,
+}
+
+/// The guard.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map of keys")]
+pub(super) struct RawGuard {
+    /// The port that faces the clients.
+    pub(super) outside: String,
+    /// The port that faces the servers.
+    pub(super) inside: String,
+    /// When it guards.
+    #[serde(default = "always")]
+    pub(super) mode: RawGuardMode,
+    /// The servers that are protected.
+    #[serde(default)]
+    pub(super) protect: Vec<RawProtected>,
+    /// The file of the cookie keys, from the profile's folder; `tidegate keygen` makes it.
+    #[serde(default = "keys")]
+    pub(super) keys: String,
+    /// When mode `on-flood` begins and ends.
+    #[serde(default)]
+    pub(super) on_flood: RawOnFlood,
+    /// How long a session may stay in each of its states.
+    #[serde(default)]
+    pub(super) timers: RawGuardTimers,
+    /// What one source or one session may take.
+    #[serde(default)]
+    pub(super) limits: RawGuardLimits,
+    /// What happens to a TCP packet for a protected server that belongs to no session.
+    #[serde(default = "drop_unknown")]
+    pub(super) unknown: RawUnknown,
+}
+
+fn always() -> RawGuardMode {
+    RawGuardMode::Always
+}
+
+fn keys() -> String {
+    "keys/cookie.key".into()
+}
+
+fn drop_unknown() -> RawUnknown {
+    RawUnknown::Drop
+}
+
+words! {
+    RawGuardMode {
+        /// Always.
+        Always = "always",
+        /// While the rate of SYNs is that of a flood.
+        OnFlood = "on-flood",
+        /// Never, but what it would do is counted.
+        Monitor = "monitor",
+        /// Never.
+        Off = "off",
+    }
+}
+
+words! {
+    RawUnknown {
+        /// It is dropped.
+        Drop = "drop",
+        /// It is answered with a RST.
+        Reset = "reset",
+    }
+}
+
+/// A protected server.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map of keys")]
+pub(super) struct RawProtected {
+    /// Its address, which is reached through the inside port.
+    #[schemars(schema_with = "schema::address")]
+    pub(super) server: String,
+    /// Its protected TCP ports: numbers and ranges (`"8000-8099"`).
+    #[schemars(schema_with = "schema::port_ranges")]
+    pub(super) ports: OneOrMany<Word>,
+    /// The server's maximum segment size in bytes, in place of what is learned.
+    #[schemars(range(min = 88, max = 9560))]
+    pub(super) mss: Option<u32>,
+    /// The server's window scale shift, in place of what is learned.
+    #[schemars(range(min = 0, max = 14))]
+    pub(super) window_scale: Option<u32>,
+    /// Whether the server uses timestamps, in place of what is learned.
+    pub(super) timestamps: Option<bool>,
+    /// Whether the server permits selective acknowledgement, in place of what is learned.
+    pub(super) sack: Option<bool>,
+}
+
+/// When mode `on-flood` begins and ends.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, expecting = "a map of keys")]
+pub(super) struct RawOnFlood {
+    /// Guarding begins above this rate of SYNs to protected servers.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub(super) enter_syns_per_second: u32,
+    /// Guarding ends below this rate, which is less than the one above.
+    #[schemars(range(min = 0, max = 999_999_999))]
+    pub(super) leave_syns_per_second: u32,
+    /// For how long, in seconds, the rate stays below before guarding ends.
+    #[schemars(range(min = 1, max = 3600))]
+    pub(super) hold_s: u32,
+}
+
+impl Default for RawOnFlood {
+    fn default() -> Self {
+        Self {
+            enter_syns_per_second: 1000,
+            leave_syns_per_second: 250,
+            hold_s: 10,
+        }
+    }
+}
+
+/// How long a session may stay in each of its states.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, expecting = "a map of keys")]
+pub(super) struct RawGuardTimers {
+    /// From the proof of the client to the server's SYN-ACK, in seconds.
+    #[schemars(range(min = 1, max = 120))]
+    pub(super) half_open_s: u32,
+    /// How often the SYN to a server is sent again within that time.
+    #[schemars(range(min = 0, max = 10))]
+    pub(super) server_syn_retries: u32,
+    /// An open session with no packet, in seconds.
+    #[schemars(range(min = 10, max = 604_800))]
+    pub(super) established_idle_s: u32,
+    /// From the first FIN to the last acknowledgement, in seconds.
+    #[schemars(range(min = 1, max = 3600))]
+    pub(super) closing_s: u32,
+    /// After both sides have closed, or one has reset, in seconds.
+    #[schemars(range(min = 0, max = 600))]
+    pub(super) linger_s: u32,
+    /// How long live sessions are served after SIGTERM, in seconds.
+    #[schemars(range(min = 0, max = 86_400))]
+    pub(super) drain_s: u32,
+}
+
+impl Default for RawGuardTimers {
+    fn default() -> Self {
+        Self {
+            half_open_s: 10,
+            server_syn_retries: 3,
+            // RFC 5382 §5: not less than 2 hours and 4 minutes.
+            established_idle_s: 7440,
+            // RFC 5382 §5: not less than 4 minutes.
+            closing_s: 240,
+            linger_s: 30,
+            drain_s: 30,
+        }
+    }
+}
+
+/// What one source or one session may take.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, expecting = "a map of keys")]
+pub(super) struct RawGuardLimits {
+    /// Half-open server sides that one source may have at a time; an IPv6 source is its /64.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) half_open_per_source: u32,
+    /// Packets from the client that are held until its server answers.
+    #[schemars(range(min = 0, max = 64))]
+    pub(super) held_packets_per_session: u32,
+    /// Packets held at a time over all sessions of a worker.
+    #[schemars(range(min = 0, max = 65_536))]
+    pub(super) held_packets_per_worker: u32,
+    /// Challenge ACKs a second that a worker sends.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) challenge_acks_per_second: u32,
+}
+
+impl Default for RawGuardLimits {
+    fn default() -> Self {
+        Self {
+            half_open_per_source: 256,
+            held_packets_per_session: 8,
+            held_packets_per_worker: 2048,
+            challenge_acks_per_second: 1000,
+        }
+    }
+}
+
+/// A rule (`when` and `then`), or the default at the end.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map of keys")]
+#[schemars(transform = schema::rule_is_one_of_two)]
+pub(super) struct RawRule {
+    /// What the rule matches.
+    pub(super) when: Option<RawCondition>,
+    /// What happens to it.
+    pub(super) then: Option<RawAction>,
+    /// What happens to a packet that no rule matches.
+    pub(super) default: Option<RawAction>,
+}
+
+words! {
+    RawAction {
+        /// Dropped with no answer.
+        Deny = "deny",
+        /// Dropped, and the sender is told.
+        Reject = "reject",
+        /// Routed as it is.
+        Forward = "forward",
+        /// Given to the guard; what the guard does not protect is forwarded.
+        Guard = "guard",
+    }
+}
+
+/// What a rule matches: a tree of `all`, `any` and `not` over a packet's fields. Several keys in
+/// one map must all match; a list of values matches if one of them does.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map of keys")]
+#[schemars(extend("minProperties" = 1))]
+pub(super) struct RawCondition {
+    /// Every one of these matches.
+    pub(super) all: Option<Vec<RawCondition>>,
+    /// At least one of these matches.
+    pub(super) any: Option<Vec<RawCondition>>,
+    /// This does not match.
+    pub(super) not: Option<Box<RawCondition>>,
+    /// The source address: a prefix, or a list.
+    #[schemars(schema_with = "schema::prefixes")]
+    pub(super) source: Option<OneOrMany<String>>,
+    /// The destination address: a prefix, or a list.
+    #[schemars(schema_with = "schema::prefixes")]
+    pub(super) destination: Option<OneOrMany<String>>,
+    /// The TCP or UDP source port: a number, a range (`"1024-65535"`), or a list.
+    #[schemars(schema_with = "schema::port_ranges")]
+    pub(super) source_port: Option<OneOrMany<Word>>,
+    /// The TCP or UDP destination port: a number, a range (`"8000-8099"`), or a list.
+    #[schemars(schema_with = "schema::port_ranges")]
+    pub(super) destination_port: Option<OneOrMany<Word>>,
+    /// The protocol: `tcp`, `udp`, `icmp`, `icmpv6`, a number, or a list.
+    #[schemars(schema_with = "schema::protocols")]
+    pub(super) protocol: Option<OneOrMany<Word>>,
+    /// The name of the port it came in on, or a list.
+    pub(super) port: Option<OneOrMany<String>>,
+    /// The frame's 802.1Q identifier, or a list.
+    #[schemars(schema_with = "schema::vlans")]
+    pub(super) vlan: Option<OneOrMany<u32>>,
+    /// Whether the packet is a fragment.
+    pub(super) fragment: Option<bool>,
+    /// TCP flags that are set, or with `!` before them are not: `[syn, "!ack"]`.
+    #[schemars(schema_with = "schema::tcp_flags")]
+    pub(super) tcp_flags: Option<OneOrMany<String>>,
+}

@@ -1,0 +1,319 @@
+//! The `guard` section.
+
+use std::net::IpAddr;
+
+use super::Checker;
+use super::routes::port_towards;
+use super::words::{address, joined, port_ranges};
+use crate::profile::diagnostic::Mark;
+use crate::profile::keys;
+use crate::profile::model::{
+    Guard, GuardLimits, GuardMode, GuardTimers, OnFlood, Port, PortRange, Protected, Route,
+    ServerOverrides, Unknown,
+};
+use crate::profile::raw::{
+    RawGuard, RawGuardLimits, RawGuardMode, RawGuardTimers, RawOnFlood, RawProtected, RawUnknown,
+};
+use crate::profile::tree::Node;
+
+const MAXIMUM_PROTECTED: usize = 4096;
+/// Headers of IP and TCP with no options (RFC 9293 §3.7.1).
+const HEADER_BYTES_IPV4: u16 = 40;
+const HEADER_BYTES_IPV6: u16 = 60;
+
+/// What the guard stands in.
+pub(super) struct Scene<'a> {
+    pub(super) ports: &'a [Port],
+    pub(super) routes: &'a [Route],
+    /// Whether ports and routes are free of errors, so that reachability can be judged.
+    pub(super) whole: bool,
+}
+
+pub(super) fn resolve(
+    raw: &RawGuard,
+    scene: &Scene<'_>,
+    node: &Node,
+    checker: &mut Checker<'_>,
+) -> Option<Guard> {
+    let outside = checker.port(scene.ports, node.get("outside"), &raw.outside);
+    let inside = checker.port(scene.ports, node.get("inside"), &raw.inside);
+    if outside.is_some() && outside == inside {
+        checker.error(
+            node.get("inside").mark,
+            format!("`{}` is both the outside and the inside port", raw.inside),
+            "write the port that faces the servers",
+        );
+    }
+    let mode = match raw.mode {
+        RawGuardMode::Always => GuardMode::Always,
+        RawGuardMode::OnFlood => GuardMode::OnFlood,
+        RawGuardMode::Monitor => GuardMode::Monitor,
+        RawGuardMode::Off => GuardMode::Off,
+    };
+    let protect = protect(raw, inside, scene, node, checker);
+    if raw.protect.is_empty() && mode != GuardMode::Off {
+        checker.warning(
+            node.key_mark(),
+            "the guard protects no server",
+            "add `protect: [ { server: …, ports: [80, 443] } ]`, or `mode: off`",
+        );
+    }
+    let keys_path = checker.path(&raw.keys);
+    if mode != GuardMode::Off {
+        check_keys(&keys_path, node.get("keys").mark, checker);
+    }
+    Some(Guard {
+        outside: outside?,
+        inside: inside?,
+        mode,
+        protect,
+        keys: keys_path,
+        on_flood: on_flood(&raw.on_flood, node.get("on_flood"), checker),
+        timers: timers(&raw.timers, node.get("timers"), checker),
+        limits: limits(&raw.limits, node.get("limits"), checker),
+        unknown: match raw.unknown {
+            RawUnknown::Drop => Unknown::Drop,
+            RawUnknown::Reset => Unknown::Reset,
+        },
+    })
+}
+
+/// A file that is not there yet only keeps the profile from running; one that is wrong is an error.
+fn check_keys(path: &std::path::Path, mark: Mark, checker: &mut Checker<'_>) {
+    match keys::load(path) {
+        Ok(_) => {}
+        Err(wrong @ keys::KeyFileError::Missing { .. }) => {
+            checker.unfit(mark, wrong.to_string(), wrong.remedy());
+        }
+        Err(wrong) => checker.error(mark, wrong.to_string(), wrong.remedy()),
+    }
+}
+
+fn protect(
+    raw: &RawGuard,
+    inside: Option<usize>,
+    scene: &Scene<'_>,
+    node: &Node,
+    checker: &mut Checker<'_>,
+) -> Vec<Protected> {
+    let node = node.get("protect");
+    if raw.protect.len() > MAXIMUM_PROTECTED {
+        checker.error(
+            node.mark,
+            format!("{} protected servers are too many", raw.protect.len()),
+            format!("write at most {MAXIMUM_PROTECTED}"),
+        );
+        return Vec::new();
+    }
+    let mut all: Vec<Protected> = Vec::new();
+    for (index, raw) in raw.protect.iter().enumerate() {
+        let node = node.item(index);
+        let server = address(checker, node.get("server").mark, &raw.server);
+        let ranges = port_ranges(checker, node.get("ports"), &raw.ports);
+        let Some(server) = server else { continue };
+        reachable(server, inside, scene, node.get("server").mark, checker);
+        let ports = distinct_ports(server, &ranges, &all, checker);
+        let mtu_bytes = inside.map(|inside| scene.ports[inside].mtu_bytes);
+        all.push(Protected {
+            server,
+            ports,
+            overrides: overrides(raw, server, mtu_bytes, node, checker),
+        });
+    }
+    all
+}
+
+fn reachable(
+    server: IpAddr,
+    inside: Option<usize>,
+    scene: &Scene<'_>,
+    mark: Mark,
+    checker: &mut Checker<'_>,
+) {
+    let (Some(inside), true) = (inside, scene.whole) else {
+        return;
+    };
+    let name = &scene.ports[inside].name;
+    let own = scene.ports.iter().find(|port| {
+        port.addresses
+            .iter()
+            .any(|address| address.address == server)
+    });
+    if let Some(own) = own {
+        checker.error(
+            mark,
+            format!(
+                "the server {server} is the appliance's own address on port `{}`",
+                own.name
+            ),
+            "write the server's address",
+        );
+        return;
+    }
+    if server.is_multicast() || server.is_unspecified() || server.is_loopback() {
+        checker.error(
+            mark,
+            format!("{server} cannot be a server"),
+            "write the server's address",
+        );
+        return;
+    }
+    let towards = port_towards(server, scene.ports, scene.routes);
+    if towards == Some(inside) {
+        return;
+    }
+    let way = match towards {
+        Some(port) => format!("is reached through port `{}`", scene.ports[port].name),
+        None => "is reached through no port".into(),
+    };
+    checker.error(
+        mark,
+        format!("the server {server} {way}, not through the inside port `{name}`"),
+        format!(
+            "give `{name}` an address in the server's net, or add a route with a next hop there"
+        ),
+    );
+}
+
+fn distinct_ports(
+    server: IpAddr,
+    ranges: &[(PortRange, Mark)],
+    all: &[Protected],
+    checker: &mut Checker<'_>,
+) -> Vec<PortRange> {
+    let mut seen: Vec<PortRange> = all
+        .iter()
+        .filter(|other| other.server == server)
+        .flat_map(|other| other.ports.iter().copied())
+        .collect();
+    let mut ports = Vec::new();
+    for (range, mark) in ranges {
+        let twice = seen
+            .iter()
+            .find(|other| other.first <= range.last && range.first <= other.last);
+        if let Some(other) = twice {
+            let first = other.first.max(range.first);
+            checker.error(
+                *mark,
+                format!("port {first} of {server} is protected twice"),
+                "write each server and port once",
+            );
+        }
+        seen.push(*range);
+        ports.push(*range);
+    }
+    joined(ports)
+}
+
+fn overrides(
+    raw: &RawProtected,
+    server: IpAddr,
+    mtu_bytes: Option<u16>,
+    node: &Node,
+    checker: &mut Checker<'_>,
+) -> ServerOverrides {
+    if let Some(mss) = raw.mss
+        && checker.in_range(node, "mss", mss, 88..=9560)
+        && let Some(mtu_bytes) = mtu_bytes
+    {
+        let headers = if server.is_ipv4() {
+            HEADER_BYTES_IPV4
+        } else {
+            HEADER_BYTES_IPV6
+        };
+        let most = mtu_bytes.saturating_sub(headers);
+        if mss > u32::from(most) {
+            checker.error(
+                node.get("mss").mark,
+                format!("an MSS of {mss} bytes does not fit the inside port's MTU of {mtu_bytes}"),
+                format!("write at most {most}"),
+            );
+        }
+    }
+    if let Some(window_scale) = raw.window_scale {
+        checker.in_range(node, "window_scale", window_scale, 0..=14);
+    }
+    ServerOverrides {
+        mss_bytes: raw.mss.and_then(|mss| u16::try_from(mss).ok()),
+        window_scale: raw.window_scale.and_then(|scale| u8::try_from(scale).ok()),
+        timestamps: raw.timestamps,
+        sack: raw.sack,
+    }
+}
+
+fn on_flood(raw: &RawOnFlood, node: &Node, checker: &mut Checker<'_>) -> OnFlood {
+    checker.in_range(node, "hold_s", raw.hold_s, 1..=3600);
+    let (enter, leave) = (raw.enter_syns_per_second, raw.leave_syns_per_second);
+    if checker.in_range(node, "enter_syns_per_second", enter, 1..=1_000_000_000) && leave >= enter {
+        let key = if node.has("leave_syns_per_second") {
+            "leave_syns_per_second"
+        } else {
+            "enter_syns_per_second"
+        };
+        checker.error(
+            node.get(key).mark,
+            format!("guarding would end at {leave} SYNs a second and begin at {enter}"),
+            "write a `leave_syns_per_second` below `enter_syns_per_second`, such as a quarter of it",
+        );
+    }
+    OnFlood {
+        enter_syns_per_second: enter,
+        leave_syns_per_second: leave,
+        hold_s: raw.hold_s,
+    }
+}
+
+fn timers(raw: &RawGuardTimers, node: &Node, checker: &mut Checker<'_>) -> GuardTimers {
+    checker.in_range(node, "half_open_s", raw.half_open_s, 1..=120);
+    checker.in_range(node, "server_syn_retries", raw.server_syn_retries, 0..=10);
+    checker.in_range(
+        node,
+        "established_idle_s",
+        raw.established_idle_s,
+        10..=604_800,
+    );
+    checker.in_range(node, "closing_s", raw.closing_s, 1..=3600);
+    checker.in_range(node, "linger_s", raw.linger_s, 0..=600);
+    checker.in_range(node, "drain_s", raw.drain_s, 0..=86_400);
+    GuardTimers {
+        half_open_s: raw.half_open_s,
+        server_syn_retries: u8::try_from(raw.server_syn_retries).unwrap_or(u8::MAX),
+        established_idle_s: raw.established_idle_s,
+        closing_s: raw.closing_s,
+        linger_s: raw.linger_s,
+        drain_s: raw.drain_s,
+    }
+}
+
+fn limits(raw: &RawGuardLimits, node: &Node, checker: &mut Checker<'_>) -> GuardLimits {
+    checker.in_range(
+        node,
+        "half_open_per_source",
+        raw.half_open_per_source,
+        1..=1_000_000,
+    );
+    checker.in_range(
+        node,
+        "held_packets_per_session",
+        raw.held_packets_per_session,
+        0..=64,
+    );
+    checker.in_range(
+        node,
+        "held_packets_per_worker",
+        raw.held_packets_per_worker,
+        0..=65_536,
+    );
+    checker.in_range(
+        node,
+        "challenge_acks_per_second",
+        raw.challenge_acks_per_second,
+        1..=1_000_000,
+    );
+    GuardLimits {
+        half_open_per_source: raw.half_open_per_source,
+        held_packets_per_session: u8::try_from(raw.held_packets_per_session).unwrap_or(u8::MAX),
+        held_packets_per_worker: raw.held_packets_per_worker,
+        challenge_acks_per_second: raw.challenge_acks_per_second,
+    }
+}
