@@ -1,14 +1,16 @@
 //! The environment abstraction layer: started once, stopped when the last that needs it is gone.
 
 use std::collections::BTreeSet;
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, CString, OsStr, c_char};
 use std::marker::PhantomData;
+use std::os::unix::ffi::OsStrExt;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::error::{Call, Error};
+use crate::error::{Call, Error, c_string};
 use crate::log;
+use crate::system::Affinity;
 
 pub use crate::log::{LogLevel, LogSink, set_log_level, set_log_sink};
 
@@ -24,8 +26,12 @@ pub struct EalConfig {
     pub huge_pages: bool,
     /// Memory to reserve at the start, in MiB. Without huge pages it is all there will be.
     pub memory_mib: u32,
-    /// The processor core that EAL counts as its main one.
+    /// The processor core that EAL counts as its main one. EAL pins a thread there only while it
+    /// starts, and keeps its own service threads off it.
     pub main_core: usize,
+    /// Cores for EAL's service threads (interrupts, alarms): those that no worker polls on. Empty
+    /// for wherever the calling thread may run.
+    pub service_cores: Vec<usize>,
     /// Whether to look for devices on the PCI bus.
     pub pci: bool,
     /// PCI addresses to use; empty takes every one that a driver fits.
@@ -46,6 +52,7 @@ impl Default for EalConfig {
             huge_pages: false,
             memory_mib: 256,
             main_core: 0,
+            service_cores: Vec::new(),
             pci: false,
             pci_allow: Vec::new(),
             virtual_devices: Vec::new(),
@@ -140,13 +147,12 @@ impl Eal {
         log::install()?;
         let arguments = arguments
             .into_iter()
-            .map(CString::new)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|_| Error::new("rte_eal_init", libc::EINVAL, doing.clone()))?;
+            .map(|argument| c_string(&argument, "rte_eal_init", || doing.clone()))
+            .collect::<Result<Vec<_>, _>>()?;
         std::thread::scope(|scope| {
             std::thread::Builder::new()
                 .name("eal-init".into())
-                .spawn_scoped(scope, || start(arguments, &doing))
+                .spawn_scoped(scope, || start(arguments, &config.service_cores, &doing))
                 .map_err(|error| {
                     Error::new(
                         "pthread_create",
@@ -169,7 +175,11 @@ impl Eal {
     }
 }
 
-fn start(arguments: Vec<CString>, doing: &str) -> Result<(), Error> {
+fn start(arguments: Vec<CString>, service_cores: &[usize], doing: &str) -> Result<(), Error> {
+    // EAL's service threads take over the cores of the thread that starts it.
+    if !service_cores.is_empty() {
+        Affinity::of(service_cores)?.apply()?;
+    }
     let count = i32::try_from(arguments.len()).unwrap_or(i32::MAX);
     let mut pointers: Vec<*mut c_char> = arguments.into_iter().map(CString::into_raw).collect();
     pointers.push(std::ptr::null_mut());
@@ -178,10 +188,21 @@ fn start(arguments: Vec<CString>, doing: &str) -> Result<(), Error> {
     let call = Call::to("rte_eal_init");
     // SAFETY: `pointers` holds `count` strings and a null after them, as main()'s argv does, all
     // of them writable and never freed. `STARTED` lets this run once in the process.
-    if unsafe { dpdk_sys::rte_eal_init(count, pointers.as_mut_ptr()) } < 0 {
-        return Err(call.failed(doing));
+    let result = unsafe { dpdk_sys::rte_eal_init(count, pointers.as_mut_ptr()) };
+    remove_empty_runtime_folder();
+    if result < 0 {
+        Err(call.failed(doing))
+    } else {
+        Ok(())
     }
-    Ok(())
+}
+
+/// EAL makes a folder for its run-time files even when it is told to keep none. One that holds
+/// something stays.
+fn remove_empty_runtime_folder() {
+    // SAFETY: the path is a string that is static in EAL, and empty where it never came to one.
+    let path = unsafe { CStr::from_ptr(dpdk_sys::rte_eal_get_runtime_dir()) };
+    let _ = std::fs::remove_dir(OsStr::from_bytes(path.to_bytes()));
 }
 
 impl State {

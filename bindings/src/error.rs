@@ -1,6 +1,6 @@
 //! What a failed DPDK call is told as.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fmt;
 
 use crate::log;
@@ -81,6 +81,15 @@ pub(crate) fn rte_errno() -> i32 {
 /// The calling thread's `errno`.
 pub(crate) fn system_errno() -> i32 {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+/// A string for C. One with a zero inside is nothing that could have a meaning there.
+pub(crate) fn c_string(
+    text: &str,
+    call: &'static str,
+    doing: impl FnOnce() -> String,
+) -> Result<CString, Error> {
+    CString::new(text).map_err(|_| Error::new(call, libc::EINVAL, doing()))
 }
 
 /// One call in progress: collects what DPDK logs, so that a refusal carries its cause.

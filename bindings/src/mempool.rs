@@ -1,6 +1,5 @@
 //! Pools of packet buffers.
 
-use std::ffi::CString;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +8,7 @@ use arrayvec::ArrayVec;
 use dpdk_sys::{rte_mbuf, rte_mempool};
 
 use crate::eal::{Eal, Pool, State};
-use crate::error::{Call, Error};
+use crate::error::{Call, Error, c_string};
 use crate::mbuf::Mbuf;
 
 /// What a pool is made with.
@@ -68,7 +67,11 @@ impl Mempool {
             .take(12)
             .collect();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = CString::new(format!("{short}.{number}")).map_err(|_| invalid())?;
+        let name = c_string(
+            &format!("{short}.{number}"),
+            "rte_pktmbuf_pool_create",
+            doing,
+        )?;
         let headroom = dpdk_sys::SHIM_HEADROOM as u16;
         let room = config
             .data_room_bytes
@@ -114,6 +117,9 @@ impl Mempool {
     ) -> bool {
         if count > burst.remaining_capacity() {
             return false;
+        }
+        if count == 0 {
+            return true;
         }
         let length = burst.len();
         // SAFETY: there is room for `count` pointers past the end, an Mbuf is one non-null

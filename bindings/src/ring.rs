@@ -1,7 +1,6 @@
 //! A ring of mbufs between two threads: one sends, one receives.
 
 use std::cell::Cell;
-use std::ffi::CString;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use arrayvec::ArrayVec;
 use dpdk_sys::{rte_mbuf, rte_ring};
 
 use crate::eal::{Eal, State};
-use crate::error::{Call, Error};
+use crate::error::{Call, Error, c_string};
 use crate::mbuf::{Mbuf, free_burst};
 use crate::queue::forget_front;
 
@@ -62,8 +61,7 @@ impl MbufRing {
             .take(12)
             .collect();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let unique = CString::new(format!("{short}.{number}"))
-            .map_err(|_| Error::new("rte_ring_create", libc::EINVAL, doing()))?;
+        let unique = c_string(&format!("{short}.{number}"), "rte_ring_create", doing)?;
         let flags = dpdk_sys::SHIM_RING_ONE_TO_ONE;
         let socket = socket.map_or(-1, u32::cast_signed);
         let call = Call::to("rte_ring_create");

@@ -17,6 +17,10 @@ const RSS_KEY_BYTES_MAX: usize = 64;
 /// leaves the hash as it is: every field's bits meet the same 16 bits of key.
 const RSS_KEY_PATTERN: [u8; 2] = [0x6d, 0x5a];
 
+/// Drivers that accept a hash key and several queues, but whose packets land on a queue by the
+/// kernel's own hash, or by none.
+const DRIVERS_WITHOUT_REAL_RSS: [&str; 2] = ["net_tap", "net_null"];
+
 /// What is asked of the device, all of it within what it offers.
 struct Plan {
     rx_queues: u16,
@@ -37,13 +41,13 @@ pub(super) fn configure(
 ) -> Result<PortInfo, Error> {
     let name = name_of(id);
     let device = device_info(id, &name)?;
+    // SAFETY: the driver's name is a string that lives as long as the driver.
+    let driver = unsafe { text_of(device.driver_name) };
     let plan = plan(config, &device, pool.data_room_bytes());
     apply(id, &name, &plan)?;
     let (rx_descriptors, tx_descriptors) = set_up_queues(id, &name, config, &plan, &device, pool)?;
     Ok(PortInfo {
         id,
-        // SAFETY: the driver's name is a string that lives as long as the driver.
-        driver: unsafe { text_of(device.driver_name) },
         mac: mac_of(id, &name)?,
         socket: socket_of(id),
         rx_queues: plan.rx_queues,
@@ -54,7 +58,8 @@ pub(super) fn configure(
         tx_descriptors,
         mtu: mtu_of(id).unwrap_or(plan.mtu),
         offloads: plan.offloads,
-        rss: plan.rss_types != 0,
+        rss: plan.rss_types != 0 && !DRIVERS_WITHOUT_REAL_RSS.contains(&driver.as_str()),
+        driver,
         promiscuous: config.promiscuous && make_promiscuous(id),
         scatter: plan.scatter,
         name,

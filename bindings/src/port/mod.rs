@@ -7,11 +7,12 @@
 mod configure;
 mod counters;
 
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, c_char};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::eal::{Eal, State};
-use crate::error::{Call, Error};
+use crate::error::{Call, Error, c_string};
 use crate::mempool::Mempool;
 use crate::queue::{RxQueue, TxQueue};
 
@@ -156,6 +157,7 @@ pub(crate) struct PortState {
     pub(crate) id: u16,
     /// One call at a time on the control side; drivers do not lock.
     control: Mutex<()>,
+    started: AtomicBool,
     /// The driver fills its queues from it.
     _pool: Mempool,
     eal: Arc<State>,
@@ -172,7 +174,9 @@ impl Drop for PortState {
         // SAFETY: EAL runs, for we hold its state; no queue is left that could be polling. What
         // fails here has no one to be told, and EAL logs it.
         unsafe {
-            dpdk_sys::rte_eth_dev_stop(self.id);
+            if self.started.load(Ordering::Acquire) {
+                dpdk_sys::rte_eth_dev_stop(self.id);
+            }
             dpdk_sys::rte_eth_dev_close(self.id);
         }
         self.eal.resources().ports.remove(&self.id);
@@ -183,7 +187,6 @@ impl Drop for PortState {
 pub struct Port {
     state: Arc<PortState>,
     info: PortInfo,
-    started: bool,
     rx_taken: Vec<bool>,
     tx_taken: Vec<bool>,
 }
@@ -193,9 +196,7 @@ impl Port {
     pub fn find(_eal: &Eal, name: &str) -> Result<PortId, Error> {
         let call = Call::to("rte_eth_dev_get_port_by_name");
         let doing = || format!("finding port {name}");
-        let Ok(text) = CString::new(name) else {
-            return call.check(-libc::EINVAL, doing).map(|_| PortId(0));
-        };
+        let text = c_string(name, "rte_eth_dev_get_port_by_name", doing)?;
         let mut id = 0;
         // SAFETY: EAL runs; the name is a string, and the number is written to `id`.
         let result = unsafe { dpdk_sys::rte_eth_dev_get_port_by_name(text.as_ptr(), &mut id) };
@@ -211,9 +212,7 @@ impl Port {
         }
         let call = Call::to("rte_dev_probe");
         let doing = || format!("attaching device {device}");
-        let Ok(text) = CString::new(device) else {
-            return call.check(-libc::EINVAL, doing).map(|_| PortId(0));
-        };
+        let text = c_string(device, "rte_dev_probe", doing)?;
         // SAFETY: EAL runs, and the argument is a string, which is copied.
         call.check(unsafe { dpdk_sys::rte_dev_probe(text.as_ptr()) }, doing)?;
         // Most drivers name the port after the device; one with several ports on a device
@@ -255,13 +254,13 @@ impl Port {
         let state = Arc::new(PortState {
             id: id.0,
             control: Mutex::new(()),
+            started: AtomicBool::new(false),
             _pool: pool.clone(),
             eal: state,
         });
         let info = configure::configure(id, config, pool)?;
         Ok(Self {
             state,
-            started: false,
             rx_taken: vec![false; info.rx_queues.into()],
             tx_taken: vec![false; info.tx_queues.into()],
             info,
@@ -280,7 +279,7 @@ impl Port {
 
     /// Starts the device. The queues can be taken from then on.
     pub fn start(&mut self) -> Result<(), Error> {
-        if self.started {
+        if self.is_started() {
             return Ok(());
         }
         let call = Call::to("rte_eth_dev_start");
@@ -288,8 +287,13 @@ impl Port {
         // the table of functions that this fills.
         let result = unsafe { dpdk_sys::rte_eth_dev_start(self.state.id) };
         call.check(result, || format!("starting port {}", self.info.name))?;
-        self.started = true;
+        self.state.started.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// Whether the device runs.
+    pub fn is_started(&self) -> bool {
+        self.state.started.load(Ordering::Acquire)
     }
 
     /// Stops the device. `EBUSY` while one of its queues is alive, for a thread may be polling
@@ -304,7 +308,7 @@ impl Port {
         call.check(unsafe { dpdk_sys::rte_eth_dev_stop(self.state.id) }, || {
             doing
         })?;
-        self.started = false;
+        self.state.started.store(false, Ordering::Release);
         self.rx_taken.fill(false);
         self.tx_taken.fill(false);
         Ok(())
@@ -312,13 +316,13 @@ impl Port {
 
     /// Receive queue `number`, once; `None` before the start, past the last queue, or again.
     pub fn take_rx_queue(&mut self, number: u16) -> Option<RxQueue> {
-        take(self.started, &mut self.rx_taken, number)?;
+        take(self.is_started(), &mut self.rx_taken, number)?;
         Some(RxQueue::new(Arc::clone(&self.state), number))
     }
 
     /// Transmit queue `number`, likewise.
     pub fn take_tx_queue(&mut self, number: u16) -> Option<TxQueue> {
-        take(self.started, &mut self.tx_taken, number)?;
+        take(self.is_started(), &mut self.tx_taken, number)?;
         let prepare = self.info.offloads.any_tx();
         Some(TxQueue::new(Arc::clone(&self.state), number, prepare))
     }

@@ -5,7 +5,8 @@
 use std::sync::OnceLock;
 
 use bindings::mempool::MempoolConfig;
-use bindings::{Eal, EalConfig, Mempool};
+use bindings::port::PortConfig;
+use bindings::{Eal, EalConfig, Mempool, Port};
 
 /// A name that no other process running these tests uses.
 pub(crate) fn unique(name: &str) -> String {
@@ -28,10 +29,21 @@ pub(crate) fn eal() -> &'static Eal {
 }
 
 pub(crate) fn pool(name: &str, count: u32) -> Mempool {
+    pool_of(eal(), name, count)
+}
+
+pub(crate) fn pool_of(eal: &Eal, name: &str, count: u32) -> Mempool {
     let config = MempoolConfig {
         name: name.into(),
         count,
         ..MempoolConfig::default()
     };
-    Mempool::new(eal(), &config).expect("memory for a pool")
+    Mempool::new(eal, &config).expect("memory for a pool")
+}
+
+pub(crate) fn started(eal: &Eal, device: &str, config: &PortConfig, pool: &Mempool) -> Port {
+    let id = Port::attach(eal, device).expect("the device is there");
+    let mut port = Port::configure(eal, id, config, pool).expect("configured");
+    port.start().expect("started");
+    port
 }
