@@ -19,9 +19,9 @@ fn keep(level: LogLevel, message: &str) {
         .push((level, message.to_owned()));
 }
 
-/// What each of the usual signals does, as the kernel lists it: blocked, ignored, caught.
+/// Which signals this thread blocks and the process ignores and catches.
 fn signals() -> Vec<String> {
-    let status = std::fs::read_to_string("/proc/self/status").expect("status");
+    let status = std::fs::read_to_string("/proc/thread-self/status").expect("status");
     let lines = status.lines().filter(|line| {
         ["SigBlk", "SigIgn", "SigCgt"]
             .iter()
