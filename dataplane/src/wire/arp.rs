@@ -88,3 +88,72 @@ impl Arp {
         MESSAGE_BYTES
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const REQUEST: Arp = Arp {
+        operation: ArpOperation::Request,
+        sender_mac: MacAddress([2, 0, 0, 0, 0, 1]),
+        sender: Address::from_v4([192, 0, 2, 1]),
+        target_mac: MacAddress([0; 6]),
+        target: Address::from_v4([192, 0, 2, 254]),
+    };
+
+    #[test]
+    fn a_message_that_is_not_ethernet_and_ipv4_is_refused() {
+        // CASES 12
+        let mut good = [0; MESSAGE_BYTES];
+        REQUEST.write(&mut good);
+        assert_eq!(Arp::parse(&good), Ok(REQUEST));
+        assert_eq!(Arp::parse(&good[..27]), Err(DropReason::MalformedArp));
+        let changes: [(usize, u8); 8] = [
+            (1, 6),
+            (2, 0x86),
+            (4, 8),
+            (5, 16),
+            (7, 0),
+            (7, 3),
+            (6, 1),
+            (8, 0xff),
+        ];
+        for (at, value) in changes {
+            let mut bytes = good;
+            bytes[at] = value;
+            assert_eq!(
+                Arp::parse(&bytes),
+                Err(DropReason::MalformedArp),
+                "octet {at}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(
+            is_reply in any::<bool>(),
+            macs in any::<([u8; 6], [u8; 6])>(),
+            addresses in any::<([u8; 4], [u8; 4])>(),
+        ) {
+            let mut sender_mac = macs.0;
+            sender_mac[0] = sender_mac[0] & 0xfe | 0x02;
+            let arp = Arp {
+                operation: if is_reply { ArpOperation::Reply } else { ArpOperation::Request },
+                sender_mac: MacAddress(sender_mac),
+                sender: Address::from_v4(addresses.0),
+                target_mac: MacAddress(macs.1),
+                target: Address::from_v4(addresses.1),
+            };
+            let mut padded = [0xee; 46];
+            prop_assert_eq!(arp.write(&mut padded), MESSAGE_BYTES);
+            prop_assert_eq!(Arp::parse(&padded), Ok(arp));
+        }
+
+        #[test]
+        fn no_octets_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let _ = Arp::parse(&bytes);
+        }
+    }
+}

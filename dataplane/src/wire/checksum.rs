@@ -170,3 +170,163 @@ impl Update {
         !fold_wide(self.0 + (!checksum) as u64)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// RFC 1071's definition, word by word.
+    fn plain(bytes: &[u8]) -> u16 {
+        let mut total = 0u32;
+        for pair in bytes.chunks(2) {
+            total += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
+            total = (total & 0xffff) + (total >> 16);
+        }
+        !(total as u16)
+    }
+
+    /// Octets in which 0x00 and 0xFF are as likely as all others.
+    fn octet() -> impl Strategy<Value = u8> {
+        prop_oneof![Just(0u8), Just(0xff), any::<u8>()]
+    }
+
+    /// 32-bit values of which the corners are as likely as all others.
+    fn long() -> impl Strategy<Value = u32> {
+        prop_oneof![
+            Just(0u32),
+            Just(u32::MAX),
+            Just(0xffff),
+            Just(0xffff_0000),
+            Just(1),
+            any::<u32>()
+        ]
+    }
+
+    #[test]
+    fn the_example_of_rfc_1071_comes_out() {
+        let bytes = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
+        assert_eq!(fold(sum(&bytes, 0)), 0xddf2);
+        assert_eq!(internet_checksum(&bytes), 0x220d);
+        assert_eq!(internet_checksum(&[]), 0xffff);
+    }
+
+    #[test]
+    fn an_update_meets_every_pair_of_corner_words_as_a_full_computation_does() {
+        // CASES 10
+        let corners = [0u16, 1, 2, 0x7fff, 0x8000, 0xfffd, 0xfffe, 0xffff];
+        for other in corners {
+            for old in corners {
+                for new in corners {
+                    let message = |word: u16| {
+                        let [a, b, c, d] = (u32::from(other) << 16 | u32::from(word)).to_be_bytes();
+                        internet_checksum(&[a, b, c, d, 0x40, 0x06])
+                    };
+                    let update = Update::new().word(old, new);
+                    assert_eq!(
+                        update.apply(message(old)),
+                        message(new),
+                        "{other} {old} {new}"
+                    );
+                }
+            }
+        }
+        // RFC 1624 §4's own example, where eqn 4 gives 0xFFFF.
+        assert_eq!(Update::new().word(0x5555, 0x3285).apply(0xdd2f), 0x0000);
+    }
+
+    #[test]
+    fn a_wrong_checksum_stays_wrong() {
+        let (old, new) = ([0x12, 0x34, 0xab, 0xcd], [0x12, 0x34, 0x00, 0xff]);
+        let wrong = internet_checksum(&old) ^ 0x0100;
+        let update = Update::new().word(0xabcd, 0x00ff);
+        assert_ne!(update.apply(wrong), internet_checksum(&new));
+    }
+
+    proptest! {
+        #[test]
+        fn the_sum_is_rfc_1071s_however_it_is_split(
+            bytes in proptest::collection::vec(octet(), 0..300),
+            at in 0usize..150,
+        ) {
+            prop_assert_eq!(internet_checksum(&bytes), plain(&bytes));
+            let (front, back) = bytes.split_at((at * 2).min(bytes.len() & !1));
+            prop_assert_eq!(!fold(sum(back, sum(front, 0))), plain(&bytes));
+        }
+
+        #[test]
+        fn a_message_with_its_checksum_in_place_sums_to_zero(
+            mut bytes in proptest::collection::vec(octet(), 2..120),
+            pseudo in any::<u32>(),
+        ) {
+            bytes[..2].fill(0);
+            let checksum = transport(&bytes, pseudo);
+            bytes[..2].copy_from_slice(&checksum.to_be_bytes());
+            prop_assert!(transport_is_valid(&bytes, pseudo));
+        }
+
+        // CASES 10
+        #[test]
+        fn gathered_updates_equal_a_full_computation(
+            mut bytes in proptest::collection::vec(octet(), 8..64),
+            edits in proptest::collection::vec((0usize..60, long(), any::<bool>()), 1..12),
+        ) {
+            // A message is never all zero: its pseudo header is not.
+            bytes.extend([0x40, 0x06]);
+            if bytes.len() % 2 == 1 {
+                bytes.push(0);
+            }
+            let before = internet_checksum(&bytes);
+            let editable = bytes.len() - 3;
+            let mut update = Update::new();
+            for (at, value, wide) in edits {
+                let at = at % (editable - 3);
+                update = if wide {
+                    update.set_long(&mut bytes[..editable], at, value)
+                } else {
+                    update.set_word(&mut bytes[..editable], at, value as u16)
+                };
+            }
+            prop_assert_eq!(update.apply(before), internet_checksum(&bytes));
+            prop_assert_eq!(Update::new().and(update).apply(before), internet_checksum(&bytes));
+        }
+
+        #[test]
+        fn the_pseudo_header_is_that_of_the_rfcs(
+            source in any::<u128>(),
+            destination in any::<u128>(),
+            mapped in any::<bool>(),
+            protocol in any::<u8>(),
+            length in 0usize..70_000,
+        ) {
+            let address = |bits: u128| match mapped {
+                true => Address::from_v4((bits as u32).to_be_bytes()),
+                false => Address::from_bits(bits | 1 << 127),
+            };
+            let (source, destination) = (address(source), address(destination));
+            let length = if mapped { length & 0xffff } else { length };
+            let mut bytes = Vec::new();
+            if mapped {
+                bytes.extend(source.v4_octets());
+                bytes.extend(destination.v4_octets());
+                bytes.extend([0, protocol]);
+                bytes.extend((length as u16).to_be_bytes());
+            } else {
+                bytes.extend(source.octets());
+                bytes.extend(destination.octets());
+                bytes.extend((length as u32).to_be_bytes());
+                bytes.extend([0, 0, 0, protocol]);
+            }
+            let pseudo = pseudo_header(source, destination, protocol, length);
+            prop_assert_eq!(!fold(pseudo), plain(&bytes));
+        }
+
+        #[test]
+        fn another_address_is_an_update(old in any::<u128>(), new in any::<u128>()) {
+            let (old, new) = (Address::from_bits(old | 1 << 127), Address::from_bits(new | 1 << 127));
+            let before = internet_checksum(&old.octets());
+            let update = Update::new().address(old, new);
+            prop_assert_eq!(update.apply(before), internet_checksum(&new.octets()));
+        }
+    }
+}

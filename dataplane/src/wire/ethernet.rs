@@ -145,3 +145,59 @@ pub(crate) fn mac_at(bytes: &[u8], offset: usize) -> MacAddress {
     octets.copy_from_slice(&bytes[offset..offset + 6]);
     MacAddress(octets)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::{ETHER_TYPE_ARP, parse};
+    use std::net::IpAddr;
+
+    const HERE: MacAddress = MacAddress([0x02, 0, 0, 0, 0, 0x0a]);
+    const THERE: MacAddress = MacAddress([0x02, 0, 0, 0, 0, 0x0b]);
+
+    fn address(text: &str) -> Address {
+        text.parse::<IpAddr>().unwrap().into()
+    }
+
+    #[test]
+    fn a_written_header_is_parsed_with_and_without_a_tag() {
+        for (vlan, length) in [
+            (None, 14),
+            (Some(100), 18),
+            (Some(0), 18),
+            (Some(0xf064), 18),
+        ] {
+            let mut frame = [0xee; 60];
+            let written = write_ethernet(&mut frame, THERE, HERE, vlan, ETHER_TYPE_ARP);
+            assert_eq!((written, link_header_bytes(vlan)), (length, length));
+            let parsed = parse(&frame).unwrap();
+            assert_eq!(usize::from(parsed.network), length);
+            assert_eq!(parsed.vlan, vlan.unwrap_or(0) & 0x0fff);
+            assert_eq!((destination(&frame), source(&frame)), (THERE, HERE));
+            assert!(frame[length..].iter().all(|octet| *octet == 0xee));
+            swap(&mut frame);
+            assert_eq!((destination(&frame), source(&frame)), (HERE, THERE));
+            set_addresses(&mut frame, MacAddress::BROADCAST, HERE);
+            assert_eq!(
+                (destination(&frame), source(&frame)),
+                (MacAddress::BROADCAST, HERE)
+            );
+        }
+    }
+
+    #[test]
+    fn groups_have_the_station_addresses_of_the_rfcs() {
+        let group = |text| MacAddress::of_multicast(address(text)).map(|mac| mac.to_string());
+        assert_eq!(group("224.129.2.3").unwrap(), "01:00:5e:01:02:03");
+        assert_eq!(group("255.255.255.255").unwrap(), "ff:ff:ff:ff:ff:ff");
+        assert_eq!(group("ff02::1:ff12:3456").unwrap(), "33:33:ff:12:34:56");
+        assert_eq!(group("192.0.2.1"), None);
+        assert_eq!(group("2001:db8::1"), None);
+        assert_eq!(
+            solicited_node(address("2001:db8::ab12:3456")),
+            address("ff02::1:ff12:3456")
+        );
+        assert!(MacAddress::BROADCAST.is_multicast() && !HERE.is_multicast());
+        assert!(HERE.is_unicast() && !MacAddress::default().is_unicast());
+    }
+}

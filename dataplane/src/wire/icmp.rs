@@ -222,3 +222,130 @@ pub fn write_error(into: &mut [u8], error: &IcmpErrorPacket<'_>) -> Option<usize
     put_u16(message, 2, checksum);
     Some(length)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ipv4::Ipv4;
+    use proptest::prelude::*;
+
+    fn with_checksum(mut message: Vec<u8>) -> Vec<u8> {
+        message[2..4].fill(0);
+        let checksum = internet_checksum(&message);
+        put_u16(&mut message, 2, checksum);
+        message
+    }
+
+    fn error(invoking: &[u8]) -> IcmpErrorPacket<'_> {
+        IcmpErrorPacket {
+            source: Address::from_v4([192, 0, 2, 1]),
+            destination: Address::from_v4([198, 51, 100, 7]),
+            ttl: 64,
+            identification: 9,
+            kind: kind::DESTINATION_UNREACHABLE,
+            code: code::FRAGMENTATION_NEEDED,
+            rest: 1400,
+            invoking,
+        }
+    }
+
+    #[test]
+    fn messages_are_told_apart_and_bad_ones_refused() {
+        let echo = with_checksum(vec![kind::ECHO_REQUEST, 0, 0, 0, 0x12, 0x34, 0, 7, 1, 2, 3]);
+        let expected = Echo {
+            is_reply: false,
+            identifier: 0x1234,
+            sequence: 7,
+        };
+        assert_eq!(parse(&echo), Ok(IcmpMessage::Echo(expected)));
+        let coded = with_checksum(vec![kind::ECHO_REQUEST, 1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(parse(&coded), Err(DropReason::MalformedTransport));
+        let stamp = with_checksum(vec![13, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(parse(&stamp), Ok(IcmpMessage::Other { kind: 13, code: 0 }));
+        assert_eq!(parse(&echo[..7]), Err(DropReason::MalformedTransport));
+        let mut damaged = echo;
+        damaged[9] ^= 1;
+        assert_eq!(parse(&damaged), Err(DropReason::BadTransportChecksum));
+        assert!(is_error(kind::TIME_EXCEEDED) && !is_error(kind::ECHO_REPLY));
+    }
+
+    #[test]
+    fn only_fragmentation_needed_has_an_mtu() {
+        let unreachable = IcmpError {
+            kind: kind::DESTINATION_UNREACHABLE,
+            code: 4,
+            rest: 1400,
+            quoted: &[],
+        };
+        assert_eq!(unreachable.mtu_bytes(), Some(1400));
+        assert_eq!(
+            IcmpError {
+                code: 3,
+                ..unreachable
+            }
+            .mtu_bytes(),
+            None
+        );
+        assert_eq!(
+            IcmpError {
+                kind: kind::TIME_EXCEEDED,
+                ..unreachable
+            }
+            .mtu_bytes(),
+            None
+        );
+    }
+
+    #[test]
+    fn an_error_needs_room_for_the_invoking_header() {
+        let invoking = [0x45; 40];
+        assert_eq!(write_error(&mut [0; 27], &error(&invoking)), None);
+        assert_eq!(write_error(&mut [0; 55], &error(&invoking)), None);
+        assert_eq!(write_error(&mut [0; 56], &error(&invoking)), Some(56));
+    }
+
+    proptest! {
+        #[test]
+        fn a_written_error_is_read_back_and_stays_within_576_octets(
+            invoking in proptest::collection::vec(any::<u8>(), 28..1500),
+        ) {
+            let mut into = [0xee; 2000];
+            let length = write_error(&mut into, &error(&invoking)).unwrap();
+            prop_assert_eq!(length, (invoking.len() + 28).min(576));
+            let packet = Ipv4::new(&into[..length]).unwrap();
+            prop_assert!(packet.checksum_is_valid());
+            prop_assert_eq!(packet.protocol(), protocol::ICMP);
+            let Ok(IcmpMessage::Error(read)) = parse(packet.payload()) else {
+                return Err(TestCaseError::fail("no error"));
+            };
+            prop_assert_eq!(read.mtu_bytes(), Some(1400));
+            prop_assert_eq!(read.quoted, &invoking[..length - 28]);
+        }
+
+        // CASES 10
+        #[test]
+        fn a_reply_is_its_request_with_another_type(
+            body in proptest::collection::vec(any::<u8>(), 8..80),
+        ) {
+            let mut message = body;
+            message[..2].copy_from_slice(&[kind::ECHO_REQUEST, 0]);
+            let mut message = with_checksum(message);
+            let mut expected = message.clone();
+            expected[0] = kind::ECHO_REPLY;
+            let expected = with_checksum(expected);
+            reply_in_place(&mut message);
+            prop_assert_eq!(&message, &expected);
+            reply_in_place(&mut message);
+            prop_assert_eq!(&message, &expected, "a reply is not answered");
+        }
+
+        #[test]
+        fn no_octets_make_it_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let _ = parse(&bytes);
+            reply_in_place(&mut bytes);
+            if bytes.len() >= 4 {
+                let _ = parse(&with_checksum(bytes));
+            }
+        }
+    }
+}

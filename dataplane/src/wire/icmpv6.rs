@@ -221,3 +221,110 @@ pub fn complete_checksum(message: &mut [u8], source: Address, destination: Addre
     let checksum = transport(message, pseudo);
     put_u16(message, 2, checksum);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ipv6::Ipv6;
+    use proptest::prelude::*;
+
+    const HERE: Address = Address::from_bits(0x2001_0db8 << 96 | 1);
+    const THERE: Address = Address::from_bits(0x2001_0db8 << 96 | 2);
+
+    fn with_checksum(mut message: Vec<u8>) -> Vec<u8> {
+        complete_checksum(&mut message, HERE, THERE);
+        message
+    }
+
+    fn error(invoking: &[u8]) -> Icmpv6ErrorPacket<'_> {
+        Icmpv6ErrorPacket {
+            source: HERE,
+            destination: THERE,
+            hop_limit: 64,
+            kind: kind::PACKET_TOO_BIG,
+            code: 0,
+            rest: 1400,
+            invoking,
+        }
+    }
+
+    #[test]
+    fn messages_are_told_apart_and_bad_ones_refused() {
+        let echo = with_checksum(vec![kind::ECHO_REPLY, 0, 0, 0, 0x12, 0x34, 0, 7, 1, 2, 3]);
+        let expected = Echo {
+            is_reply: true,
+            identifier: 0x1234,
+            sequence: 7,
+        };
+        assert_eq!(parse(&echo, HERE, THERE), Ok(Icmpv6Message::Echo(expected)));
+        let elsewhere = Address::from_bits(0x2001_0db8 << 96 | 3);
+        assert_eq!(
+            parse(&echo, HERE, elsewhere),
+            Err(DropReason::BadTransportChecksum)
+        );
+        assert_eq!(
+            parse(&echo[..7], HERE, THERE),
+            Err(DropReason::MalformedTransport)
+        );
+        let read =
+            |kind| parse(&with_checksum(vec![kind, 0, 0, 0, 0, 0, 0, 0]), HERE, THERE).is_ok();
+        assert!((0..=255).all(read), "every type is told");
+        let coded = with_checksum(vec![kind::ECHO_REQUEST, 1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(
+            parse(&coded, HERE, THERE),
+            Err(DropReason::MalformedTransport)
+        );
+        let neighbour = with_checksum(vec![kind::NEIGHBOUR_SOLICITATION, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(parse(&neighbour, HERE, THERE), Ok(Icmpv6Message::Neighbour));
+        assert!(is_error(100) && !is_error(kind::ECHO_REQUEST));
+    }
+
+    #[test]
+    fn an_error_needs_room_for_the_invoking_header() {
+        let invoking = [0x60; 60];
+        assert_eq!(write_error(&mut [0; 47], &error(&invoking)), None);
+        assert_eq!(write_error(&mut [0; 95], &error(&invoking)), None);
+        assert_eq!(write_error(&mut [0; 96], &error(&invoking)), Some(96));
+    }
+
+    proptest! {
+        #[test]
+        fn a_written_error_is_read_back_and_stays_within_1280_octets(
+            invoking in proptest::collection::vec(any::<u8>(), 48..1500),
+        ) {
+            let mut into = [0xee; 2000];
+            let length = write_error(&mut into, &error(&invoking)).unwrap();
+            prop_assert_eq!(length, (invoking.len() + 48).min(1280));
+            let packet = Ipv6::new(&into[..length]).unwrap();
+            prop_assert_eq!(packet.payload().len(), length - HEADER_BYTES);
+            let Ok(Icmpv6Message::Error(read)) = parse(packet.payload(), HERE, THERE) else {
+                return Err(TestCaseError::fail("no error"));
+            };
+            prop_assert_eq!(read.mtu_bytes(), Some(1400));
+            prop_assert_eq!(read.quoted, &invoking[..length - 48]);
+        }
+
+        // CASES 10
+        #[test]
+        fn a_reply_is_its_request_with_another_type(
+            body in proptest::collection::vec(any::<u8>(), 8..80),
+        ) {
+            let mut message = body;
+            message[..2].copy_from_slice(&[kind::ECHO_REQUEST, 0]);
+            let mut message = with_checksum(message);
+            let mut expected = message.clone();
+            expected[0] = kind::ECHO_REPLY;
+            reply_in_place(&mut message);
+            prop_assert_eq!(message, with_checksum(expected));
+        }
+
+        #[test]
+        fn no_octets_make_it_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let _ = parse(&bytes, HERE, THERE);
+            reply_in_place(&mut bytes);
+            if bytes.len() >= 4 {
+                let _ = parse(&with_checksum(bytes), HERE, THERE);
+            }
+        }
+    }
+}

@@ -257,3 +257,128 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Ipv4<T> {
         source.swap_with_slice(destination);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn header() -> impl Strategy<Value = Ipv4Header> {
+        (
+            any::<([u8; 4], [u8; 4], u8, u8, u16, u8)>(),
+            20..=u16::MAX,
+            any::<bool>(),
+        )
+            .prop_map(|(fields, total_bytes, dont_fragment)| Ipv4Header {
+                source: Address::from_v4(fields.0),
+                destination: Address::from_v4(fields.1),
+                protocol: fields.2,
+                ttl: fields.3,
+                identification: fields.4,
+                dscp_ecn: fields.5,
+                total_bytes,
+                dont_fragment,
+            })
+    }
+
+    fn read(view: &Ipv4<&mut [u8]>) -> Ipv4Header {
+        Ipv4Header {
+            source: view.source(),
+            destination: view.destination(),
+            protocol: view.protocol(),
+            ttl: view.ttl(),
+            total_bytes: view.total_bytes(),
+            identification: view.identification(),
+            dont_fragment: view.dont_fragment(),
+            dscp_ecn: view.dscp() << 2 | view.ecn(),
+        }
+    }
+
+    #[test]
+    fn a_header_that_contradicts_itself_is_refused() {
+        let mut good = [0u8; 24];
+        good[0] = 0x46;
+        good[3] = 24;
+        assert_eq!(Ipv4::new(&good[..]).unwrap().header_bytes(), 24);
+        for (at, value) in [(0, 0x66), (0, 0x44), (0, 0x47), (3, 23), (3, 0)] {
+            let mut bytes = good;
+            bytes[at] = value;
+            let refused = Ipv4::new(&bytes[..]).unwrap_err();
+            assert_eq!(refused, DropReason::MalformedIpv4, "octet {at} {value}");
+        }
+        assert_eq!(
+            Ipv4::new(&good[..19]).unwrap_err(),
+            DropReason::MalformedIpv4
+        );
+        assert_eq!(
+            Ipv4::new(&good[..23]).unwrap_err(),
+            DropReason::MalformedIpv4
+        );
+    }
+
+    #[test]
+    fn fragments_are_read() {
+        let mut bytes = [0u8; 20];
+        bytes[0] = 0x45;
+        bytes[3] = 20;
+        bytes[6..8].copy_from_slice(&[0x20, 0x02]);
+        let view = Ipv4::new(&bytes[..]).unwrap();
+        assert!(view.more_fragments() && !view.dont_fragment());
+        assert_eq!(view.fragment_offset_bytes(), 16);
+    }
+
+    proptest! {
+        // CASES 10
+        #[test]
+        fn what_is_written_is_read_and_every_setter_keeps_the_checksum(
+            header in header(),
+            ttl in any::<u8>(),
+            dscp_ecn in any::<u8>(),
+            identification in any::<u16>(),
+            total_bytes in any::<u16>(),
+        ) {
+            let mut bytes = [0xee; 60];
+            write_ipv4(&mut bytes, &header);
+            let mut view = Ipv4::new(&mut bytes[..]).unwrap();
+            prop_assert_eq!(read(&view), header);
+            prop_assert!(view.checksum_is_valid());
+            let payload_bytes = usize::from(header.total_bytes).min(60) - HEADER_BYTES;
+            prop_assert_eq!(view.payload().len(), payload_bytes);
+            view.decrement_ttl();
+            prop_assert_eq!(view.ttl(), header.ttl.saturating_sub(1));
+            prop_assert!(view.checksum_is_valid());
+            view.set_ttl(ttl);
+            view.set_dscp_ecn(dscp_ecn);
+            view.set_identification(identification);
+            view.set_total_bytes(total_bytes);
+            view.swap_addresses();
+            let expected = Ipv4Header {
+                source: header.destination,
+                destination: header.source,
+                ttl,
+                dscp_ecn,
+                identification,
+                total_bytes,
+                ..header
+            };
+            prop_assert_eq!(read(&view), expected);
+            prop_assert!(view.payload().len() <= 40);
+            let incremental = view.checksum();
+            let mut whole = [0; HEADER_BYTES];
+            write_ipv4(&mut whole, &expected);
+            prop_assert_eq!(incremental, u16_at(&whole, CHECKSUM));
+        }
+
+        #[test]
+        fn no_octets_make_it_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            if let Some(first) = bytes.first_mut() {
+                *first = 0x40 | *first & 0x0f;
+            }
+            if let Ok(mut view) = Ipv4::new(&mut bytes[..]) {
+                let _ = (read(&view), view.payload().len(), view.checksum_is_valid());
+                view.decrement_ttl();
+                view.swap_addresses();
+            }
+        }
+    }
+}

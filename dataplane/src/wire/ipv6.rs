@@ -167,3 +167,76 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Ipv6<T> {
         source.swap_with_slice(destination);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(view: &Ipv6<&mut [u8]>) -> Ipv6Header {
+        Ipv6Header {
+            source: view.source(),
+            destination: view.destination(),
+            protocol: view.next_header(),
+            hop_limit: view.hop_limit(),
+            payload_bytes: view.payload_bytes(),
+            dscp_ecn: view.dscp() << 2 | view.ecn(),
+            flow_label: view.flow_label(),
+        }
+    }
+
+    #[test]
+    fn a_short_header_or_another_version_is_refused() {
+        let mut bytes = [0u8; 40];
+        bytes[0] = 0x60;
+        assert_eq!(Ipv6::new(&bytes[..]).unwrap().payload(), &[]);
+        assert_eq!(
+            Ipv6::new(&bytes[..39]).unwrap_err(),
+            DropReason::MalformedIpv6
+        );
+        bytes[0] = 0x45;
+        assert_eq!(
+            Ipv6::new(&bytes[..]).unwrap_err(),
+            DropReason::MalformedIpv6
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_and_every_setter_changes_its_field_alone(
+            addresses in any::<(u128, u128)>(),
+            fields in any::<(u8, u8, u16, u8)>(),
+            flow_label in 0u32..1 << 20,
+            dscp_ecn in any::<u8>(),
+            payload_bytes in any::<u16>(),
+        ) {
+            let header = Ipv6Header {
+                source: Address::from_bits(addresses.0),
+                destination: Address::from_bits(addresses.1),
+                protocol: fields.0,
+                hop_limit: fields.1,
+                payload_bytes: fields.2,
+                dscp_ecn: fields.3,
+                flow_label,
+            };
+            let mut bytes = [0xee; 64];
+            write_ipv6(&mut bytes, &header);
+            let mut view = Ipv6::new(&mut bytes[..]).unwrap();
+            prop_assert_eq!(read(&view), header);
+            prop_assert_eq!(view.payload().len(), usize::from(header.payload_bytes).min(24));
+            view.decrement_hop_limit();
+            view.set_dscp_ecn(dscp_ecn);
+            view.set_payload_bytes(payload_bytes);
+            view.swap_addresses();
+            let expected = Ipv6Header {
+                source: header.destination,
+                destination: header.source,
+                hop_limit: header.hop_limit.saturating_sub(1),
+                dscp_ecn,
+                payload_bytes,
+                ..header
+            };
+            prop_assert_eq!(read(&view), expected);
+        }
+    }
+}

@@ -214,3 +214,171 @@ impl Message {
         Some(length)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ipv6::Ipv6;
+    use proptest::prelude::*;
+
+    const HERE: Address = Address::from_bits(0x2001_0db8 << 96 | 0x00aa_0001);
+    const THERE: Address = Address::from_bits(0x2001_0db8 << 96 | 0x00bb_0002);
+    const ALL_NODES: Address = Address::from_bits(0xff02 << 112 | 1);
+    const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
+    const REFUSED: Result<Ndp, DropReason> = Err(DropReason::UnsolicitedNeighbour);
+
+    /// A message with its checksum made right again after `change`.
+    fn changed(
+        packet: &[u8],
+        source: Address,
+        to: Address,
+        change: impl Fn(&mut Vec<u8>),
+    ) -> Vec<u8> {
+        let mut message = packet[HEADER_BYTES..].to_vec();
+        change(&mut message);
+        complete_checksum(&mut message, source, to);
+        message
+    }
+
+    fn solicitation() -> Vec<u8> {
+        let mut packet = [0; MAX_PACKET_BYTES];
+        let solicitation = NeighbourSolicitation {
+            target: THERE,
+            source_mac: Some(MAC),
+        };
+        let length = solicitation
+            .write(&mut packet, HERE, solicited_node(THERE))
+            .unwrap();
+        packet[..length].to_vec()
+    }
+
+    #[test]
+    fn every_check_of_rfc_4861_is_made() {
+        let group = solicited_node(THERE);
+        let packet = solicitation();
+        let good = changed(&packet, HERE, group, |_| {});
+        assert!(parse(&good, HERE, group, 255).is_ok());
+        assert_eq!(parse(&good, HERE, group, 254), REFUSED);
+        assert_eq!(parse(&good[..23], HERE, group, 255), REFUSED);
+        let mut damaged = good.clone();
+        damaged[30] ^= 1;
+        assert_eq!(
+            parse(&damaged, HERE, group, 255),
+            Err(DropReason::BadTransportChecksum)
+        );
+        type Change = fn(&mut Vec<u8>);
+        let changes: [(&str, Change); 9] = [
+            ("code", |message| message[1] = 1),
+            ("a router's message", |message| {
+                message[0] = kind::ROUTER_ADVERTISEMENT
+            }),
+            ("target in a group", |message| message[8] = 0xff),
+            ("target unspecified", |message| message[8..24].fill(0)),
+            ("target mapped from IPv4", |message| {
+                message[8..24].copy_from_slice(&Address::from_v4([10, 0, 0, 1]).octets());
+            }),
+            ("option of length 0", |message| message[25] = 0),
+            ("option past the end", |message| message[25] = 2),
+            ("half an option", |message| message.truncate(29)),
+            ("a group's station", |message| message[26] |= 1),
+        ];
+        for (what, change) in changes {
+            let message = changed(&packet, HERE, group, change);
+            assert_eq!(parse(&message, HERE, group, 255), REFUSED, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_probe_for_a_duplicate_bears_no_station_and_goes_to_the_group() {
+        let (group, nobody) = (solicited_node(THERE), Address::UNSPECIFIED);
+        let packet = solicitation();
+        let with_station = changed(&packet, nobody, group, |_| {});
+        assert_eq!(parse(&with_station, nobody, group, 255), REFUSED);
+        let bare = |to| changed(&packet, nobody, to, |message| message.truncate(24));
+        let expected = NeighbourSolicitation {
+            target: THERE,
+            source_mac: None,
+        };
+        assert_eq!(
+            parse(&bare(group), nobody, group, 255),
+            Ok(Ndp::Solicitation(expected))
+        );
+        assert_eq!(parse(&bare(THERE), nobody, THERE, 255), REFUSED);
+    }
+
+    #[test]
+    fn a_solicited_advertisement_goes_to_one_host() {
+        let mut packet = [0; MAX_PACKET_BYTES];
+        let solicited = NeighbourAdvertisement {
+            target: HERE,
+            target_mac: Some(MAC),
+            is_router: true,
+            is_solicited: true,
+            is_override: true,
+        };
+        assert_eq!(solicited.write(&mut packet[..71], HERE, ALL_NODES), None);
+        assert_eq!(solicited.write(&mut packet, HERE, ALL_NODES), Some(72));
+        assert_eq!(
+            parse(&packet[HEADER_BYTES..], HERE, ALL_NODES, 255),
+            REFUSED
+        );
+        solicited.write(&mut packet, HERE, THERE).unwrap();
+        let parsed = parse(&packet[HEADER_BYTES..], HERE, THERE, 255);
+        assert_eq!(parsed, Ok(Ndp::Advertisement(solicited)));
+    }
+
+    #[test]
+    fn unknown_options_are_passed_over() {
+        let group = solicited_node(THERE);
+        let message = changed(&solicitation(), HERE, group, |message| {
+            message.splice(24..24, [[14, 2].as_slice(), &[0; 14]].concat());
+        });
+        let expected = NeighbourSolicitation {
+            target: THERE,
+            source_mac: Some(MAC),
+        };
+        assert_eq!(
+            parse(&message, HERE, group, 255),
+            Ok(Ndp::Solicitation(expected))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(
+            target_mac in proptest::option::of(any::<[u8; 5]>()),
+            flags in any::<[bool; 3]>(),
+            solicits in any::<bool>(),
+        ) {
+            let mac = target_mac.map(|[a, b, c, d, e]| MacAddress([0x02, a, b, c, d, e]));
+            let mut packet = [0xee; MAX_PACKET_BYTES];
+            let (length, expected) = if solicits {
+                let message = NeighbourSolicitation { target: THERE, source_mac: mac };
+                (message.write(&mut packet, HERE, THERE), Ndp::Solicitation(message))
+            } else {
+                let message = NeighbourAdvertisement {
+                    target: HERE,
+                    target_mac: mac,
+                    is_router: flags[0],
+                    is_solicited: flags[1],
+                    is_override: flags[2],
+                };
+                (message.write(&mut packet, HERE, THERE), Ndp::Advertisement(message))
+            };
+            let view = Ipv6::new(&packet[..length.unwrap()]).unwrap();
+            prop_assert_eq!(view.hop_limit(), HOP_LIMIT);
+            prop_assert_eq!(parse(view.payload(), HERE, THERE, view.hop_limit()), Ok(expected));
+        }
+
+        #[test]
+        fn no_octets_make_it_panic(
+            mut message in proptest::collection::vec(any::<u8>(), 24..80),
+            advertises in any::<bool>(),
+        ) {
+            message[..2].copy_from_slice(&[if advertises { 136 } else { 135 }, 0]);
+            message[8] = 0x20;
+            complete_checksum(&mut message, HERE, THERE);
+            let _ = parse(&message, HERE, THERE, HOP_LIMIT);
+        }
+    }
+}

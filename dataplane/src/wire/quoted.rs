@@ -80,3 +80,94 @@ pub fn parse(quotation: &[u8]) -> Result<Quoted, DropReason> {
         transport: transport as u16,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::flags;
+    use crate::wire::tcp_segment::{TcpSegment, write_segment};
+    use proptest::prelude::*;
+
+    fn packet(source: Address, destination: Address) -> Vec<u8> {
+        let mut packet = [0; 100];
+        let segment = TcpSegment {
+            source,
+            destination,
+            source_port: 80,
+            destination_port: 40000,
+            sequence: 0x1234_5678,
+            acknowledgement: 0,
+            flags: flags::ACK,
+            window: 100,
+            options: &[],
+            payload: &[],
+            ttl: 1,
+            dscp_ecn: 0,
+            identification: 0,
+        };
+        let length = write_segment(&mut packet, &segment).unwrap();
+        packet[..length].to_vec()
+    }
+
+    #[test]
+    fn eight_octets_after_the_header_are_enough_to_find_the_flow() {
+        // CASES 12
+        let four = [
+            Address::from_v4([10, 0, 0, 10]),
+            Address::from_v4([198, 51, 100, 7]),
+        ];
+        let six = [
+            Address::from_bits(0xfd << 120 | 1),
+            Address::from_bits(0xfd << 120 | 2),
+        ];
+        for ([source, destination], header) in [(four, 20), (six, 40)] {
+            let packet = packet(source, destination);
+            let quoted = parse(&packet[..header + 8]).unwrap();
+            assert_eq!((quoted.source, quoted.destination), (source, destination));
+            assert_eq!((quoted.source_port, quoted.destination_port), (80, 40000));
+            assert_eq!(quoted.sequence, Some(0x1234_5678));
+            assert_eq!(usize::from(quoted.transport), header);
+            for length in 0..header + 8 {
+                assert!(parse(&packet[..length]).is_err(), "{length}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_leads_to_no_flow_is_refused() {
+        let four = packet(
+            Address::from_v4([10, 0, 0, 10]),
+            Address::from_v4([10, 0, 0, 11]),
+        );
+        let mut later = four.clone();
+        later[7] = 1;
+        assert_eq!(parse(&later), Err(DropReason::IcmpUnmatched));
+        let mut tunnelled = four.clone();
+        tunnelled[9] = 47;
+        assert_eq!(parse(&tunnelled), Err(DropReason::IcmpUnmatched));
+        let mut echo = four;
+        echo[9] = protocol::ICMP;
+        let quoted = parse(&echo).unwrap();
+        assert_eq!(
+            (quoted.source_port, quoted.destination_port),
+            (0x1234, 0x1234)
+        );
+        assert_eq!(quoted.sequence, None);
+        let mut mapped = packet(Address::from_bits(1 << 127), Address::from_bits(2 << 96));
+        mapped[8..24].copy_from_slice(&Address::from_v4([10, 0, 0, 10]).octets());
+        assert_eq!(parse(&mapped), Err(DropReason::IcmpUnmatched));
+    }
+
+    proptest! {
+        #[test]
+        fn no_octets_make_it_panic(
+            mut bytes in proptest::collection::vec(any::<u8>(), 1..80),
+            version in prop_oneof![Just(0x40u8), Just(0x60)],
+        ) {
+            bytes[0] = version | bytes[0] & 0x0f;
+            if let Ok(quoted) = parse(&bytes) {
+                prop_assert!(usize::from(quoted.transport) + 8 <= bytes.len());
+            }
+        }
+    }
+}

@@ -205,3 +205,91 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Tcp<T> {
         self.set_checksum(update.apply(self.checksum()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::checksum::internet_checksum;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_header_that_does_not_fit_is_refused() {
+        let mut bytes = [0u8; 60];
+        bytes[field::OFFSET_AND_FLAGS] = 0xf0;
+        assert_eq!(Tcp::new(&bytes[..]).unwrap().options().len(), 40);
+        for (length, offset) in [(0, 5), (19, 5), (20, 4), (20, 0), (20, 6), (59, 15)] {
+            bytes[field::OFFSET_AND_FLAGS] = offset << 4;
+            let refused = Tcp::new(&bytes[..length]).unwrap_err();
+            assert_eq!(refused, DropReason::MalformedTransport, "{length} {offset}");
+        }
+    }
+
+    #[test]
+    fn no_setter_reaches_the_header_length_or_the_payload() {
+        let mut bytes = [0u8; 30];
+        bytes[field::OFFSET_AND_FLAGS] = 0x50;
+        let before = bytes;
+        let mut tcp = Tcp::new(&mut bytes[..]).unwrap();
+        for offset in [9, 10, 11, 12, 17, 20, 26, usize::MAX] {
+            let update = tcp.set_long(offset, u32::MAX, Update::new());
+            assert_eq!(update, Update::new(), "{offset}");
+        }
+        assert_eq!(bytes, before);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_view_panic(
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..90),
+            offset in any::<usize>(),
+        ) {
+            let length = bytes.len();
+            if let Ok(mut tcp) = Tcp::new(&mut bytes[..]) {
+                prop_assert_eq!(20 + tcp.options().len() + tcp.payload().len(), length);
+                prop_assert_eq!(tcp.options_mut().len() + 20, tcp.header_bytes());
+                let _ = tcp.set_long(offset % 70, 0, Update::new());
+            }
+        }
+
+        // CASES 10
+        #[test]
+        fn what_is_set_is_read_and_the_checksum_follows(
+            sequence in any::<u32>(),
+            acknowledgement in any::<u32>(),
+            window in any::<u16>(),
+            ports in any::<(u16, u16)>(),
+            flags in any::<u8>(),
+            stamp in any::<u32>(),
+        ) {
+            let mut bytes = [0x5au8; 33];
+            bytes[field::OFFSET_AND_FLAGS] = 0x70;
+            bytes[field::CHECKSUM..field::CHECKSUM + 2].fill(0);
+            let checksum = internet_checksum(&bytes);
+            let mut tcp = Tcp::new(&mut bytes[..]).unwrap();
+            tcp.set_checksum(checksum);
+            let update = Update::new()
+                .long(tcp.sequence(), sequence)
+                .long(tcp.acknowledgement(), acknowledgement)
+                .word(tcp.window(), window)
+                .word(tcp.source_port(), ports.0)
+                .word(tcp.destination_port(), ports.1)
+                .word(0x7000 | u16::from(tcp.flags()), 0x7000 | u16::from(flags))
+                .word(tcp.urgent(), 3);
+            tcp.set_sequence(sequence);
+            tcp.set_acknowledgement(acknowledgement);
+            tcp.set_window(window);
+            tcp.set_source_port(ports.0);
+            tcp.set_destination_port(ports.1);
+            tcp.set_flags(flags);
+            tcp.set_urgent(3);
+            let update = tcp.set_long(23, stamp, update);
+            tcp.update_checksum(update);
+            prop_assert_eq!((tcp.sequence(), tcp.acknowledgement()), (sequence, acknowledgement));
+            prop_assert_eq!((tcp.window(), tcp.flags(), tcp.urgent()), (window, flags, 3));
+            prop_assert_eq!((tcp.source_port(), tcp.destination_port()), ports);
+            prop_assert_eq!(tcp.options()[3..7].to_vec(), stamp.to_be_bytes().to_vec());
+            prop_assert_eq!((tcp.payload(), tcp.header_bytes()), (&[0x5au8; 5][..], 28));
+            prop_assert_eq!(internet_checksum(tcp.bytes()), 0);
+        }
+    }
+}
