@@ -7,6 +7,8 @@
 
 use std::hint::black_box;
 
+use crate::limits::BURST;
+
 #[cfg(test)]
 mod tests;
 
@@ -44,6 +46,13 @@ impl Id {
     }
 }
 
+/// The most entries of one table: numbers above stand for no entry.
+const MAX_ENTRIES: u32 = u32::MAX - 2;
+/// No entry of that hash.
+const ABSENT: u32 = u32::MAX;
+/// If there is an entry of that hash, it is in its other bucket.
+const ELSEWHERE: u32 = u32::MAX - 1;
+
 /// No entry can be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the session table is full")]
@@ -63,8 +72,8 @@ const MIN_BUCKETS: u32 = 16;
 #[derive(Clone, Copy, Default)]
 #[repr(C, align(64))]
 struct Bucket {
-    /// Sixteen bits of each slot's hash; 0 marks a free slot.
-    tags: [u16; SLOTS],
+    /// Sixteen bits of each slot's hash, four slots a word; 0 marks a free slot.
+    tags: [u64; 2],
     /// Where each slot's entry stands in the slab.
     entries: [u32; SLOTS],
     /// Entries whose home this is and that live in their other bucket.
@@ -73,15 +82,23 @@ struct Bucket {
     guests: u8,
 }
 
+/// The lowest bit of every lane of four tags.
+const LANES: u64 = 0x0001_0001_0001_0001;
+
 impl Bucket {
-    /// The slots whose tag is `tag`.
+    /// The slots whose tag is `tag`: all lanes of a word at once, as no vector instruction can be
+    /// had without `unsafe`, and compilers make a poor job of eight comparisons.
     #[inline]
     fn matching(&self, tag: u16) -> Slots {
-        let mut bits = 0;
-        for (slot, &other) in self.tags.iter().enumerate() {
-            bits |= u32::from(other == tag) << slot;
-        }
-        Slots(bits)
+        const LOW: u64 = LANES * 0x7fff;
+        let wanted = u64::from(tag) * LANES;
+        let differing = |word: u64| {
+            let difference = word ^ wanted;
+            ((difference & LOW) + LOW) | difference
+        };
+        let first = differing(self.tags[0]) >> 15 & LANES;
+        let second = differing(self.tags[1]) >> 14 & LANES << 1;
+        Slots((first | second) ^ (LANES | LANES << 1))
     }
 
     #[inline]
@@ -90,15 +107,23 @@ impl Bucket {
     }
 
     #[inline]
+    fn tag(&self, slot: usize) -> u16 {
+        (self.tags[slot / 4] >> (slot % 4 * 16)) as u16
+    }
+
+    #[inline]
     fn fill(&mut self, slot: usize, tag: u16, entry: u32, guest: bool) {
-        self.tags[slot] = tag;
+        let lane = slot % 4 * 16;
+        let word = &mut self.tags[slot / 4];
+        *word = *word & !(0xffff << lane) | u64::from(tag) << lane;
         self.entries[slot] = entry;
         self.guests = self.guests & !(1 << slot) | u8::from(guest) << slot;
     }
 }
 
-/// Slot numbers, from a bit mask.
-struct Slots(u32);
+/// Slot numbers: bit 16 n stands for slot n, bit 16 n + 1 for slot n + 4.
+#[derive(Clone, Copy)]
+struct Slots(u64);
 
 impl Iterator for Slots {
     type Item = usize;
@@ -108,9 +133,9 @@ impl Iterator for Slots {
         if self.0 == 0 {
             return None;
         }
-        let slot = self.0.trailing_zeros() as usize;
+        let bit = self.0.trailing_zeros() as usize;
         self.0 &= self.0 - 1;
-        Some(slot)
+        Some((bit / 16 + bit % 2 * 4) % SLOTS)
     }
 }
 
@@ -132,6 +157,7 @@ impl<E: Entry> Table<E> {
     /// A table for `entries` entries. `seed` must be secret: who knows it can choose keys that
     /// collide.
     pub fn with_capacity(entries: u32, seed: [u64; 2]) -> Self {
+        let entries = entries.min(MAX_ENTRIES);
         let buckets = entries.div_ceil(ENTRIES_PER_BUCKET).max(MIN_BUCKETS);
         Self {
             buckets: filled(buckets as usize, |_| Bucket::default()),
@@ -187,12 +213,8 @@ impl<E: Entry> Table<E> {
     /// Brings near the line of the entry that `hash` points to; its bucket's line should be near.
     #[inline]
     pub fn prefetch_entry(&self, hash: Hash) {
-        let (home, tag) = (self.home(hash), tag_of(hash));
-        let bucket = &self.buckets[home];
-        if let Some(slot) = bucket.matching(tag).next() {
-            super::prefetch(&self.entries[bucket.entries[slot] as usize]);
-        } else if bucket.away != 0 {
-            super::prefetch(&self.buckets[self.other(home, tag)]);
+        if let Some(entry) = self.entries.get(self.candidate(hash) as usize) {
+            super::prefetch(entry);
         }
     }
 
@@ -215,6 +237,42 @@ impl<E: Entry> Table<E> {
             .map(|slot| bucket.entries[slot])
             .find(|&entry| self.entries[entry as usize].matches(key))
             .map(Id)
+    }
+
+    /// What [`find`](Self::find) says of each of up to [`BURST`] keys, whose buckets' lines should
+    /// be near: every entry is asked for before the first is looked at.
+    #[inline]
+    pub fn find_burst(&self, hashes: &[Hash], keys: &[E::Key], found: &mut [Option<Id>]) {
+        let mut candidates = [ABSENT; BURST];
+        for (candidate, &hash) in candidates.iter_mut().zip(hashes) {
+            *candidate = self.candidate(hash);
+            if let Some(entry) = self.entries.get(*candidate as usize) {
+                super::prefetch(entry);
+            }
+        }
+        let burst = candidates.into_iter().zip(hashes).zip(keys);
+        for (((candidate, &hash), key), found) in burst.zip(found) {
+            *found = match self.entries.get(candidate as usize) {
+                Some(entry) if entry.matches(key) => Some(Id(candidate)),
+                None if candidate == ABSENT => None,
+                _ => self.find(hash, key),
+            };
+        }
+    }
+
+    /// The entry that most likely is the one of `hash`; [`ABSENT`] when there is none.
+    #[inline]
+    fn candidate(&self, hash: Hash) -> u32 {
+        let (home, tag) = (self.home(hash), tag_of(hash));
+        let bucket = &self.buckets[home];
+        if let Some(slot) = bucket.matching(tag).next() {
+            return bucket.entries[slot];
+        }
+        if bucket.away == 0 {
+            return ABSENT;
+        }
+        super::prefetch(&self.buckets[self.other(home, tag)]);
+        ELSEWHERE
     }
 
     /// The entry at `id`. What stands at a place whose entry was removed is unspecified.
@@ -289,7 +347,7 @@ impl<E: Entry> Table<E> {
     fn make_room(&mut self, crowded: usize) -> Option<usize> {
         let full = self.buckets[crowded];
         for slot in 0..SLOTS {
-            let (tag, place) = (full.tags[slot], full.entries[slot]);
+            let (tag, place) = (full.tag(slot), full.entries[slot]);
             let other = self.other(crowded, tag);
             let Some(room) = self.buckets[other].free_slot() else {
                 continue;
