@@ -193,7 +193,7 @@ fn main() {
     let rounds = std::env::args()
         .nth(1)
         .and_then(|text| text.parse().ok())
-        .unwrap_or(20_000);
+        .unwrap_or(4_000);
     for entries in [1_000, 1_000_000, 10_000_000] {
         measure(entries, rounds);
     }

@@ -5,8 +5,6 @@
 //! that its tag allows; the home counts those, so that a look-up of what is not there ends after
 //! one line unless that count says otherwise. `docs/decisions/0002-flow-table.md` has the numbers.
 
-use std::hint::black_box;
-
 use crate::limits::BURST;
 
 #[cfg(test)]
@@ -160,9 +158,9 @@ impl<E: Entry> Table<E> {
         let entries = entries.min(MAX_ENTRIES);
         let buckets = entries.div_ceil(ENTRIES_PER_BUCKET).max(MIN_BUCKETS);
         Self {
-            buckets: filled(buckets as usize, |_| Bucket::default()),
-            entries: filled(entries as usize, |_| E::default()),
-            free: filled(entries as usize, |place| entries - 1 - place as u32),
+            buckets: super::filled(buckets as usize, |_| Bucket::default()),
+            entries: super::filled(entries as usize, |_| E::default()),
+            free: super::filled(entries as usize, |place| entries - 1 - place as u32),
             live: LiveSet::new(entries as usize),
             keys: derive_keys(seed),
         }
@@ -250,14 +248,20 @@ impl<E: Entry> Table<E> {
                 super::prefetch(entry);
             }
         }
-        let burst = candidates.into_iter().zip(hashes).zip(keys);
-        for (((candidate, &hash), key), found) in burst.zip(found) {
+        let burst = candidates.iter().zip(hashes).zip(keys);
+        for (((&candidate, &hash), key), found) in burst.zip(found.iter_mut()) {
             *found = match self.entries.get(candidate as usize) {
                 Some(entry) if entry.matches(key) => Some(Id(candidate)),
                 None if candidate == ABSENT => None,
-                _ => self.find(hash, key),
+                _ => self.find_again(hash, key),
             };
         }
+    }
+
+    /// [`find`](Self::find), kept out of the burst's loop, where it is seldom needed.
+    #[inline(never)]
+    fn find_again(&self, hash: Hash, key: &E::Key) -> Option<Id> {
+        self.find(hash, key)
     }
 
     /// The entry that most likely is the one of `hash`; [`ABSENT`] when there is none.
@@ -451,15 +455,6 @@ fn derive_keys(seed: [u64; 2]) -> [u64; 4] {
     [next(0), next(seed[1]), next(0), next(seed[1])]
 }
 
-/// A vector on huge pages where there are any, with every page touched: no page fault waits for a
-/// packet.
-fn filled<T: Copy>(length: usize, mut value: impl FnMut(usize) -> T) -> Vec<T> {
-    let mut vector = Vec::with_capacity(length);
-    super::advise_huge_pages(vector.spare_capacity_mut());
-    vector.extend((0..length).map(|index| black_box(value(index))));
-    vector
-}
-
 /// The places that hold an entry, with a summary bit for every word.
 struct LiveSet {
     words: Vec<u64>,
@@ -470,8 +465,8 @@ impl LiveSet {
     fn new(places: usize) -> Self {
         let words = places.div_ceil(64);
         Self {
-            words: filled(words, |_| 0),
-            summary: filled(words.div_ceil(64), |_| 0),
+            words: super::filled(words, |_| 0),
+            summary: super::filled(words.div_ceil(64), |_| 0),
         }
     }
 
