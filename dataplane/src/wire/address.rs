@@ -155,7 +155,9 @@ impl Prefix {
     /// Whether `address` lies in the block.
     #[inline]
     pub const fn contains(&self, address: Address) -> bool {
+        // A short IPv6 block such as ::/0 covers the mapped addresses too, which are IPv4's.
         (address.0 ^ self.network.0) & mask(self.length) == 0
+            && (self.length >= 96 || matches!(address.family(), Family::V6))
     }
 
     /// The first address of the block.
@@ -223,6 +225,7 @@ mod tests {
         assert!(!four.contains(address("2001:db8::9")));
         let six = Prefix::new(address("::"), 0).unwrap();
         assert!(six.contains(address("2001:db8::9")));
+        assert!(!six.contains(address("203.0.113.9")));
         assert_eq!(six.broadcast(), None);
     }
 
