@@ -4,8 +4,9 @@ use arrayvec::ArrayVec;
 
 use crate::counters::{Counters, Event};
 use crate::drop_reason::DropReason;
-use crate::io::Io;
+use crate::io::{InterfaceId, Io, PortId};
 use crate::limits::MAX_OUTBOX;
+use crate::transmit::Transmit;
 
 /// Packets that a handler caused to be sent. Each begins with its IP header: the hop routes it and
 /// puts the link-layer header before it.
@@ -23,6 +24,8 @@ pub struct Context<'a, I: Io> {
     pub counters: &'a mut Counters,
     /// Where packets to be routed go.
     pub outbox: &'a mut Outbox<I::Buffer>,
+    /// Where frames that are ready for a port go.
+    pub transmit: &'a mut Transmit<I::Buffer>,
 }
 
 impl<I: Io> Context<'_, I> {
@@ -42,6 +45,13 @@ impl<I: Io> Context<'_, I> {
         if self.outbox.try_push(packet).is_err() {
             self.counters.dropped(DropReason::TransmitFull);
         }
+    }
+
+    /// Sends `frame`, whole from its Ethernet header on.
+    #[inline]
+    pub fn transmit(&mut self, port: PortId, interface: InterfaceId, frame: I::Buffer) {
+        self.transmit
+            .push(port, interface, frame, self.io, self.counters);
     }
 
     /// Frees `packet` and counts why.

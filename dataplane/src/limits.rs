@@ -16,3 +16,23 @@ pub const MAX_EXTENSION_HEADERS: usize = 8;
 pub const MAX_OUTBOX: usize = 64;
 /// Slots of the ring from one worker to another.
 pub const HAND_OFF_RING: usize = 1024;
+/// Routes of one appliance.
+pub const MAX_ROUTES: usize = 1 << 20;
+/// Neighbours that a worker knows.
+pub const MAX_NEIGHBOURS: usize = 4096;
+/// Neighbours that a worker asks for at once.
+pub const MAX_NEIGHBOURS_ASKED: usize = 512;
+/// Packets that wait for one neighbour's answer.
+pub const MAX_HELD_PER_NEIGHBOUR: usize = 32;
+/// Packets that wait for any neighbour's answer.
+pub const MAX_HELD_FOR_NEIGHBOURS: usize = 512;
+/// Neighbour updates that wait to be told to the other workers.
+pub const MAX_NEIGHBOUR_UPDATES: usize = 64;
+/// Neighbour timers that a worker serves in one loop.
+pub const MAX_NEIGHBOUR_TIMERS: usize = 16;
+/// ICMP errors that a worker sends in a second.
+pub const ICMP_ERRORS_PER_SECOND: u64 = 1000;
+/// ICMP errors that a worker sends at once after a pause.
+pub const ICMP_ERROR_BURST: u64 = 50;
+/// Fragments that one packet is cut into on its way out.
+pub const MAX_FRAGMENTS_MADE: usize = 32;

@@ -7,7 +7,7 @@
 
 pub mod address;
 pub mod arp;
-mod bytes;
+pub(crate) mod bytes;
 pub mod checksum;
 pub mod ethernet;
 pub mod icmp;

@@ -1,0 +1,457 @@
+//! Which station has which address: the table behind ARP and neighbour discovery.
+//!
+//! It sends nothing itself. [`Neighbours::resolve`] says what to do with a packet for a neighbour,
+//! [`Neighbours::due`] what a timer asks for, and the `hear` functions take what the network says.
+//! Only what we forward makes entries that wait for an answer, of which there is a bound; only a
+//! request addressed to us or an answer makes one that is ready (RFC 826, RFC 4861 §7.2.3).
+
+use arrayvec::ArrayVec;
+use hashbrown::HashMap;
+
+use super::deadlines::Deadlines;
+use crate::drop_reason::DropReason;
+use crate::io::InterfaceId;
+use crate::keyed::Keyed;
+use crate::limits::{MAX_NEIGHBOUR_UPDATES, MAX_NEIGHBOURS, MAX_NEIGHBOURS_ASKED};
+use crate::wire::address::Address;
+use crate::wire::ethernet::MacAddress;
+
+const SECOND_NS: u64 = 1_000_000_000;
+/// How long an answer is believed (RFC 4861 §10, REACHABLE_TIME).
+pub(crate) const REACHABLE_NS: u64 = 30 * SECOND_NS;
+/// How long an unused entry is kept after that.
+pub(crate) const STALE_NS: u64 = 600 * SECOND_NS;
+/// The time between two requests (RFC 4861 §10, RETRANS_TIMER).
+pub(crate) const RETRY_NS: u64 = SECOND_NS;
+/// How many requests go unanswered before a neighbour counts as gone (MAX_MULTICAST_SOLICIT,
+/// MAX_UNICAST_SOLICIT).
+pub(crate) const MAX_REQUESTS: u8 = 3;
+/// How long a neighbour that did not answer is not asked again.
+pub(crate) const FAILED_NS: u64 = SECOND_NS;
+/// How long after an answer an unasked claim of another station is not believed.
+pub(crate) const LOCKED_NS: u64 = SECOND_NS;
+/// Entries that are looked at for one to give up when the table is full.
+const EVICTION_TRIES: usize = 16;
+const HINTS: usize = 256;
+
+/// How far a neighbour's resolution has come (RFC 4861 §7.3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NeighbourState {
+    /// Asked for; not answered yet.
+    Incomplete,
+    /// It answered not long ago.
+    Reachable,
+    /// It answered long ago and nothing was sent to it since.
+    Stale,
+    /// It answered long ago, is still sent to, and is being asked again.
+    Probe,
+    /// It did not answer.
+    Failed,
+}
+
+/// A neighbour as shown to people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Where it is.
+    pub interface: InterfaceId,
+    /// Its address.
+    pub address: Address,
+    /// Its station; zero while it is not known.
+    pub mac: MacAddress,
+    /// How far its resolution has come.
+    pub state: NeighbourState,
+}
+
+/// What one worker tells the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeighbourUpdate {
+    /// Where the neighbour is.
+    pub interface: InterfaceId,
+    /// Its address.
+    pub address: Address,
+    /// Its station.
+    pub mac: MacAddress,
+    /// Whether the telling worker had asked. If not, the answer came in on its queue by chance and
+    /// only helps a worker that has an entry.
+    pub asked: bool,
+}
+
+/// What to do with a packet for a neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resolution {
+    /// Send it.
+    Ready(MacAddress),
+    /// Send it, and ask that station whether it is still there.
+    ReadyAndProbe(MacAddress),
+    /// Hold it under this slot.
+    Wait(u16),
+    /// Hold it under this slot, and ask.
+    Ask(u16),
+    /// Refuse it.
+    Refuse(DropReason),
+}
+
+/// What a timer asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Ask everyone again.
+    Ask(u16),
+    /// Ask the station itself.
+    Probe(u16),
+    /// It is gone: what is held under this slot must be released.
+    Failed(u16),
+    /// Nothing.
+    Aged,
+}
+
+/// What is said of a neighbour, by how much it is to be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// An answer to us. Changes an entry that exists.
+    Answer,
+    /// The sender of a request for one of our addresses. Makes an entry.
+    Request,
+    /// Said to everyone, unasked. Changes an entry that exists.
+    Unasked,
+    /// Another worker's answer. Makes an entry.
+    Told,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    interface: InterfaceId,
+    address: Address,
+    mac: MacAddress,
+    /// `None` for a slot that is free.
+    state: Option<NeighbourState>,
+    /// Requests since the last answer.
+    requests: u8,
+    /// Whether something was sent to it since the last answer.
+    used: bool,
+    answered_ns: u64,
+}
+
+const FREE: Entry = Entry {
+    interface: InterfaceId(0),
+    address: Address::UNSPECIFIED,
+    mac: MacAddress([0; 6]),
+    state: None,
+    requests: 0,
+    used: false,
+    answered_ns: 0,
+};
+
+/// The neighbours that one worker knows.
+#[derive(Debug)]
+pub(crate) struct Neighbours {
+    entries: Box<[Entry]>,
+    free: Vec<u16>,
+    slots: HashMap<(u8, Address), u16, Keyed>,
+    deadlines: Deadlines,
+    /// The slot that was last found for a hash of the address: saves the keyed hash.
+    hints: Box<[u16; HINTS]>,
+    asked: usize,
+    eviction_hand: usize,
+    updates: ArrayVec<NeighbourUpdate, MAX_NEIGHBOUR_UPDATES>,
+}
+
+impl Neighbours {
+    pub(crate) fn new(key: u128) -> Self {
+        Self {
+            entries: vec![FREE; MAX_NEIGHBOURS].into(),
+            free: (0..MAX_NEIGHBOURS as u16).rev().collect(),
+            // Twice the entries: with fewer, erased ones would make the table grow.
+            slots: HashMap::with_capacity_and_hasher(2 * MAX_NEIGHBOURS, Keyed::new(key)),
+            deadlines: Deadlines::new(MAX_NEIGHBOURS),
+            hints: Box::new([0; HINTS]),
+            asked: 0,
+            eviction_hand: 0,
+            updates: ArrayVec::new(),
+        }
+    }
+
+    /// What to do with a packet for `address`.
+    #[inline]
+    pub(crate) fn resolve(
+        &mut self,
+        interface: InterfaceId,
+        address: Address,
+        now_ns: u64,
+    ) -> Resolution {
+        let Some(slot) = self.find(interface, address) else {
+            return self.begin(interface, address, now_ns);
+        };
+        let entry = &mut self.entries[usize::from(slot)];
+        match entry.state {
+            Some(NeighbourState::Reachable | NeighbourState::Probe) => {
+                if !entry.used {
+                    entry.used = true;
+                }
+                Resolution::Ready(entry.mac)
+            }
+            Some(NeighbourState::Stale) => {
+                entry.used = true;
+                self.ask_again(slot, NeighbourState::Probe, now_ns);
+                Resolution::ReadyAndProbe(self.entries[usize::from(slot)].mac)
+            }
+            Some(NeighbourState::Incomplete) => Resolution::Wait(slot),
+            Some(NeighbourState::Failed) | None => {
+                Resolution::Refuse(DropReason::NeighbourUnresolved)
+            }
+        }
+    }
+
+    fn begin(&mut self, interface: InterfaceId, address: Address, now_ns: u64) -> Resolution {
+        if self.asked == MAX_NEIGHBOURS_ASKED {
+            return Resolution::Refuse(DropReason::NeighbourTableFull);
+        }
+        let Some(slot) = self.insert(interface, address) else {
+            return Resolution::Refuse(DropReason::NeighbourTableFull);
+        };
+        self.asked += 1;
+        self.entries[usize::from(slot)].state = Some(NeighbourState::Incomplete);
+        self.ask_again(slot, NeighbourState::Incomplete, now_ns);
+        Resolution::Ask(slot)
+    }
+
+    fn ask_again(&mut self, slot: u16, state: NeighbourState, now_ns: u64) {
+        let entry = &mut self.entries[usize::from(slot)];
+        entry.state = Some(state);
+        entry.requests += 1;
+        self.deadlines.set(slot, now_ns + RETRY_NS);
+    }
+
+    /// Takes what is said of a neighbour. A slot comes back when packets held under it can go.
+    pub(crate) fn hear(
+        &mut self,
+        claim: Claim,
+        interface: InterfaceId,
+        address: Address,
+        mac: MacAddress,
+        now_ns: u64,
+    ) -> Option<u16> {
+        let mut claim = claim;
+        let found = self.find(interface, address);
+        if claim == Claim::Answer && !found.is_some_and(|slot| self.waits(slot)) {
+            // Perhaps another worker asked. Here it counts as said to everyone.
+            self.tell(interface, address, mac, false);
+            claim = Claim::Unasked;
+        }
+        let slot = match (found, claim) {
+            (Some(slot), _) => slot,
+            (None, Claim::Request | Claim::Told) => self.insert(interface, address)?,
+            (None, _) => return None,
+        };
+        let entry = &mut self.entries[usize::from(slot)];
+        let was = entry.state;
+        let answered = matches!(claim, Claim::Answer | Claim::Told);
+        let known = matches!(
+            was,
+            Some(NeighbourState::Reachable | NeighbourState::Stale | NeighbourState::Probe)
+        );
+        if known && !answered {
+            let locked = now_ns < entry.answered_ns + LOCKED_NS;
+            if entry.mac == mac || locked {
+                return None;
+            }
+        }
+        entry.mac = mac;
+        entry.requests = 0;
+        entry.used = false;
+        if was == Some(NeighbourState::Incomplete) {
+            self.asked -= 1;
+        }
+        if answered {
+            entry.answered_ns = now_ns;
+            entry.state = Some(NeighbourState::Reachable);
+            self.deadlines.set(slot, now_ns + REACHABLE_NS);
+            if claim == Claim::Answer {
+                self.tell(interface, address, mac, true);
+            }
+        } else {
+            entry.state = Some(NeighbourState::Stale);
+            self.deadlines.set(slot, now_ns + STALE_NS);
+        }
+        (was == Some(NeighbourState::Incomplete)).then_some(slot)
+    }
+
+    /// Whether there is an entry for `address`.
+    pub(crate) fn knows(&mut self, interface: InterfaceId, address: Address) -> bool {
+        self.find(interface, address).is_some()
+    }
+
+    /// Tells the other workers of an answer that nobody here asked for: perhaps one of them did.
+    pub(crate) fn pass_on(&mut self, interface: InterfaceId, address: Address, mac: MacAddress) {
+        self.tell(interface, address, mac, false);
+    }
+
+    /// Takes what another worker learned. A slot comes back when packets held under it can go.
+    pub(crate) fn apply(&mut self, update: NeighbourUpdate, now_ns: u64) -> Option<u16> {
+        let NeighbourUpdate {
+            interface,
+            address,
+            mac,
+            asked,
+        } = update;
+        // An answer by chance counts for one who asked, and no more.
+        let waits = self.find(interface, address);
+        let waits = waits.is_some_and(|slot| self.waits(slot));
+        match (asked, waits) {
+            (true, _) => self.hear(Claim::Told, interface, address, mac, now_ns),
+            (false, true) => self.hear(Claim::Answer, interface, address, mac, now_ns),
+            (false, false) => None,
+        }
+    }
+
+    /// Whether an answer is due to us.
+    fn waits(&self, slot: u16) -> bool {
+        let state = self.entries[usize::from(slot)].state;
+        matches!(
+            state,
+            Some(NeighbourState::Incomplete | NeighbourState::Probe)
+        )
+    }
+
+    fn tell(&mut self, interface: InterfaceId, address: Address, mac: MacAddress, asked: bool) {
+        // With the queue full the other workers ask for themselves.
+        let _ = self.updates.try_push(NeighbourUpdate {
+            interface,
+            address,
+            mac,
+            asked,
+        });
+    }
+
+    /// What the other workers should be told.
+    pub(crate) fn take_updates(
+        &mut self,
+    ) -> arrayvec::Drain<'_, NeighbourUpdate, MAX_NEIGHBOUR_UPDATES> {
+        self.updates.drain(..)
+    }
+
+    /// Serves the next timer that has run out.
+    pub(crate) fn due(&mut self, now_ns: u64) -> Option<Due> {
+        let slot = self.deadlines.pop_due(now_ns)?;
+        let entry = &mut self.entries[usize::from(slot)];
+        let again = entry.requests < MAX_REQUESTS;
+        Some(match entry.state {
+            Some(NeighbourState::Incomplete) if again => {
+                self.ask_again(slot, NeighbourState::Incomplete, now_ns);
+                Due::Ask(slot)
+            }
+            Some(NeighbourState::Incomplete) => {
+                entry.state = Some(NeighbourState::Failed);
+                self.asked -= 1;
+                self.deadlines.set(slot, now_ns + FAILED_NS);
+                Due::Failed(slot)
+            }
+            Some(NeighbourState::Probe) if again => {
+                self.ask_again(slot, NeighbourState::Probe, now_ns);
+                Due::Probe(slot)
+            }
+            Some(NeighbourState::Reachable) if entry.used => {
+                self.ask_again(slot, NeighbourState::Probe, now_ns);
+                Due::Probe(slot)
+            }
+            Some(NeighbourState::Reachable) => {
+                entry.state = Some(NeighbourState::Stale);
+                self.deadlines.set(slot, now_ns + STALE_NS);
+                Due::Aged
+            }
+            Some(NeighbourState::Probe | NeighbourState::Stale | NeighbourState::Failed) | None => {
+                self.remove(slot);
+                Due::Aged
+            }
+        })
+    }
+
+    /// When the next timer runs out.
+    pub(crate) fn next_deadline_ns(&self) -> Option<u64> {
+        self.deadlines.next_ns()
+    }
+
+    /// Forgets a neighbour. What is held for it must be taken first.
+    pub(crate) fn forget(&mut self, slot: u16) {
+        if self.entries[usize::from(slot)].state == Some(NeighbourState::Incomplete) {
+            self.asked -= 1;
+        }
+        self.remove(slot);
+    }
+
+    /// The neighbour in `slot`.
+    pub(crate) fn get(&self, slot: u16) -> Option<Neighbour> {
+        let entry = self.entries.get(usize::from(slot))?;
+        Some(Neighbour {
+            interface: entry.interface,
+            address: entry.address,
+            mac: entry.mac,
+            state: entry.state?,
+        })
+    }
+
+    /// The first slot from `from` on that is taken.
+    pub(crate) fn next_taken(&self, from: usize) -> Option<u16> {
+        let taken = |slot: &usize| self.entries[*slot].state.is_some();
+        (from..self.entries.len())
+            .find(taken)
+            .map(|slot| slot as u16)
+    }
+
+    #[inline]
+    fn find(&mut self, interface: InterfaceId, address: Address) -> Option<u16> {
+        let hint = hint_of(interface, address);
+        let slot = self.hints[hint];
+        let entry = &self.entries[usize::from(slot)];
+        if entry.address == address && entry.interface == interface && entry.state.is_some() {
+            return Some(slot);
+        }
+        let slot = *self.slots.get(&(interface.0, address))?;
+        self.hints[hint] = slot;
+        Some(slot)
+    }
+
+    /// A slot for a neighbour that has none; the caller gives it a state and a deadline.
+    fn insert(&mut self, interface: InterfaceId, address: Address) -> Option<u16> {
+        if self.free.is_empty() {
+            self.evict();
+        }
+        let slot = self.free.pop()?;
+        self.entries[usize::from(slot)] = Entry {
+            interface,
+            address,
+            ..FREE
+        };
+        self.slots.insert((interface.0, address), slot);
+        Some(slot)
+    }
+
+    /// Gives up an entry that nothing is sent to, if one is found soon.
+    fn evict(&mut self) {
+        for _ in 0..EVICTION_TRIES {
+            let slot = self.eviction_hand;
+            self.eviction_hand = (slot + 1) % self.entries.len();
+            let state = self.entries[slot].state;
+            if matches!(state, Some(NeighbourState::Stale | NeighbourState::Failed)) {
+                self.remove(slot as u16);
+                return;
+            }
+        }
+    }
+
+    fn remove(&mut self, slot: u16) {
+        let entry = &mut self.entries[usize::from(slot)];
+        self.slots.remove(&(entry.interface.0, entry.address));
+        *entry = FREE;
+        self.deadlines.clear(slot);
+        self.free.push(slot);
+    }
+}
+
+/// A cheap hash: a collision costs a look-up in the keyed table, nothing more.
+#[inline]
+fn hint_of(interface: InterfaceId, address: Address) -> usize {
+    let bits = address.to_bits();
+    let mixed = (bits as u64 ^ (bits >> 64) as u64 ^ u64::from(interface.0) << 56)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 56) as usize
+}

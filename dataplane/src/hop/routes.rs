@@ -1,0 +1,254 @@
+//! Longest-prefix match: which route leads to an address.
+//!
+//! One compressed trie a family, six bits a level, with a bit vector in each node in place of the
+//! pointers that are not there (Asai and Ohara, "Poptrie", SIGCOMM 2015). It is built off the
+//! worker and never changed: a reload builds another.
+
+use crate::wire::address::{Address, Family, Prefix};
+
+const STRIDE: u32 = 6;
+const SLOTS: usize = 1 << STRIDE;
+
+/// A value found by [`RouteTable::look_up`]; 0 stands for "no route" inside.
+pub(crate) type RouteIndex = u32;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Node {
+    /// A bit for each slot that has a deeper node.
+    children: u64,
+    /// A bit for each slot whose leaf differs from the leaf before it.
+    leaves: u64,
+    first_child: u32,
+    first_leaf: u32,
+}
+
+/// The routes of both families.
+#[derive(Debug)]
+pub(crate) struct RouteTable {
+    v4: Trie,
+    v6: Trie,
+}
+
+impl RouteTable {
+    /// A table of these prefixes and what they lead to. Of two equal prefixes the last one counts.
+    pub(crate) fn new(routes: &[(Prefix, RouteIndex)]) -> Self {
+        Self {
+            v4: Trie::new(routes, Family::V4),
+            v6: Trie::new(routes, Family::V6),
+        }
+    }
+
+    /// What the longest prefix that contains `address` leads to.
+    #[inline]
+    pub(crate) fn look_up(&self, address: Address) -> Option<RouteIndex> {
+        let found = match address.family() {
+            Family::V4 => self.v4.look_up(address.to_bits() << 96),
+            Family::V6 => self.v6.look_up(address.to_bits()),
+        };
+        found.checked_sub(1)
+    }
+}
+
+/// One route while the trie is built: its bits left-aligned, its length in its own family.
+#[derive(Clone, Copy)]
+struct Item {
+    bits: u128,
+    length: u32,
+    leaf: u32,
+}
+
+#[derive(Debug)]
+struct Trie {
+    nodes: Vec<Node>,
+    leaves: Vec<u32>,
+}
+
+impl Trie {
+    fn new(routes: &[(Prefix, RouteIndex)], family: Family) -> Self {
+        let base = if family == Family::V4 { 96 } else { 0 };
+        let mut items: Vec<Item> = routes
+            .iter()
+            .filter(|(prefix, _)| prefix.family() == family)
+            .map(|(prefix, route)| Item {
+                bits: prefix.network().to_bits() << base,
+                length: u32::from(prefix.mapped_length()) - base,
+                leaf: route + 1,
+            })
+            .collect();
+        // Stable, so that the last of equal prefixes stays last and wins.
+        items.sort_by_key(|item| (item.bits, item.length));
+        let mut trie = Self {
+            nodes: vec![Node::default()],
+            leaves: Vec::new(),
+        };
+        trie.fill(0, &items, 0, 0);
+        trie.nodes.shrink_to_fit();
+        trie.leaves.shrink_to_fit();
+        trie
+    }
+
+    /// Fills node `at`, which decides the bits from `depth` on, from the routes that lie within
+    /// it; `inherited` is the leaf of the longest route above it. The depth is bounded by the
+    /// address's width.
+    fn fill(&mut self, at: usize, items: &[Item], depth: u32, inherited: u32) {
+        let mut leaves = [inherited; SLOTS];
+        let mut lengths = [0; SLOTS];
+        let mut deeper = [(0, 0); SLOTS];
+        for (index, item) in items.iter().enumerate() {
+            let slot = slot_of(item.bits << depth);
+            if item.length > depth + STRIDE {
+                let (start, end) = &mut deeper[slot];
+                if start == end {
+                    *start = index;
+                }
+                *end = index + 1;
+                continue;
+            }
+            let width = 1 << (depth + STRIDE - item.length);
+            for covered in slot..slot + width {
+                if item.length >= lengths[covered] {
+                    lengths[covered] = item.length;
+                    leaves[covered] = item.leaf;
+                }
+            }
+        }
+        let mut node = Node {
+            first_child: self.nodes.len() as u32,
+            first_leaf: self.leaves.len() as u32,
+            ..Node::default()
+        };
+        let mut last = None;
+        for slot in 0..SLOTS {
+            if deeper[slot].0 != deeper[slot].1 {
+                node.children |= 1 << slot;
+            } else if last != Some(leaves[slot]) {
+                last = Some(leaves[slot]);
+                node.leaves |= 1 << slot;
+                self.leaves.push(leaves[slot]);
+            }
+        }
+        let children = node.children.count_ones() as usize;
+        self.nodes
+            .resize(self.nodes.len() + children, Node::default());
+        self.nodes[at] = node;
+        let mut child = node.first_child as usize;
+        for slot in 0..SLOTS {
+            let (start, end) = deeper[slot];
+            if start == end {
+                continue;
+            }
+            // A shorter route may stand between two deeper ones of its slot: it belongs here.
+            let below: Vec<Item> = items[start..end]
+                .iter()
+                .filter(|item| item.length > depth + STRIDE)
+                .copied()
+                .collect();
+            self.fill(child, &below, depth + STRIDE, leaves[slot]);
+            child += 1;
+        }
+    }
+
+    #[inline]
+    fn look_up(&self, mut bits: u128) -> u32 {
+        let mut node = self.nodes[0];
+        loop {
+            let slot = slot_of(bits);
+            let up_to = u64::MAX >> (63 - slot);
+            if node.children & (1 << slot) == 0 {
+                let before = (node.leaves & up_to).count_ones();
+                return self.leaves[(node.first_leaf + before - 1) as usize];
+            }
+            let before = (node.children & up_to).count_ones();
+            node = self.nodes[(node.first_child + before - 1) as usize];
+            bits <<= STRIDE;
+        }
+    }
+}
+
+/// The six leading bits.
+#[inline]
+fn slot_of(bits: u128) -> usize {
+    (bits >> (128 - STRIDE)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::net::IpAddr;
+
+    fn address(text: &str) -> Address {
+        text.parse::<IpAddr>().unwrap().into()
+    }
+
+    fn prefix(text: &str) -> Prefix {
+        let (network, length) = text.split_once('/').unwrap();
+        Prefix::new(address(network), length.parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_longest_prefix_wins_whatever_the_order() {
+        let table = RouteTable::new(&[
+            (prefix("10.0.0.10/32"), 3),
+            (prefix("0.0.0.0/0"), 0),
+            (prefix("10.0.0.0/24"), 2),
+            (prefix("10.0.0.0/8"), 1),
+            (prefix("::/0"), 4),
+            (prefix("2001:db8::/32"), 5),
+            (prefix("2001:db8::1/128"), 6),
+        ]);
+        for (to, route) in [
+            ("10.0.0.10", 3),
+            ("10.0.0.11", 2),
+            ("10.0.1.10", 1),
+            ("192.0.2.1", 0),
+            ("2001:db8::1", 6),
+            ("2001:db8::2", 5),
+            ("2001:db9::2", 4),
+        ] {
+            assert_eq!(table.look_up(address(to)), Some(route), "{to}");
+        }
+    }
+
+    #[test]
+    fn an_empty_table_leads_nowhere_and_a_later_equal_prefix_replaces() {
+        let empty = RouteTable::new(&[]);
+        assert_eq!(empty.look_up(address("192.0.2.1")), None);
+        assert_eq!(empty.look_up(address("2001:db8::1")), None);
+        let twice = RouteTable::new(&[(prefix("192.0.2.0/24"), 1), (prefix("192.0.2.0/24"), 2)]);
+        assert_eq!(twice.look_up(address("192.0.2.1")), Some(2));
+        assert_eq!(twice.look_up(address("192.0.3.1")), None);
+    }
+
+    fn reference(routes: &[(Prefix, RouteIndex)], to: Address) -> Option<RouteIndex> {
+        let holding = routes.iter().filter(|(prefix, _)| prefix.contains(to));
+        holding
+            .max_by_key(|(prefix, _)| prefix.mapped_length())
+            .map(|(_, route)| *route)
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_a_search_of_the_list(
+            seeds in proptest::collection::vec((any::<u32>(), 0u8..=32, any::<bool>()), 0..60),
+            probes in proptest::collection::vec(any::<u32>(), 0..60),
+        ) {
+            let make = |bits: u32, six: bool| if six {
+                Address::from_bits(u128::from(bits) << 90 | u128::from(bits))
+            } else {
+                // Few distinct leading bits, so that prefixes nest.
+                Address::from_v4((bits & 0x8103_07ff).to_be_bytes())
+            };
+            let routes: Vec<_> = seeds.iter().enumerate().map(|(index, &(bits, length, six))| {
+                let length = if six { length * 4 } else { length };
+                (Prefix::new(make(bits, six), length).unwrap(), index as u32)
+            }).collect();
+            let table = RouteTable::new(&routes);
+            let near = routes.iter().map(|(prefix, _)| prefix.network());
+            let far = probes.iter().flat_map(|&bits| [make(bits, true), make(bits, false)]);
+            for to in near.chain(far) {
+                prop_assert_eq!(table.look_up(to), reference(&routes, to), "{}", to);
+            }
+        }
+    }
+}

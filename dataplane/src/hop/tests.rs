@@ -1,0 +1,4 @@
+//! Tests of the hop on ports in memory.
+
+mod rig;
+mod transit;
