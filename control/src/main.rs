@@ -1,4 +1,8 @@
 //! The `tidegate` command.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    control::cli::main()
+}

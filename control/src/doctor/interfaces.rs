@@ -1,0 +1,178 @@
+//! The kernel's interfaces that virtual devices stand on.
+
+use super::Report;
+use crate::profile::{Link, Port};
+
+const NET: &str = "sys/class/net";
+/// IFF_UP of netdevice(7).
+const UP: u32 = 1;
+/// What joins packets on the way in, so that they are larger than the MTU.
+const JOINING: [&str; 2] = ["generic-receive-offload", "large-receive-offload"];
+/// What a veth peer leaves undone on the way out.
+const UNFINISHED: [&str; 3] = [
+    "tx-checksumming",
+    "tcp-segmentation-offload",
+    "generic-segmentation-offload",
+];
+
+/// All that `ethtool` is asked for.
+#[cfg(test)]
+pub(super) const ALL_FEATURES: [&str; 5] = [
+    JOINING[0],
+    JOINING[1],
+    UNFINISHED[0],
+    UNFINISHED[1],
+    UNFINISHED[2],
+];
+
+pub(super) fn examine(report: &mut Report<'_>) {
+    let Some(profile) = report.profile else {
+        return;
+    };
+    for port in &profile.ports {
+        let Link::Device(device) = &port.link else {
+            continue;
+        };
+        let on_interface = device.arguments.starts_with("net_af_packet")
+            || device.arguments.starts_with("eth_af_packet")
+            || device.arguments.starts_with("net_af_xdp");
+        let Some(name) = device.argument("iface").filter(|_| on_interface) else {
+            continue;
+        };
+        interface(report, port, name);
+    }
+}
+
+fn interface(report: &mut Report<'_>, port: &Port, name: &str) {
+    let folder = format!("{NET}/{name}");
+    if !report.host.exists(&folder) {
+        report.fail(
+            "interfaces",
+            format!(
+                "port `{}` stands on {name}, which is not in this name space",
+                port.name
+            ),
+            "see `ip -brief link`; correct the profile, or start in the right name space \
+             (`ip netns exec NAME tidegate run …`)",
+        );
+        return;
+    }
+    let flags = report
+        .host
+        .text(&format!("{folder}/flags"))
+        .unwrap_or_default();
+    let flags = u32::from_str_radix(flags.trim_start_matches("0x"), 16).unwrap_or(UP);
+    if flags & UP == 0 {
+        report.fail(
+            "interfaces",
+            format!("{name} is down"),
+            format!("ip link set {name} up"),
+        );
+    }
+    let mtu_bytes: u32 = report
+        .host
+        .number(&format!("{folder}/mtu"))
+        .unwrap_or(u32::MAX);
+    if mtu_bytes < u32::from(port.mtu_bytes) {
+        report.fail(
+            "interfaces",
+            format!(
+                "{name} has an MTU of {mtu_bytes}, and port `{}` {}",
+                port.name, port.mtu_bytes
+            ),
+            format!("ip link set {name} mtu {}", port.mtu_bytes),
+        );
+    }
+    let joining = switched_on(report, name, &JOINING);
+    if joining.is_some_and(|joining| !joining.is_empty()) {
+        report.warn(
+            "interfaces",
+            format!(
+                "{name} joins packets before port `{}` sees them: they outgrow the MTU",
+                port.name
+            ),
+            format!("ethtool -K {name} gro off lro off"),
+        );
+    }
+    peer(report, port, name);
+}
+
+/// The features of a list that are on; `None` if `ethtool` does not say.
+fn switched_on(report: &Report<'_>, interface: &str, features: &[&str]) -> Option<Vec<String>> {
+    let text = (report.host.run)("ethtool", &["-k", interface])?;
+    let is_on = |feature: &&&str| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(**feature)?.strip_prefix(": "));
+        line.is_some_and(|value| value.starts_with("on"))
+    };
+    Some(
+        features
+            .iter()
+            .filter(is_on)
+            .map(|feature| (*feature).to_owned())
+            .collect(),
+    )
+}
+
+/// A veth peer hands over packets whose checksums and segments it left to a device.
+fn peer(report: &mut Report<'_>, port: &Port, name: &str) {
+    let index = |interface: &str, file: &str| {
+        report
+            .host
+            .number::<u32>(&format!("{NET}/{interface}/{file}"))
+    };
+    let driver = (report.host.run)("ethtool", &["-i", name]).unwrap_or_default();
+    let is_veth = driver.lines().any(|line| line == "driver: veth");
+    let (Some(own), Some(linked)) = (index(name, "ifindex"), index(name, "iflink")) else {
+        return;
+    };
+    if !is_veth || own == linked {
+        report.ok(
+            "interfaces",
+            format!("port `{}` stands on {name}", port.name),
+        );
+        return;
+    }
+    let names = report.host.names(NET);
+    let peer = names.iter().find(|other| {
+        index(other, "ifindex") == Some(linked) && index(other, "iflink") == Some(own)
+    });
+    let cure = |peer: &str| format!("ethtool -K {peer} tx off tso off gso off gro off");
+    let Some(peer) = peer else {
+        report.warn(
+            "interfaces",
+            format!(
+                "the peer of {name} is in another name space: unless its offloads are off, port \
+                 `{}` receives packets with unfinished checksums",
+                port.name
+            ),
+            format!("there: {}", cure("PEER")),
+        );
+        return;
+    };
+    match switched_on(report, peer, &UNFINISHED) {
+        None => report.warn(
+            "interfaces",
+            format!("the offloads of {peer}, the peer of {name}, cannot be read"),
+            "apt-get install ethtool",
+        ),
+        Some(on) if on.is_empty() => {
+            report.ok(
+                "interfaces",
+                format!(
+                    "port `{}` stands on {name}, offloads of its peer {peer} are off",
+                    port.name
+                ),
+            );
+        }
+        Some(on) => report.warn(
+            "interfaces",
+            format!(
+                "{peer}, the peer of {name}, leaves checksums or segments unfinished ({})",
+                on.join(", ")
+            ),
+            cure(peer),
+        ),
+    }
+}
