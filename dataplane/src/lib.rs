@@ -15,6 +15,7 @@ pub mod limits;
 pub mod memory;
 pub mod packet;
 pub mod parse;
+pub mod shard;
 pub mod transmit;
 pub mod verdict;
 pub mod wire;
