@@ -113,13 +113,8 @@ fn in_table(table: &Table<Session>, bursts: &[[Tuple; BURST]]) -> (f64, u64) {
             *hash = table.hash(key);
             table.prefetch_bucket(*hash);
         }
-        for &hash in &hashes {
-            table.prefetch_entry(hash);
-        }
         let mut found: [Option<Id>; BURST] = [None; BURST];
-        for ((slot, &hash), key) in found.iter_mut().zip(&hashes).zip(burst) {
-            *slot = table.find(hash, key);
-        }
+        table.find_burst(&hashes, burst, &mut found);
         for id in found.into_iter().flatten() {
             sum += table.get(id).state[0];
         }
@@ -198,7 +193,7 @@ fn main() {
     let rounds = std::env::args()
         .nth(1)
         .and_then(|text| text.parse().ok())
-        .unwrap_or(20_000);
+        .unwrap_or(4_000);
     for entries in [1_000, 1_000_000, 10_000_000] {
         measure(entries, rounds);
     }

@@ -5,7 +5,7 @@
 //! that its tag allows; the home counts those, so that a look-up of what is not there ends after
 //! one line unless that count says otherwise. `docs/decisions/0002-flow-table.md` has the numbers.
 
-use std::hint::black_box;
+use crate::limits::BURST;
 
 #[cfg(test)]
 mod tests;
@@ -44,6 +44,13 @@ impl Id {
     }
 }
 
+/// The most entries of one table: numbers above stand for no entry.
+const MAX_ENTRIES: u32 = u32::MAX - 2;
+/// No entry of that hash.
+const ABSENT: u32 = u32::MAX;
+/// If there is an entry of that hash, it is in its other bucket.
+const ELSEWHERE: u32 = u32::MAX - 1;
+
 /// No entry can be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the session table is full")]
@@ -63,8 +70,8 @@ const MIN_BUCKETS: u32 = 16;
 #[derive(Clone, Copy, Default)]
 #[repr(C, align(64))]
 struct Bucket {
-    /// Sixteen bits of each slot's hash; 0 marks a free slot.
-    tags: [u16; SLOTS],
+    /// Sixteen bits of each slot's hash, four slots a word; 0 marks a free slot.
+    tags: [u64; 2],
     /// Where each slot's entry stands in the slab.
     entries: [u32; SLOTS],
     /// Entries whose home this is and that live in their other bucket.
@@ -73,15 +80,23 @@ struct Bucket {
     guests: u8,
 }
 
+/// The lowest bit of every lane of four tags.
+const LANES: u64 = 0x0001_0001_0001_0001;
+
 impl Bucket {
-    /// The slots whose tag is `tag`.
+    /// The slots whose tag is `tag`: all lanes of a word at once, as no vector instruction can be
+    /// had without `unsafe`, and compilers make a poor job of eight comparisons.
     #[inline]
     fn matching(&self, tag: u16) -> Slots {
-        let mut bits = 0;
-        for (slot, &other) in self.tags.iter().enumerate() {
-            bits |= u32::from(other == tag) << slot;
-        }
-        Slots(bits)
+        const LOW: u64 = LANES * 0x7fff;
+        let wanted = u64::from(tag) * LANES;
+        let differing = |word: u64| {
+            let difference = word ^ wanted;
+            ((difference & LOW) + LOW) | difference
+        };
+        let first = differing(self.tags[0]) >> 15 & LANES;
+        let second = differing(self.tags[1]) >> 14 & LANES << 1;
+        Slots((first | second) ^ (LANES | LANES << 1))
     }
 
     #[inline]
@@ -90,15 +105,23 @@ impl Bucket {
     }
 
     #[inline]
+    fn tag(&self, slot: usize) -> u16 {
+        (self.tags[slot / 4] >> (slot % 4 * 16)) as u16
+    }
+
+    #[inline]
     fn fill(&mut self, slot: usize, tag: u16, entry: u32, guest: bool) {
-        self.tags[slot] = tag;
+        let lane = slot % 4 * 16;
+        let word = &mut self.tags[slot / 4];
+        *word = *word & !(0xffff << lane) | u64::from(tag) << lane;
         self.entries[slot] = entry;
         self.guests = self.guests & !(1 << slot) | u8::from(guest) << slot;
     }
 }
 
-/// Slot numbers, from a bit mask.
-struct Slots(u32);
+/// Slot numbers: bit 16 n stands for slot n, bit 16 n + 1 for slot n + 4.
+#[derive(Clone, Copy)]
+struct Slots(u64);
 
 impl Iterator for Slots {
     type Item = usize;
@@ -108,9 +131,9 @@ impl Iterator for Slots {
         if self.0 == 0 {
             return None;
         }
-        let slot = self.0.trailing_zeros() as usize;
+        let bit = self.0.trailing_zeros() as usize;
         self.0 &= self.0 - 1;
-        Some(slot)
+        Some((bit / 16 + bit % 2 * 4) % SLOTS)
     }
 }
 
@@ -132,11 +155,12 @@ impl<E: Entry> Table<E> {
     /// A table for `entries` entries. `seed` must be secret: who knows it can choose keys that
     /// collide.
     pub fn with_capacity(entries: u32, seed: [u64; 2]) -> Self {
+        let entries = entries.min(MAX_ENTRIES);
         let buckets = entries.div_ceil(ENTRIES_PER_BUCKET).max(MIN_BUCKETS);
         Self {
-            buckets: filled(buckets as usize, |_| Bucket::default()),
-            entries: filled(entries as usize, |_| E::default()),
-            free: filled(entries as usize, |place| entries - 1 - place as u32),
+            buckets: super::filled(buckets as usize, |_| Bucket::default()),
+            entries: super::filled(entries as usize, |_| E::default()),
+            free: super::filled(entries as usize, |place| entries - 1 - place as u32),
             live: LiveSet::new(entries as usize),
             keys: derive_keys(seed),
         }
@@ -187,12 +211,8 @@ impl<E: Entry> Table<E> {
     /// Brings near the line of the entry that `hash` points to; its bucket's line should be near.
     #[inline]
     pub fn prefetch_entry(&self, hash: Hash) {
-        let (home, tag) = (self.home(hash), tag_of(hash));
-        let bucket = &self.buckets[home];
-        if let Some(slot) = bucket.matching(tag).next() {
-            super::prefetch(&self.entries[bucket.entries[slot] as usize]);
-        } else if bucket.away != 0 {
-            super::prefetch(&self.buckets[self.other(home, tag)]);
+        if let Some(entry) = self.entries.get(self.candidate(hash) as usize) {
+            super::prefetch(entry);
         }
     }
 
@@ -215,6 +235,48 @@ impl<E: Entry> Table<E> {
             .map(|slot| bucket.entries[slot])
             .find(|&entry| self.entries[entry as usize].matches(key))
             .map(Id)
+    }
+
+    /// What [`find`](Self::find) says of each of up to [`BURST`] keys, whose buckets' lines should
+    /// be near: every entry is asked for before the first is looked at.
+    #[inline]
+    pub fn find_burst(&self, hashes: &[Hash], keys: &[E::Key], found: &mut [Option<Id>]) {
+        let mut candidates = [ABSENT; BURST];
+        for (candidate, &hash) in candidates.iter_mut().zip(hashes) {
+            *candidate = self.candidate(hash);
+            if let Some(entry) = self.entries.get(*candidate as usize) {
+                super::prefetch(entry);
+            }
+        }
+        let burst = candidates.iter().zip(hashes).zip(keys);
+        for (((&candidate, &hash), key), found) in burst.zip(found.iter_mut()) {
+            *found = match self.entries.get(candidate as usize) {
+                Some(entry) if entry.matches(key) => Some(Id(candidate)),
+                None if candidate == ABSENT => None,
+                _ => self.find_again(hash, key),
+            };
+        }
+    }
+
+    /// [`find`](Self::find), kept out of the burst's loop, where it is seldom needed.
+    #[inline(never)]
+    fn find_again(&self, hash: Hash, key: &E::Key) -> Option<Id> {
+        self.find(hash, key)
+    }
+
+    /// The entry that most likely is the one of `hash`; [`ABSENT`] when there is none.
+    #[inline]
+    fn candidate(&self, hash: Hash) -> u32 {
+        let (home, tag) = (self.home(hash), tag_of(hash));
+        let bucket = &self.buckets[home];
+        if let Some(slot) = bucket.matching(tag).next() {
+            return bucket.entries[slot];
+        }
+        if bucket.away == 0 {
+            return ABSENT;
+        }
+        super::prefetch(&self.buckets[self.other(home, tag)]);
+        ELSEWHERE
     }
 
     /// The entry at `id`. What stands at a place whose entry was removed is unspecified.
@@ -289,7 +351,7 @@ impl<E: Entry> Table<E> {
     fn make_room(&mut self, crowded: usize) -> Option<usize> {
         let full = self.buckets[crowded];
         for slot in 0..SLOTS {
-            let (tag, place) = (full.tags[slot], full.entries[slot]);
+            let (tag, place) = (full.tag(slot), full.entries[slot]);
             let other = self.other(crowded, tag);
             let Some(room) = self.buckets[other].free_slot() else {
                 continue;
@@ -393,15 +455,6 @@ fn derive_keys(seed: [u64; 2]) -> [u64; 4] {
     [next(0), next(seed[1]), next(0), next(seed[1])]
 }
 
-/// A vector on huge pages where there are any, with every page touched: no page fault waits for a
-/// packet.
-fn filled<T: Copy>(length: usize, mut value: impl FnMut(usize) -> T) -> Vec<T> {
-    let mut vector = Vec::with_capacity(length);
-    super::advise_huge_pages(vector.spare_capacity_mut());
-    vector.extend((0..length).map(|index| black_box(value(index))));
-    vector
-}
-
 /// The places that hold an entry, with a summary bit for every word.
 struct LiveSet {
     words: Vec<u64>,
@@ -412,8 +465,8 @@ impl LiveSet {
     fn new(places: usize) -> Self {
         let words = places.div_ceil(64);
         Self {
-            words: filled(words, |_| 0),
-            summary: filled(words.div_ceil(64), |_| 0),
+            words: super::filled(words, |_| 0),
+            summary: super::filled(words.div_ceil(64), |_| 0),
         }
     }
 

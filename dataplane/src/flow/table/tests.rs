@@ -48,7 +48,11 @@ fn find(table: &Table<Line>, entry: &Line) -> Option<Id> {
     let hash = table.hash(&entry.key);
     table.prefetch_bucket(hash);
     table.prefetch_entry(hash);
-    table.find(hash, &entry.key)
+    let found = table.find(hash, &entry.key);
+    let mut of_burst = [Some(Id(7)); 2];
+    table.find_burst(&[hash; 2], &[entry.key; 2], &mut of_burst);
+    assert_eq!(of_burst, [found; 2]);
+    found
 }
 
 /// Every slot points to a live entry of its own tag, in one of its two buckets, and the counts of
@@ -57,12 +61,12 @@ fn check_index<E: Entry>(table: &Table<E>) {
     let mut away = vec![0; table.buckets.len()];
     let mut used = 0;
     for (index, bucket) in table.buckets.iter().enumerate() {
-        for slot in (0..SLOTS).filter(|&slot| bucket.tags[slot] != 0) {
+        for slot in (0..SLOTS).filter(|&slot| bucket.tag(slot) != 0) {
             used += 1;
             let guest = bucket.guests >> slot & 1 != 0;
             assert!(table.contains(Id(bucket.entries[slot])));
             if guest {
-                away[table.other(index, bucket.tags[slot])] += 1;
+                away[table.other(index, bucket.tag(slot))] += 1;
             }
         }
     }
@@ -248,6 +252,26 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 proptest! {
     #[test]
+    fn the_slots_of_a_tag_are_found_whatever_the_others_hold(
+        mut tags in any::<[u16; SLOTS]>(),
+        close in any::<[bool; SLOTS]>(),
+        tag in any::<u16>(),
+    ) {
+        let mut bucket = Bucket::default();
+        for slot in 0..SLOTS {
+            if close[slot] {
+                tags[slot] = tag ^ (tags[slot] & 0x8001);
+            }
+            bucket.fill(slot, tags[slot], 0, false);
+        }
+        let expected: Vec<usize> = (0..SLOTS).filter(|&slot| tags[slot] == tag).collect();
+        let mut found: Vec<usize> = bucket.matching(tag).collect();
+        found.sort_unstable();
+        prop_assert_eq!(found, expected);
+        prop_assert!((0..SLOTS).all(|slot| bucket.tag(slot) == tags[slot]));
+    }
+
+    #[test]
     fn it_behaves_as_a_hash_map_of_bounded_size(
         steps in steps(),
         capacity in 1u32..120,
@@ -284,8 +308,11 @@ proptest! {
                     }
                 }
                 Step::Find(number) => {
-                    let found = table.find(hash(&table, number)?, &clashing(number, clash).key());
-                    prop_assert_eq!(found, model.get(&number).copied());
+                    let (hashed, key) = (hash(&table, number)?, clashing(number, clash).key());
+                    let mut found = [None];
+                    table.find_burst(&[hashed], &[key], &mut found);
+                    prop_assert_eq!(found[0], model.get(&number).copied());
+                    prop_assert_eq!(table.find(hashed, &key), found[0]);
                 }
             }
             prop_assert_eq!(table.len(), model.len());
