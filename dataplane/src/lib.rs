@@ -4,6 +4,7 @@
 //! clock or a thread. `README.md` beside this crate walks one packet through it.
 #![forbid(unsafe_code)]
 
+pub mod classify;
 pub mod context;
 pub mod counters;
 pub mod drop_reason;

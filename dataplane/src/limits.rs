@@ -36,3 +36,9 @@ pub const ICMP_ERRORS_PER_SECOND: u64 = 1000;
 pub const ICMP_ERROR_BURST: u64 = 50;
 /// Fragments that one packet is cut into on its way out.
 pub const MAX_FRAGMENTS_MADE: usize = 32;
+/// Rules of one list.
+pub const MAX_RULES: usize = 4096;
+/// Tests of a packet that one list of rules has in all.
+pub const MAX_CONDITIONS: usize = 16_384;
+/// How deep a rule's conditions are nested.
+pub const MAX_CONDITION_DEPTH: usize = 32;
