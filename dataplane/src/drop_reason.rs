@@ -59,7 +59,8 @@ drop_reasons! {
     IcmpUnmatched "icmp_unmatched" "An ICMP error quotes a packet of no session, or one outside its window.",
     // Fragments.
     FragmentMalformed "fragment_malformed" "The fragment is tiny, misaligned, reaches past 65,535 octets, or hides its transport header.",
-    FragmentOverlap "fragment_overlap" "The fragment overlaps another of its datagram; the whole datagram is refused.",
+    FragmentOverlap "fragment_overlap" "The fragment overlaps another of its datagram or contradicts its end; the whole datagram is refused.",
+    FragmentDuplicate "fragment_duplicate" "The very same fragment is held already.",
     FragmentTimeout "fragment_timeout" "The datagram was not complete in time.",
     FragmentLimit "fragment_limit" "The source, the datagram or the box holds as many fragments as it may.",
     // Rules and the guard.

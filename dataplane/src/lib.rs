@@ -7,8 +7,10 @@
 pub mod classify;
 pub mod context;
 pub mod counters;
+mod deadlines;
 pub mod drop_reason;
 pub mod flow;
+pub mod fragment;
 pub mod hop;
 pub mod io;
 mod keyed;

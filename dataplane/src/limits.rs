@@ -42,3 +42,19 @@ pub const MAX_RULES: usize = 4096;
 pub const MAX_CONDITIONS: usize = 16_384;
 /// How deep a rule's conditions are nested.
 pub const MAX_CONDITION_DEPTH: usize = 32;
+/// Fragments of one datagram: enough for 65,535 octets over links of 1,100.
+pub const MAX_FRAGMENTS_PER_DATAGRAM: usize = 64;
+/// Incomplete datagrams of a worker.
+pub const MAX_DATAGRAMS: usize = 1024;
+/// Incomplete datagrams of one source (for IPv6, of its /64).
+pub const MAX_DATAGRAMS_PER_SOURCE: usize = 64;
+/// Fragments that a worker holds.
+pub const MAX_FRAGMENTS: usize = 4096;
+/// Fragments that a worker holds of one source.
+pub const MAX_FRAGMENTS_PER_SOURCE: usize = 256;
+/// Octets of fragments that a worker holds.
+pub const MAX_FRAGMENT_BYTES: usize = 4 << 20;
+/// Octets of fragments that a worker holds of one source.
+pub const MAX_FRAGMENT_BYTES_PER_SOURCE: usize = 256 << 10;
+/// Expired datagrams that a worker frees in one loop.
+pub const MAX_FRAGMENT_TIMERS: usize = 16;

@@ -4,7 +4,6 @@
 mod addressing;
 mod admit;
 mod config;
-mod deadlines;
 mod errors;
 mod held;
 mod link;

@@ -8,7 +8,7 @@
 use arrayvec::ArrayVec;
 use hashbrown::HashMap;
 
-use super::deadlines::Deadlines;
+use crate::deadlines::Deadlines;
 use crate::drop_reason::DropReason;
 use crate::io::InterfaceId;
 use crate::keyed::Keyed;
