@@ -1,4 +1,44 @@
-//! The measuring harness.
+//! Tidegate's measuring tools: a packet generator and a link emulator.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod flood;
+mod link;
+mod units;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measures Tidegate, and makes the traffic to do so. Use it only on links of your own.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate-perf", version)]
+struct Arguments {
+    #[command(subcommand)]
+    tool: Tool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Tool {
+    /// Sends spoofed SYNs and forged ACKs, bounded in rate and time.
+    Flood(flood::Arguments),
+    /// Carries frames between two interfaces as a slow or lossy link would.
+    Link(link::Arguments),
+}
+
+fn main() -> ExitCode {
+    let report = match Arguments::parse().tool {
+        Tool::Flood(arguments) => flood::run(&arguments),
+        Tool::Link(arguments) => link::run(&arguments),
+    };
+    match report {
+        Ok(report) => {
+            let _ = writeln!(std::io::stdout(), "{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "tidegate-perf: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
