@@ -11,6 +11,7 @@
     non_snake_case,
     non_upper_case_globals,
     unused_qualifications,
+    unnecessary_transmutes,
     unreachable_pub,
     clippy::all,
     clippy::undocumented_unsafe_blocks
