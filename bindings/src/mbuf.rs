@@ -165,12 +165,6 @@ impl Mbuf {
         unsafe { self.get::<{ dpdk_sys::SHIM_MBUF_NB_SEGS }, u16>() == 1 }
     }
 
-    /// Copies all segments into the first, if they fit; else the packet stays as it is.
-    pub fn linearize(&mut self) -> bool {
-        // SAFETY: the mbuf is valid and ours alone.
-        self.is_contiguous() || unsafe { dpdk_sys::shim_mbuf_linearize(self.0.as_ptr()) == 0 }
-    }
-
     /// Bytes free before the data.
     #[inline]
     pub fn headroom(&self) -> usize {

@@ -42,11 +42,6 @@ void shim_mbuf_free(struct rte_mbuf *mbuf)
 	rte_pktmbuf_free(mbuf);
 }
 
-int shim_mbuf_linearize(struct rte_mbuf *mbuf)
-{
-	return rte_pktmbuf_linearize(mbuf);
-}
-
 uint32_t shim_mempool_size(const struct rte_mempool *pool)
 {
 	return pool->size;

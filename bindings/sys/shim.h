@@ -67,12 +67,10 @@ static const uint64_t SHIM_TX_UDP_CKSUM = RTE_MBUF_F_TX_UDP_CKSUM;
 static const uint64_t SHIM_PORT_RX_IPV4_CKSUM = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
 static const uint64_t SHIM_PORT_RX_TCP_CKSUM = RTE_ETH_RX_OFFLOAD_TCP_CKSUM;
 static const uint64_t SHIM_PORT_RX_UDP_CKSUM = RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
-static const uint64_t SHIM_PORT_RX_SCATTER = RTE_ETH_RX_OFFLOAD_SCATTER;
 static const uint64_t SHIM_PORT_RX_RSS_HASH = RTE_ETH_RX_OFFLOAD_RSS_HASH;
 static const uint64_t SHIM_PORT_TX_IPV4_CKSUM = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
 static const uint64_t SHIM_PORT_TX_TCP_CKSUM = RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
 static const uint64_t SHIM_PORT_TX_UDP_CKSUM = RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
-static const uint64_t SHIM_PORT_TX_MULTI_SEGS = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
 
 /* Hash types whose fields a symmetric key folds to one value for both directions. */
 static const uint64_t SHIM_RSS_IP = RTE_ETH_RSS_IP;
@@ -97,7 +95,6 @@ FILE *shim_log_stream(shim_log_write write);
 struct rte_mbuf *shim_mbuf_alloc(struct rte_mempool *pool);
 int shim_mbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int count);
 void shim_mbuf_free(struct rte_mbuf *mbuf);
-int shim_mbuf_linearize(struct rte_mbuf *mbuf);
 uint32_t shim_mempool_size(const struct rte_mempool *pool);
 uint32_t shim_mempool_data_room(struct rte_mempool *pool);
 

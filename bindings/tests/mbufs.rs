@@ -122,13 +122,6 @@ fn a_recycled_mbuf_is_as_new() {
     assert_eq!((mbuf.rss_hash(), mbuf.stripped_vlan()), (None, None));
 }
 
-#[test]
-fn linearizing_what_is_in_one_piece_changes_nothing() {
-    let mut mbuf = pool("linear", 63).allocate().expect("free");
-    assert!(mbuf.set_data(b"one piece") && mbuf.linearize());
-    assert_eq!(mbuf.data(), b"one piece");
-}
-
 /// Allocates and frees, some of it by the single mbuf.
 fn churn(pool: &Mempool, rounds: usize) {
     for _ in 0..rounds {

@@ -209,3 +209,48 @@ fn the_virtual_drivers_are_there() {
     std::fs::remove_file(capture).expect("net_pcap made it");
     assert_eq!(pool.in_use(), 0, "closed devices keep nothing");
 }
+
+/// A capture with one frame of `len` bytes, as tcpdump would have written it.
+fn capture_of(len: u32) -> Vec<u8> {
+    let mut file = Vec::new();
+    for field in [
+        0xa1b2_c3d4_u32,
+        0x0004_0002,
+        0,
+        0,
+        65_535,
+        1,
+        0,
+        0,
+        len,
+        len,
+    ] {
+        file.extend(field.to_ne_bytes());
+    }
+    file.extend((0..len).map(|index| index as u8));
+    file
+}
+
+#[test]
+fn a_packet_in_several_pieces_says_so_and_is_freed_whole() {
+    let pool = pool("jumbo", 1023);
+    let capture = std::env::temp_dir().join(common::unique("jumbo.pcap"));
+    std::fs::write(&capture, capture_of(5000)).expect("a temporary file");
+    let device = format!("net_pcap_jumbo,rx_pcap={}", capture.display());
+    let mut port = started(eal(), &device, &PortConfig::default(), &pool);
+    let mut receiver = port.take_rx_queue(0).expect("queue 0");
+    let mut burst = ArrayVec::<Mbuf, 32>::new();
+    assert_eq!(receiver.receive(&mut burst), 1);
+    let mut mbuf = burst.remove(0);
+    assert_eq!((mbuf.len(), mbuf.data().len()), (5000, 2048));
+    assert!(!mbuf.is_contiguous() && pool.in_use() == 3);
+    assert!(!mbuf.set_len(60), "its end is in another piece");
+    assert!(mbuf.trim_front(8), "its front is here");
+    assert_eq!(
+        (mbuf.len(), mbuf.data().len(), mbuf.data()[0]),
+        (4992, 2040, 8)
+    );
+    drop(mbuf);
+    assert_eq!(pool.in_use(), 0);
+    std::fs::remove_file(capture).expect("ours");
+}

@@ -31,7 +31,6 @@ struct Plan {
     tx_offloads: u64,
     rss_types: u64,
     rss_key_bytes: u8,
-    scatter: bool,
 }
 
 pub(super) fn configure(
@@ -61,7 +60,6 @@ pub(super) fn configure(
         rss: plan.rss_types != 0 && !DRIVERS_WITHOUT_REAL_RSS.contains(&driver.as_str()),
         driver,
         promiscuous: config.promiscuous && make_promiscuous(id),
-        scatter: plan.scatter,
         name,
     })
 }
@@ -91,24 +89,12 @@ fn plan(config: &PortConfig, device: &rte_eth_dev_info, data_room_bytes: u32) ->
     let rx_queues = config.rx_queues.clamp(1, device.max_rx_queues.max(1));
     let tx_queues = config.tx_queues.clamp(1, device.max_tx_queues.max(1));
     let overhead = frame_overhead(device);
-    let scatter_offered = device.rx_offload_capa & dpdk_sys::SHIM_PORT_RX_SCATTER != 0;
-    let mtu = mtu_within(
-        config.mtu,
-        device,
-        overhead,
-        data_room_bytes,
-        scatter_offered,
-    );
-    let scatter = scatter_offered && u32::from(mtu) + overhead > data_room_bytes;
+    let mtu = mtu_within(config.mtu, device, overhead, data_room_bytes);
     let rss_types = match config.rss {
         Some(rss) if rx_queues > 1 => hash_types(rss) & device.flow_type_rss_offloads,
         _ => 0,
     };
-    let (offloads, mut rx_offloads, mut tx_offloads) = checksum_offloads(config.offloads, device);
-    if scatter {
-        rx_offloads |= dpdk_sys::SHIM_PORT_RX_SCATTER;
-        tx_offloads |= dpdk_sys::SHIM_PORT_TX_MULTI_SEGS & device.tx_offload_capa;
-    }
+    let (offloads, mut rx_offloads, tx_offloads) = checksum_offloads(config.offloads, device);
     if rss_types != 0 {
         rx_offloads |= dpdk_sys::SHIM_PORT_RX_RSS_HASH & device.rx_offload_capa;
     }
@@ -125,7 +111,6 @@ fn plan(config: &PortConfig, device: &rte_eth_dev_info, data_room_bytes: u32) ->
         } else {
             device.hash_key_size
         },
-        scatter,
     }
 }
 
@@ -137,20 +122,12 @@ fn frame_overhead(device: &rte_eth_dev_info) -> u32 {
     }
 }
 
-fn mtu_within(
-    wanted: u16,
-    device: &rte_eth_dev_info,
-    overhead: u32,
-    data_room_bytes: u32,
-    scatter: bool,
-) -> u16 {
+fn mtu_within(wanted: u16, device: &rte_eth_dev_info, overhead: u32, data_room_bytes: u32) -> u16 {
     let mut most = u32::from(device.max_mtu);
     if device.max_rx_pktlen > overhead {
         most = most.min(device.max_rx_pktlen - overhead);
     }
-    if !scatter {
-        most = most.min(data_room_bytes.saturating_sub(overhead));
-    }
+    most = most.min(data_room_bytes.saturating_sub(overhead));
     let least = device.min_mtu.max(MTU_MIN_BYTES);
     let most = u16::try_from(most).unwrap_or(u16::MAX).max(least);
     wanted.clamp(least, most)
@@ -321,7 +298,7 @@ mod tests {
         let device = rte_eth_dev_info {
             max_rx_queues: 16,
             max_rx_pktlen: 9728,
-            rx_offload_capa: dpdk_sys::SHIM_PORT_RX_TCP_CKSUM | dpdk_sys::SHIM_PORT_RX_SCATTER,
+            rx_offload_capa: dpdk_sys::SHIM_PORT_RX_TCP_CKSUM,
             tx_offload_capa: u64::MAX,
             flow_type_rss_offloads: u64::MAX,
             ..device()
@@ -341,10 +318,10 @@ mod tests {
             rss,
             ..Default::default()
         };
-        let plan = plan(&config, &device, 2048);
+        let plan = plan(&config, &device, 9216);
         assert!(plan.offloads.rx_tcp_checksum && !plan.offloads.rx_ipv4_checksum);
         assert!(plan.offloads.tx_tcp_checksum && !plan.offloads.tx_udp_checksum);
-        assert_eq!((plan.mtu, plan.scatter), (9000, true));
+        assert_eq!(plan.mtu, 9000);
         assert_eq!(
             plan.rss_types,
             dpdk_sys::SHIM_RSS_IP | dpdk_sys::SHIM_RSS_TCP
@@ -353,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn without_scatter_a_packet_fits_one_buffer() {
+    fn a_packet_fits_one_buffer() {
         let device = rte_eth_dev_info {
             max_rx_pktlen: 9728,
             ..device()

@@ -86,7 +86,8 @@ pub struct PortConfig {
     pub rx_descriptors: u16,
     /// Descriptors of each transmit queue, likewise.
     pub tx_descriptors: u16,
-    /// Largest IP packet, in bytes; less where the device or the pool's buffers take less.
+    /// Largest IP packet, in bytes; less where the device takes less, or one buffer of the pool
+    /// has not the room, for a packet is received in one piece.
     pub mtu: u16,
     /// Receive-side scaling over several queues, where the device has it.
     pub rss: Option<Rss>,
@@ -148,8 +149,6 @@ pub struct PortInfo {
     pub rss: bool,
     /// Whether frames for any address come in.
     pub promiscuous: bool,
-    /// Whether a packet may come in as several segments.
-    pub scatter: bool,
 }
 
 /// What keeps a port open: held by the port and by each of its queues.
