@@ -84,9 +84,9 @@ fn send(sender: &mut TxQueue, pool: &Mempool, frames: &[Vec<u8>]) {
     assert_eq!(sender.transmit(&mut burst), frames.len());
 }
 
-/// What comes in of our own, until `count` packets are there or a second has passed.
+/// What comes in of our own, until `count` packets are there or ten seconds have passed.
 fn receive_mbufs(receiver: &mut RxQueue, count: usize) -> Vec<Mbuf> {
-    let (mut mbufs, until) = (Vec::new(), Instant::now() + Duration::from_secs(1));
+    let (mut mbufs, until) = (Vec::new(), Instant::now() + Duration::from_secs(10));
     while mbufs.len() < count && Instant::now() < until {
         let mut burst = ArrayVec::<Mbuf, 32>::new();
         if receiver.receive(&mut burst) == 0 {
