@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
-use std::panic::catch_unwind;
+use std::panic::{catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use dataplane::drop_reason::DropReason;
 
-use crate::corpus;
+use crate::corpus::{self, Entry};
 use crate::mutate::{Random, Shape, mutant};
 
 /// Takes any input; panics when something is wrong. `Ok` holds a hash of what became of the input
@@ -102,27 +102,20 @@ impl Campaign {
 
 /// The replay, then the search. The corpus folder bears the target's name.
 pub(crate) fn test(name: &str, shape: Shape, target: Target) {
-    let entries = corpus::read(name);
-    for entry in &entries {
-        let became = match target(&entry.bytes) {
-            Ok(_) => "ok",
-            Err(reason) => reason.label(),
-        };
-        let expected = entry.expected.as_deref().unwrap_or(became);
-        assert_eq!(became, expected, "{}", entry.path.display());
-    }
     let seconds = setting("TIDEGATE_FUZZ_SECONDS").unwrap_or(DEFAULT_SECONDS);
     let seed =
         setting("TIDEGATE_FUZZ_SEED").unwrap_or_else(|| RandomState::new().build_hasher().finish());
-    let inputs = entries.into_iter().map(|entry| entry.bytes).collect();
+    let entries = corpus::read(name);
     let executions = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&executions);
-    let search = std::thread::spawn(move || {
+    let run = std::thread::spawn(move || {
+        replay(&entries, target, &counter);
+        let inputs = entries.into_iter().map(|entry| entry.bytes).collect();
         let campaign = Campaign::new(target, shape, seed, inputs);
         search(campaign, Duration::from_secs(seconds), &counter)
     });
-    watch(&search, &executions, seed);
-    let found = search.join().expect("the search itself does not panic");
+    watch(&run, &executions, seed);
+    let found = run.join().unwrap_or_else(|panic| resume_unwind(panic));
     let executions = executions.load(Ordering::Relaxed);
     match found {
         Ok(outcomes) => report(name, executions, outcomes),
@@ -134,6 +127,19 @@ pub(crate) fn test(name: &str, shape: Shape, target: Target) {
                 failure.message
             );
         }
+    }
+}
+
+/// Every committed input becomes what its file says.
+fn replay(entries: &[Entry], target: Target, executions: &AtomicU64) {
+    for entry in entries {
+        executions.fetch_add(1, Ordering::Relaxed);
+        let became = match target(&entry.bytes) {
+            Ok(_) => "ok",
+            Err(reason) => reason.label(),
+        };
+        let expected = entry.expected.as_deref().unwrap_or(became);
+        assert_eq!(became, expected, "{}", entry.path.display());
     }
 }
 
@@ -153,10 +159,11 @@ fn search(
     Ok(campaign.seen.len())
 }
 
-/// Waits for the search, and panics when one input takes too long. The seed leads to it again.
-fn watch<T>(search: &JoinHandle<T>, executions: &AtomicU64, seed: u64) {
+/// Waits for the run, and panics when one input takes too long. The seed leads to it again; the
+/// first executions are the corpus's, in the order of the files' names.
+fn watch<T>(run: &JoinHandle<T>, executions: &AtomicU64, seed: u64) {
     let (mut last, mut since) = (0, now());
-    while !search.is_finished() {
+    while !run.is_finished() {
         std::thread::sleep(Duration::from_millis(20));
         let count = executions.load(Ordering::Relaxed);
         if count != last {
