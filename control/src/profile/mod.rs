@@ -30,7 +30,7 @@ pub use model::*;
 pub use schema::json_schema_text;
 
 /// Workers of one process.
-pub const MAXIMUM_WORKERS: usize = 64;
+pub const MAXIMUM_WORKERS: usize = dataplane::limits::MAX_WORKERS;
 /// Queues of one device.
 pub const MAXIMUM_QUEUES: u16 = 64;
 /// Rules of one profile, the default left out.

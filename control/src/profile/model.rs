@@ -236,7 +236,7 @@ pub struct Guard {
     pub inside: usize,
     /// When it guards.
     pub mode: GuardMode,
-    /// What it protects; no server and port twice.
+    /// What it protects; no server twice.
     pub protect: Vec<Protected>,
     /// The file of the cookie keys.
     pub keys: PathBuf,
@@ -244,7 +244,7 @@ pub struct Guard {
     pub on_flood: OnFlood,
     /// How long a session may stay in each of its states.
     pub timers: GuardTimers,
-    /// What one source or one session may take.
+    /// What one source may take.
     pub limits: GuardLimits,
     /// What happens to a TCP packet for a protected server that belongs to no session and
     /// is no SYN.
@@ -280,12 +280,14 @@ pub struct Protected {
 pub struct ServerOverrides {
     /// Maximum segment size, in bytes.
     pub mss_bytes: Option<u16>,
-    /// Window scale shift, 0 to 14.
-    pub window_scale: Option<u8>,
+    /// Window scale shift, 0 to 14; `Some(None)` for a server that does not scale.
+    pub window_scale: Option<Option<u8>>,
     /// Whether the server uses timestamps.
     pub timestamps: Option<bool>,
     /// Whether the server permits selective acknowledgement.
     pub sack: Option<bool>,
+    /// Whether the server takes explicit congestion notification.
+    pub ecn: Option<bool>,
 }
 
 /// When mode `on-flood` begins and ends.
@@ -304,29 +306,26 @@ pub struct OnFlood {
 pub struct GuardTimers {
     /// From the proof of the client to the server's SYN-ACK, in seconds.
     pub half_open_s: u32,
+    /// From the first SYN to a server to its repetition, in milliseconds; doubled each time.
+    pub server_syn_retry_ms: u32,
     /// How often the SYN to a server is sent again within that time.
     pub server_syn_retries: u8,
     /// An open session with no packet, in seconds.
     pub established_idle_s: u32,
     /// From the first FIN to the last acknowledgement, in seconds.
     pub closing_s: u32,
-    /// After both sides have closed, or one has reset, in seconds.
+    /// How long an ended session is remembered, in seconds: at least as long as a cookie is good.
     pub linger_s: u32,
     /// How long live sessions are served after SIGTERM, in seconds.
     pub drain_s: u32,
 }
 
-/// What one source or one session may take.
+/// What one source may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuardLimits {
-    /// Half-open server sides that one source may have at a time; an IPv6 source is its /64.
-    pub half_open_per_source: u32,
-    /// Packets from the client that are held until its server answers.
-    pub held_packets_per_session: u8,
-    /// Packets held at a time over all sessions of a worker.
-    pub held_packets_per_worker: u32,
-    /// Challenge ACKs a second that a worker sends (RFC 5961 §7).
-    pub challenge_acks_per_second: u32,
+    /// Server sides that may be opening for one source at a time, on each worker; an IPv6 source is
+    /// its /64.
+    pub half_open_per_source: u16,
 }
 
 /// What happens to a TCP packet of no known session.

@@ -12,6 +12,7 @@ use super::schema;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map of keys")]
 #[schemars(title = "Tidegate profile")]
+#[schemars(rename = "Profile")]
 pub(super) struct RawProfile {
     /// The appliance itself.
     #[serde(default)]
@@ -34,6 +35,7 @@ pub(super) struct RawProfile {
 /// The appliance itself.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of keys")]
+#[schemars(rename = "Appliance")]
 pub(super) struct RawAppliance {
     /// Its name: letters, digits, `-` and `_`.
     #[schemars(regex(pattern = super::NAME_PATTERN))]
@@ -51,6 +53,7 @@ impl Default for RawAppliance {
 /// How the process runs.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of keys")]
+#[schemars(rename = "Runtime")]
 pub(super) struct RawRuntime {
     /// The cores of the workers, one worker each (`[2, 3]`, `["2-5"]`), or `auto`: the isolated
     /// cores if there are any, else every core but the control core.
@@ -102,7 +105,7 @@ impl Default for RawRuntime {
 }
 
 words! {
-    RawPoll {
+    RawPoll as "Poll" {
         /// Backs off after a while, so that other processes get the core.
         Adaptive = "adaptive",
         /// Polls on, always.
@@ -111,7 +114,7 @@ words! {
 }
 
 words! {
-    RawHugePages {
+    RawHugePages as "HugePages" {
         /// When the machine has enough free ones.
         Auto = "auto",
         /// Always; without them the process does not start.
@@ -124,6 +127,7 @@ words! {
 /// How the log is written.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of keys")]
+#[schemars(rename = "Log")]
 pub(super) struct RawLog {
     /// The form of a line.
     pub(super) format: RawLogFormat,
@@ -141,7 +145,7 @@ impl Default for RawLog {
 }
 
 words! {
-    RawLogFormat {
+    RawLogFormat as "LogFormat" {
         /// For a person.
         Human = "human",
         /// One JSON object a line.
@@ -150,7 +154,7 @@ words! {
 }
 
 words! {
-    RawLogLevel {
+    RawLogLevel as "LogLevel" {
         Error = "error",
         Warn = "warn",
         Info = "info",
@@ -162,6 +166,7 @@ words! {
 /// A port: a device of its own, or one VLAN of another port's device.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map of keys")]
+#[schemars(rename = "Port")]
 pub(super) struct RawPort {
     /// Any DPDK device: a PCI address (`0000:3b:00.0`) or virtual-device arguments
     /// (`net_af_packet0,iface=eth1`).
@@ -179,6 +184,7 @@ pub(super) struct RawPort {
     #[schemars(range(min = 576, max = 9600))]
     pub(super) mtu: Option<u32>,
     /// Receive and transmit queues: a number, or `auto` for one each worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::queues")]
     pub(super) queues: Option<Word>,
     /// Whether frames for other stations are received too; false if not set.
@@ -188,7 +194,7 @@ pub(super) struct RawPort {
 }
 
 words! {
-    RawChecksumOffload {
+    RawChecksumOffload as "ChecksumOffload" {
         /// The device, where it can.
         Auto = "auto",
         /// The worker, always.
@@ -199,6 +205,7 @@ words! {
 /// A static route.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map of keys")]
+#[schemars(rename = "Route")]
 pub(super) struct RawRoute {
     /// The destinations: a prefix (`0.0.0.0/0`) or `default` (of the next hop's family).
     #[schemars(schema_with = "schema::route_destination")]
@@ -213,6 +220,7 @@ pub(super) struct RawRoute {
 /// The guard.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map of keys")]
+#[schemars(rename = "Guard")]
 pub(super) struct RawGuard {
     /// The port that faces the clients.
     pub(super) outside: String,
@@ -233,7 +241,7 @@ pub(super) struct RawGuard {
     /// How long a session may stay in each of its states.
     #[serde(default)]
     pub(super) timers: RawGuardTimers,
-    /// What one source or one session may take.
+    /// What one source may take.
     #[serde(default)]
     pub(super) limits: RawGuardLimits,
     /// What happens to a TCP packet for a protected server that belongs to no session.
@@ -254,7 +262,7 @@ fn drop_unknown() -> RawUnknown {
 }
 
 words! {
-    RawGuardMode {
+    RawGuardMode as "GuardMode" {
         /// Always.
         Always = "always",
         /// While the rate of SYNs is that of a flood.
@@ -267,7 +275,7 @@ words! {
 }
 
 words! {
-    RawUnknown {
+    RawUnknown as "Unknown" {
         /// It is dropped.
         Drop = "drop",
         /// It is answered with a RST.
@@ -278,6 +286,7 @@ words! {
 /// A protected server.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map of keys")]
+#[schemars(rename = "Protected")]
 pub(super) struct RawProtected {
     /// Its address, which is reached through the inside port.
     #[schemars(schema_with = "schema::address")]
@@ -288,18 +297,22 @@ pub(super) struct RawProtected {
     /// The server's maximum segment size in bytes, in place of what is learned.
     #[schemars(range(min = 88, max = 9560))]
     pub(super) mss: Option<u32>,
-    /// The server's window scale shift, in place of what is learned.
-    #[schemars(range(min = 0, max = 14))]
-    pub(super) window_scale: Option<u32>,
+    /// The server's window scale shift, or `off` if it does not scale, in place of what is learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::window_scale")]
+    pub(super) window_scale: Option<Word>,
     /// Whether the server uses timestamps, in place of what is learned.
     pub(super) timestamps: Option<bool>,
     /// Whether the server permits selective acknowledgement, in place of what is learned.
     pub(super) sack: Option<bool>,
+    /// Whether the server takes explicit congestion notification, in place of what is learned.
+    pub(super) ecn: Option<bool>,
 }
 
 /// When mode `on-flood` begins and ends.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of keys")]
+#[schemars(rename = "OnFlood")]
 pub(super) struct RawOnFlood {
     /// Guarding begins above this rate of SYNs to protected servers.
     #[schemars(range(min = 1, max = 1_000_000_000))]
@@ -325,10 +338,14 @@ impl Default for RawOnFlood {
 /// How long a session may stay in each of its states.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of keys")]
+#[schemars(rename = "GuardTimers")]
 pub(super) struct RawGuardTimers {
     /// From the proof of the client to the server's SYN-ACK, in seconds.
     #[schemars(range(min = 1, max = 120))]
     pub(super) half_open_s: u32,
+    /// From the first SYN to a server to its repetition, in milliseconds; doubled each time.
+    #[schemars(range(min = 50, max = 10_000))]
+    pub(super) server_syn_retry_ms: u32,
     /// How often the SYN to a server is sent again within that time.
     #[schemars(range(min = 0, max = 10))]
     pub(super) server_syn_retries: u32,
@@ -338,8 +355,8 @@ pub(super) struct RawGuardTimers {
     /// From the first FIN to the last acknowledgement, in seconds.
     #[schemars(range(min = 1, max = 3600))]
     pub(super) closing_s: u32,
-    /// After both sides have closed, or one has reset, in seconds.
-    #[schemars(range(min = 0, max = 600))]
+    /// How long an ended session is remembered, in seconds: at least as long as a cookie is good.
+    #[schemars(range(min = 64, max = 3600))]
     pub(super) linger_s: u32,
     /// How long live sessions are served after SIGTERM, in seconds.
     #[schemars(range(min = 0, max = 86_400))]
@@ -349,43 +366,34 @@ pub(super) struct RawGuardTimers {
 impl Default for RawGuardTimers {
     fn default() -> Self {
         Self {
-            half_open_s: 10,
+            half_open_s: 15,
+            server_syn_retry_ms: 500,
             server_syn_retries: 3,
             // RFC 5382 §5: not less than 2 hours and 4 minutes.
             established_idle_s: 7440,
             // RFC 5382 §5: not less than 4 minutes.
             closing_s: 240,
-            linger_s: 30,
+            linger_s: 64,
             drain_s: 30,
         }
     }
 }
 
-/// What one source or one session may take.
+/// What one source may take.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a map of keys")]
+#[schemars(rename = "GuardLimits")]
 pub(super) struct RawGuardLimits {
-    /// Half-open server sides that one source may have at a time; an IPv6 source is its /64.
-    #[schemars(range(min = 1, max = 1_000_000))]
+    /// Server sides that may be opening for one source at a time, on each worker; an IPv6 source is
+    /// its /64.
+    #[schemars(range(min = 1, max = 65_535))]
     pub(super) half_open_per_source: u32,
-    /// Packets from the client that are held until its server answers.
-    #[schemars(range(min = 0, max = 64))]
-    pub(super) held_packets_per_session: u32,
-    /// Packets held at a time over all sessions of a worker.
-    #[schemars(range(min = 0, max = 65_536))]
-    pub(super) held_packets_per_worker: u32,
-    /// Challenge ACKs a second that a worker sends.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub(super) challenge_acks_per_second: u32,
 }
 
 impl Default for RawGuardLimits {
     fn default() -> Self {
         Self {
             half_open_per_source: 256,
-            held_packets_per_session: 8,
-            held_packets_per_worker: 2048,
-            challenge_acks_per_second: 1000,
         }
     }
 }
@@ -394,6 +402,7 @@ impl Default for RawGuardLimits {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map of keys")]
 #[schemars(transform = schema::rule_is_one_of_two)]
+#[schemars(rename = "Rule")]
 pub(super) struct RawRule {
     /// What the rule matches.
     pub(super) when: Option<RawCondition>,
@@ -404,7 +413,7 @@ pub(super) struct RawRule {
 }
 
 words! {
-    RawAction {
+    RawAction as "Action" {
         /// Dropped with no answer.
         Deny = "deny",
         /// Dropped, and the sender is told.
@@ -421,6 +430,7 @@ words! {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map of keys")]
 #[schemars(extend("minProperties" = 1))]
+#[schemars(rename = "Condition")]
 pub(super) struct RawCondition {
     /// Every one of these matches.
     pub(super) all: Option<Vec<RawCondition>>,
@@ -429,28 +439,35 @@ pub(super) struct RawCondition {
     /// This does not match.
     pub(super) not: Option<Box<RawCondition>>,
     /// The source address: a prefix, or a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::prefixes")]
     pub(super) source: Option<OneOrMany<String>>,
     /// The destination address: a prefix, or a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::prefixes")]
     pub(super) destination: Option<OneOrMany<String>>,
     /// The TCP or UDP source port: a number, a range (`"1024-65535"`), or a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::port_ranges")]
     pub(super) source_port: Option<OneOrMany<Word>>,
     /// The TCP or UDP destination port: a number, a range (`"8000-8099"`), or a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::port_ranges")]
     pub(super) destination_port: Option<OneOrMany<Word>>,
     /// The protocol: `tcp`, `udp`, `icmp`, `icmpv6`, a number, or a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::protocols")]
     pub(super) protocol: Option<OneOrMany<Word>>,
     /// The name of the port it came in on, or a list.
     pub(super) port: Option<OneOrMany<String>>,
     /// The frame's 802.1Q identifier, or a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::vlans")]
     pub(super) vlan: Option<OneOrMany<u32>>,
     /// Whether the packet is a fragment.
     pub(super) fragment: Option<bool>,
     /// TCP flags that are set, or with `!` before them are not: `[syn, "!ack"]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::tcp_flags")]
     pub(super) tcp_flags: Option<OneOrMany<String>>,
 }

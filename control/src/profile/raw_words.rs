@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize, Serializer};
 
 /// An enum of words, whose errors name all of them.
 macro_rules! words {
-    ($name:ident { $($(#[$meta:meta])* $variant:ident = $word:literal,)* }) => {
+    ($name:ident as $title:literal { $($(#[$meta:meta])* $variant:ident = $word:literal,)* }) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+        #[schemars(rename = $title)]
         pub(super) enum $name {
             $($(#[$meta])* #[serde(rename = $word)] $variant,)*
         }

@@ -70,6 +70,13 @@ pub(super) fn port_ranges(_: &mut SchemaGenerator) -> Schema {
     ] }))
 }
 
+pub(super) fn window_scale(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [
+        { "const": "off" },
+        { "type": "integer", "minimum": 0, "maximum": 14 },
+    ] })
+}
+
 pub(super) fn protocols(_: &mut SchemaGenerator) -> Schema {
     one_or_many(&json!({ "anyOf": [
         { "enum": super::resolve::protocol_names() },

@@ -14,9 +14,14 @@ use crate::profile::model::{
 use crate::profile::raw::{
     RawGuard, RawGuardLimits, RawGuardMode, RawGuardTimers, RawOnFlood, RawProtected, RawUnknown,
 };
+use crate::profile::raw_words::Word;
 use crate::profile::tree::Node;
 
-const MAXIMUM_PROTECTED: usize = 4096;
+const MAXIMUM_PROTECTED: usize = 1024;
+/// Ranges of ports of one server.
+const MAXIMUM_PORT_RANGES: usize = 16;
+/// How long a cookie is good.
+const COOKIE_LIFETIME_S: u32 = 64;
 /// Headers of IP and TCP with no options (RFC 9293 §3.7.1).
 const HEADER_BYTES_IPV4: u16 = 40;
 const HEADER_BYTES_IPV6: u16 = 60;
@@ -114,13 +119,51 @@ fn protect(
         reachable(server, inside, scene, node.get("server").mark, checker);
         let ports = distinct_ports(server, &ranges, &all, checker);
         let mtu_bytes = inside.map(|inside| scene.ports[inside].mtu_bytes);
-        all.push(Protected {
-            server,
-            ports,
-            overrides: overrides(raw, server, mtu_bytes, node, checker),
-        });
+        let overrides = overrides(raw, server, mtu_bytes, node, checker);
+        add(
+            Protected {
+                server,
+                ports,
+                overrides,
+            },
+            &mut all,
+            node,
+            checker,
+        );
     }
     all
+}
+
+/// Adds a server, or more ports of one that is there.
+fn add(one: Protected, all: &mut Vec<Protected>, node: &Node, checker: &mut Checker<'_>) {
+    let ranges = match all.iter_mut().find(|other| other.server == one.server) {
+        None => {
+            let ranges = one.ports.len();
+            all.push(one);
+            ranges
+        }
+        Some(first) => {
+            if first.overrides != one.overrides {
+                checker.error(
+                    node.mark,
+                    format!(
+                        "the server {} stands here again, with other options",
+                        one.server
+                    ),
+                    "write the same options each time: they are the server's, not the port's",
+                );
+            }
+            first.ports = joined(first.ports.iter().copied().chain(one.ports).collect());
+            first.ports.len()
+        }
+    };
+    if ranges > MAXIMUM_PORT_RANGES {
+        checker.error(
+            node.get("ports").mark,
+            format!("{ranges} ranges of ports of one server are too many"),
+            format!("write at most {MAXIMUM_PORT_RANGES}; a range is one, however wide"),
+        );
+    }
 }
 
 fn reachable(
@@ -230,15 +273,32 @@ fn overrides(
             );
         }
     }
-    if let Some(window_scale) = raw.window_scale {
-        checker.in_range(node, "window_scale", window_scale, 0..=14);
-    }
     ServerOverrides {
         mss_bytes: raw.mss.and_then(|mss| u16::try_from(mss).ok()),
-        window_scale: raw.window_scale.and_then(|scale| u8::try_from(scale).ok()),
+        window_scale: raw
+            .window_scale
+            .as_ref()
+            .and_then(|word| window_scale(word, node, checker)),
         timestamps: raw.timestamps,
         sack: raw.sack,
+        ecn: raw.ecn,
     }
+}
+
+/// A shift, or none at all; `None` if it is neither.
+fn window_scale(Word(word): &Word, node: &Node, checker: &mut Checker<'_>) -> Option<Option<u8>> {
+    if word == "off" {
+        return Some(None);
+    }
+    let shift = word.parse().ok().filter(|shift| (0..=14).contains(shift));
+    if shift.is_none() {
+        checker.error(
+            node.get("window_scale").mark,
+            format!("`window_scale` cannot be `{word}`"),
+            "write a shift from 0 to 14 (RFC 7323 §2.3), or `off`",
+        );
+    }
+    shift.map(Some)
 }
 
 fn on_flood(raw: &RawOnFlood, node: &Node, checker: &mut Checker<'_>) -> OnFlood {
@@ -265,7 +325,7 @@ fn on_flood(raw: &RawOnFlood, node: &Node, checker: &mut Checker<'_>) -> OnFlood
 
 fn timers(raw: &RawGuardTimers, node: &Node, checker: &mut Checker<'_>) -> GuardTimers {
     checker.in_range(node, "half_open_s", raw.half_open_s, 1..=120);
-    checker.in_range(node, "server_syn_retries", raw.server_syn_retries, 0..=10);
+    syn_retries(raw, node, checker);
     checker.in_range(
         node,
         "established_idle_s",
@@ -273,10 +333,11 @@ fn timers(raw: &RawGuardTimers, node: &Node, checker: &mut Checker<'_>) -> Guard
         10..=604_800,
     );
     checker.in_range(node, "closing_s", raw.closing_s, 1..=3600);
-    checker.in_range(node, "linger_s", raw.linger_s, 0..=600);
+    checker.in_range(node, "linger_s", raw.linger_s, COOKIE_LIFETIME_S..=3600);
     checker.in_range(node, "drain_s", raw.drain_s, 0..=86_400);
     GuardTimers {
         half_open_s: raw.half_open_s,
+        server_syn_retry_ms: raw.server_syn_retry_ms,
         server_syn_retries: u8::try_from(raw.server_syn_retries).unwrap_or(u8::MAX),
         established_idle_s: raw.established_idle_s,
         closing_s: raw.closing_s,
@@ -285,35 +346,31 @@ fn timers(raw: &RawGuardTimers, node: &Node, checker: &mut Checker<'_>) -> Guard
     }
 }
 
+fn syn_retries(raw: &RawGuardTimers, node: &Node, checker: &mut Checker<'_>) {
+    let (first_ms, retries) = (raw.server_syn_retry_ms, raw.server_syn_retries);
+    let first_fits = checker.in_range(node, "server_syn_retry_ms", first_ms, 50..=10_000);
+    let fits = checker.in_range(node, "server_syn_retries", retries, 0..=10) && first_fits;
+    // The last of n is sent (2^n - 1) times the first interval after the SYN itself.
+    if fits && first_ms * ((1 << retries) - 1) > raw.half_open_s.saturating_mul(1000) {
+        checker.warning(
+            node.key_mark(),
+            format!(
+                "{retries} retries take longer than `half_open_s`, {} s",
+                raw.half_open_s
+            ),
+            "write fewer `server_syn_retries`, or a longer `half_open_s`",
+        );
+    }
+}
+
 fn limits(raw: &RawGuardLimits, node: &Node, checker: &mut Checker<'_>) -> GuardLimits {
     checker.in_range(
         node,
         "half_open_per_source",
         raw.half_open_per_source,
-        1..=1_000_000,
-    );
-    checker.in_range(
-        node,
-        "held_packets_per_session",
-        raw.held_packets_per_session,
-        0..=64,
-    );
-    checker.in_range(
-        node,
-        "held_packets_per_worker",
-        raw.held_packets_per_worker,
-        0..=65_536,
-    );
-    checker.in_range(
-        node,
-        "challenge_acks_per_second",
-        raw.challenge_acks_per_second,
-        1..=1_000_000,
+        1..=65_535,
     );
     GuardLimits {
-        half_open_per_source: raw.half_open_per_source,
-        held_packets_per_session: u8::try_from(raw.held_packets_per_session).unwrap_or(u8::MAX),
-        held_packets_per_worker: raw.held_packets_per_worker,
-        challenge_acks_per_second: raw.challenge_acks_per_second,
+        half_open_per_source: u16::try_from(raw.half_open_per_source).unwrap_or(u16::MAX),
     }
 }

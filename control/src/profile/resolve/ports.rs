@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use dataplane::limits::{MAX_ADDRESSES, MAX_INTERFACES, MAX_PORTS};
+
 use super::words::address_error;
 use super::{Checker, NAME_REMEDY, is_name};
 use crate::profile::MAXIMUM_QUEUES;
@@ -15,7 +17,6 @@ use crate::profile::tree::Node;
 const DEFAULT_MTU_BYTES: u16 = 1500;
 /// RFC 8200 §5.
 const MINIMUM_MTU_BYTES_IPV6: u32 = 1280;
-const MAXIMUM_PORTS: usize = 64;
 
 pub(super) fn resolve(raw: &Named<RawPort>, node: &Node, checker: &mut Checker<'_>) -> Vec<Port> {
     if raw.0.is_empty() {
@@ -25,11 +26,11 @@ pub(super) fn resolve(raw: &Named<RawPort>, node: &Node, checker: &mut Checker<'
             "add one: `outside: { device: … }`",
         );
     }
-    if raw.0.len() > MAXIMUM_PORTS {
+    if raw.0.len() > MAX_INTERFACES {
         checker.error(
             node.mark,
             format!("{} ports are too many", raw.0.len()),
-            format!("write at most {MAXIMUM_PORTS}"),
+            format!("write at most {MAX_INTERFACES}"),
         );
     }
     let mut ports: Vec<Port> = raw
@@ -264,6 +265,14 @@ fn addresses(
 ) -> Vec<(InterfaceAddress, Mark)> {
     let node = node.get("address");
     let mut addresses = Vec::new();
+    let count = raw.address.0.len();
+    if count > MAX_ADDRESSES {
+        checker.error(
+            node.mark,
+            format!("{count} addresses of one port are too many"),
+            format!("write at most {MAX_ADDRESSES}"),
+        );
+    }
     for (index, text) in raw.address.0.iter().enumerate() {
         let mark = node.item(index).mark;
         match InterfaceAddress::parse(text) {
@@ -364,6 +373,17 @@ fn device_identities(device: &Device) -> Vec<String> {
 }
 
 fn distinct_devices(ports: &[Port], node: &Node, checker: &mut Checker<'_>) {
+    let devices = ports
+        .iter()
+        .filter(|port| matches!(port.link, Link::Device(_)))
+        .count();
+    if devices > MAX_PORTS {
+        checker.error(
+            node.mark,
+            format!("{devices} devices are too many"),
+            format!("write at most {MAX_PORTS}"),
+        );
+    }
     let mut seen: Vec<(String, &Port)> = Vec::new();
     for port in ports {
         let Link::Device(device) = &port.link else {
