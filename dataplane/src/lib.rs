@@ -4,21 +4,27 @@
 //! clock or a thread. `README.md` beside this crate walks one packet through it.
 #![forbid(unsafe_code)]
 
+pub mod capture;
 pub mod classify;
+pub mod command;
 pub mod context;
 pub mod counters;
 mod deadlines;
 pub mod drop_reason;
 pub mod flow;
 pub mod fragment;
+pub mod guard;
 pub mod hop;
 pub mod io;
 mod keyed;
 pub mod limits;
 pub mod memory;
+pub mod mesh;
 pub mod packet;
 pub mod parse;
 pub mod shard;
+pub mod tcp;
 pub mod transmit;
 pub mod verdict;
 pub mod wire;
+pub mod worker;

@@ -58,3 +58,21 @@ pub const MAX_FRAGMENT_BYTES: usize = 4 << 20;
 pub const MAX_FRAGMENT_BYTES_PER_SOURCE: usize = 256 << 10;
 /// Expired datagrams that a worker frees in one loop.
 pub const MAX_FRAGMENT_TIMERS: usize = 16;
+/// Protected servers of one guard, over its whole life: a place is never given up.
+pub const MAX_SERVERS: usize = 1024;
+/// Ranges of protected ports of one server.
+pub const MAX_PORT_RANGES: usize = 16;
+/// Segments that wait for one server's answer.
+pub const MAX_HELD_PER_SESSION: usize = 16;
+/// Segments of all sessions of a worker that wait for servers' answers.
+pub const MAX_HELD: usize = 8192;
+/// Server sides that a worker opens at once.
+pub const MAX_HALF_OPEN: usize = 32_768;
+/// Timers that a worker serves in one loop.
+pub const MAX_TIMERS_PER_LOOP: u32 = 64;
+/// Slots of the rings between the control thread and a worker.
+pub const COMMAND_RING: usize = 64;
+/// Rows of one page of a listing.
+pub const LISTING_PAGE: usize = 64;
+/// Packets that a capture holds until they are written.
+pub const CAPTURE_RING: usize = 2048;

@@ -93,6 +93,8 @@ pub struct Parsed {
     pub payload: u16,
     /// Where the IP packet ends; the frame may be padded beyond.
     pub end: u16,
+    /// Octets of the payload that stand in later fragments of a datagram found whole.
+    pub behind: u16,
     /// The 802.1Q VLAN identifier; 0 when untagged or priority-tagged.
     pub vlan: u16,
     /// What the frame carries.
@@ -119,7 +121,7 @@ impl Parsed {
     /// Octets of the transport's payload.
     #[inline]
     pub fn payload_bytes(&self) -> usize {
-        usize::from(self.end - self.payload)
+        usize::from(self.end - self.payload) + usize::from(self.behind)
     }
 
     /// Whether this is TCP and no fragment.

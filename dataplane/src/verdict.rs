@@ -1,7 +1,6 @@
 //! How a packet leaves the walk.
 
 use crate::drop_reason::DropReason;
-use crate::io::WorkerId;
 
 /// The one way in which a handled packet leaves. It carries the packet, so that none can leave
 /// twice or stay behind.
@@ -16,10 +15,8 @@ pub enum Verdict<B> {
     Reply(B),
     /// It was kept, or used up; whoever did so accounts for it.
     Hold,
-    /// Another worker owns its flow.
-    HandOff(B, WorkerId),
-    /// It is for the control thread.
-    Punt(B),
+    /// It ends here by a rule that wants its sender told, by an ICMP error.
+    Reject(B),
     /// It ends here.
     Drop(B, DropReason),
 }

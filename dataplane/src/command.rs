@@ -1,0 +1,209 @@
+//! What the control thread asks of a worker, and what it gets back.
+//!
+//! Everything large is boxed by the control thread and travels back to it, so that a worker
+//! neither allocates nor frees. A full ring is survived: a report that finds no room is kept and
+//! offered again in the next loop.
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use rtrb::{Consumer, Producer, RingBuffer};
+
+use crate::capture::Tap;
+use crate::context::Context;
+use crate::flow::table::Id;
+use crate::guard::config::GuardConfig;
+use crate::guard::session::State;
+use crate::guard::{Guard, GuardStatus};
+use crate::hop::{Hop, HopTables, Neighbour};
+use crate::io::Io;
+use crate::limits::{COMMAND_RING, LISTING_PAGE, MAX_SERVERS};
+use crate::wire::address::Address;
+
+/// A session as it is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionRow {
+    /// The client's address.
+    pub client: Address,
+    /// The client's port.
+    pub client_port: u16,
+    /// The server's address.
+    pub server: Address,
+    /// The server's port.
+    pub server_port: u16,
+    /// Where in its life it is.
+    pub state: State,
+    /// Whether it is translated, or only tracked.
+    pub is_spliced: bool,
+    /// What is added to a number that the client sees to get the server's own.
+    pub sequence_delta: u32,
+    /// For how long it has been silent, in milliseconds.
+    pub idle_ms: u64,
+}
+
+/// A page of sessions.
+#[derive(Debug, Default)]
+pub struct SessionPage {
+    /// Where to go on; `None` from the start.
+    pub after: Option<Id>,
+    /// The sessions found.
+    pub rows: ArrayVec<SessionRow, LISTING_PAGE>,
+    /// Whether the last one has been found.
+    pub is_last: bool,
+}
+
+/// A page of neighbours.
+#[derive(Debug, Default)]
+pub struct NeighbourPage {
+    /// Where to go on; `None` from the start, and after the last one.
+    pub next: Option<usize>,
+    /// The neighbours found.
+    pub rows: ArrayVec<Neighbour, LISTING_PAGE>,
+}
+
+/// What a worker knows of one protected server.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerRow {
+    /// Its address.
+    pub address: Address,
+    /// Whether it has answered yet.
+    pub is_learned: bool,
+    /// What it does.
+    pub traits: crate::guard::server::ServerTraits,
+}
+
+/// How a worker stands.
+#[derive(Debug, Default)]
+pub struct WorkerStatus {
+    /// Its share of the guard.
+    pub guard: GuardStatus,
+    /// Packets that wait for an address resolution.
+    pub hop_held: usize,
+    /// Fragments that wait for the rest of their datagram.
+    pub fragments_held: usize,
+    /// The protected servers.
+    pub servers: Vec<ServerRow>,
+}
+
+impl WorkerStatus {
+    /// One that a worker can fill without allocating.
+    pub fn empty() -> Box<Self> {
+        Box::new(Self {
+            servers: Vec::with_capacity(MAX_SERVERS),
+            ..Self::default()
+        })
+    }
+}
+
+/// A new configuration, or after the exchange the old one.
+pub struct Configuration {
+    /// The hop's tables.
+    pub hop: Arc<HopTables>,
+    /// The guard's configuration.
+    pub guard: Box<GuardConfig>,
+}
+
+impl Configuration {
+    /// Puts this configuration in force; what it replaces stands here afterwards.
+    pub(crate) fn exchange<I: Io>(
+        &mut self,
+        hop: &mut Hop<I::Buffer>,
+        guard: &mut Guard<I::Buffer>,
+        ctx: &mut Context<'_, I>,
+    ) {
+        self.hop = hop.reconfigure(Arc::clone(&self.hop), ctx);
+        guard.reconfigure(&mut self.guard);
+    }
+}
+
+/// What a worker is asked.
+pub enum Command {
+    /// Take over this configuration.
+    Reconfigure(Box<Configuration>),
+    /// Open no more sessions.
+    Drain,
+    /// Tell the neighbours who has our addresses.
+    Announce,
+    /// Fill in how you stand.
+    Status(Box<WorkerStatus>),
+    /// Fill in a page of sessions.
+    Sessions(Box<SessionPage>),
+    /// Fill in a page of neighbours.
+    Neighbours(Box<NeighbourPage>),
+    /// Copy matching packets into this tap; replaces the tap that is there.
+    Capture(Box<Tap>),
+    /// Stop copying.
+    EndCapture,
+    /// Leave the loop.
+    Stop,
+}
+
+/// What a worker gives back.
+pub enum Report {
+    /// The old configuration.
+    Reconfigured(Box<Configuration>),
+    /// How it stands.
+    Status(Box<WorkerStatus>),
+    /// A page of sessions.
+    Sessions(Box<SessionPage>),
+    /// A page of neighbours.
+    Neighbours(Box<NeighbourPage>),
+    /// A tap that is no longer used.
+    CaptureEnded(Box<Tap>),
+    /// There was no tap to end.
+    NoCapture,
+    /// Drains, or has announced.
+    Done,
+    /// The loop is left.
+    Stopped,
+}
+
+/// The worker's ends of the rings.
+pub struct WorkerDesk {
+    pub(crate) commands: Consumer<Command>,
+    pub(crate) reports: Producer<Report>,
+    /// A report that found the ring full.
+    pub(crate) unsent: Option<Report>,
+}
+
+/// The control thread's ends of the rings.
+pub struct ControlDesk {
+    /// Where commands go in. Each is answered by one report, in order.
+    pub commands: Producer<Command>,
+    /// Where reports come out.
+    pub reports: Consumer<Report>,
+}
+
+/// The rings between the control thread and one worker.
+pub fn desk() -> (ControlDesk, WorkerDesk) {
+    let (commands, taken) = RingBuffer::new(COMMAND_RING);
+    let (given, reports) = RingBuffer::new(COMMAND_RING);
+    (
+        ControlDesk { commands, reports },
+        WorkerDesk {
+            commands: taken,
+            reports: given,
+            unsent: None,
+        },
+    )
+}
+
+impl WorkerDesk {
+    /// The next command, unless a report still waits for room.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Option<Command> {
+        if let Some(report) = self.unsent.take() {
+            self.report(report);
+            if self.unsent.is_some() {
+                return None;
+            }
+        }
+        self.commands.pop().ok()
+    }
+
+    pub(crate) fn report(&mut self, report: Report) {
+        if let Err(rtrb::PushError::Full(report)) = self.reports.push(report) {
+            self.unsent = Some(report);
+        }
+    }
+}

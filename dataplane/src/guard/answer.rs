@@ -1,0 +1,180 @@
+//! Segments that the guard writes itself.
+
+use crate::context::Context;
+use crate::counters::Event;
+use crate::io::Io;
+use crate::packet::Buffer;
+use crate::parse::{Parsed, flags};
+use crate::verdict::Verdict;
+use crate::wire::address::Address;
+use crate::wire::tcp::MAX_OPTION_BYTES;
+use crate::wire::tcp_options::SynOptions;
+use crate::wire::tcp_segment::{MAX_HEADERS_BYTES, TcpSegment, write_segment};
+
+/// The TTL or hop limit of what is made here.
+pub(super) const TTL: u8 = 64;
+
+/// The four numbers of a segment without payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) sequence: u32,
+    pub(super) acknowledgement: u32,
+    pub(super) flags: u8,
+    pub(super) window: u16,
+}
+
+/// The two ends of a segment, from its sender's view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ends {
+    pub(super) source: Address,
+    pub(super) destination: Address,
+    pub(super) source_port: u16,
+    pub(super) destination_port: u16,
+}
+
+impl Ends {
+    /// The way back from where `parsed` came.
+    pub(super) fn back(parsed: &Parsed) -> Self {
+        Self {
+            source: parsed.destination,
+            destination: parsed.source,
+            source_port: parsed.destination_port,
+            destination_port: parsed.source_port,
+        }
+    }
+}
+
+/// Options of a segment that is made here, already laid out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Options {
+    bytes: [u8; MAX_OPTION_BYTES],
+    length: usize,
+}
+
+impl Options {
+    pub(super) const NONE: Self = Self {
+        bytes: [0; MAX_OPTION_BYTES],
+        length: 0,
+    };
+
+    pub(super) fn of_syn(options: &SynOptions) -> Self {
+        let mut bytes = [0; MAX_OPTION_BYTES];
+        let length = options.write(&mut bytes);
+        Self { bytes, length }
+    }
+
+    pub(super) fn timestamps(value: u32, echo: u32) -> Self {
+        Self::of_syn(&SynOptions {
+            timestamps: Some((value, echo)),
+            ..SynOptions::default()
+        })
+    }
+
+    pub(super) fn length(&self) -> usize {
+        self.length
+    }
+
+    pub(super) fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+/// Writes `answer` at the start of `into`; gives back its octets.
+pub(super) fn write(
+    into: &mut [u8],
+    ends: Ends,
+    answer: &Answer,
+    options: &Options,
+) -> Option<usize> {
+    write_segment(
+        into,
+        &TcpSegment {
+            source: ends.source,
+            destination: ends.destination,
+            source_port: ends.source_port,
+            destination_port: ends.destination_port,
+            sequence: answer.sequence,
+            acknowledgement: answer.acknowledgement,
+            flags: answer.flags,
+            window: answer.window,
+            options: options.as_slice(),
+            payload: &[],
+            ttl: TTL,
+            dscp_ecn: 0,
+            identification: 0,
+        },
+    )
+}
+
+/// Makes the answer in a buffer of its own and has it routed. Whether it could be made.
+pub(super) fn send<I: Io>(
+    ends: Ends,
+    answer: &Answer,
+    options: &Options,
+    ctx: &mut Context<'_, I>,
+) -> bool {
+    let Some(mut packet) = ctx.allocate() else {
+        return false;
+    };
+    let written = packet
+        .set_len(MAX_HEADERS_BYTES)
+        .then(|| write(packet.bytes_mut(), ends, answer, options))
+        .flatten();
+    match written {
+        Some(length) if packet.set_len(length) => {
+            ctx.route(packet);
+            true
+        }
+        _ => {
+            ctx.discard(packet, crate::drop_reason::DropReason::NoBuffer);
+            false
+        }
+    }
+}
+
+/// Turns `packet` into the answer to itself, its link-layer header kept. The answer must not be
+/// longer than the packet: no unproved source gets more octets than it sent.
+#[inline]
+pub(super) fn reply<B: Buffer>(
+    mut packet: B,
+    parsed: &Parsed,
+    answer: &Answer,
+    options: &Options,
+) -> Verdict<B> {
+    let network = usize::from(parsed.network);
+    let ends = Ends::back(parsed);
+    let into = &mut packet.bytes_mut()[network..usize::from(parsed.end)];
+    match write(into, ends, answer, options) {
+        Some(length) if packet.set_len(network + length) => Verdict::Reply(packet),
+        _ => Verdict::Drop(packet, crate::drop_reason::DropReason::NoBuffer),
+    }
+}
+
+/// The RST that a segment deserves which belongs to no connection (RFC 9293 §3.10.7.1).
+#[inline]
+pub(super) fn reset<I: Io>(
+    packet: I::Buffer,
+    parsed: &Parsed,
+    acknowledgement: u32,
+    end: u32,
+    ctx: &mut Context<'_, I>,
+) -> Verdict<I::Buffer> {
+    let answer = if parsed.tcp_flags & flags::ACK != 0 {
+        Answer {
+            sequence: acknowledgement,
+            acknowledgement: 0,
+            flags: flags::RST,
+            window: 0,
+        }
+    } else {
+        let flags = flags::RST | flags::ACK;
+        Answer {
+            sequence: 0,
+            acknowledgement: end,
+            flags,
+            window: 0,
+        }
+    };
+    ctx.counters.count(Event::ResetSent);
+    reply(packet, parsed, &answer, &Options::NONE)
+}

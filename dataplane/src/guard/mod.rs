@@ -1,0 +1,454 @@
+//! The guard: no connection reaches a protected server before its client has proved that it
+//! exists (seeds 000 and 001).
+//!
+//! It does no I/O. For each transit packet call [`Guard::prepare`] (and [`Guard::prefetch`] once a
+//! whole burst is prepared), then [`Guard::handle`]; call [`Guard::tick`] once a loop. What it
+//! makes itself goes to the context's outbox.
+
+mod answer;
+pub mod config;
+pub mod cookie;
+pub mod flood;
+mod handshake;
+mod icmp;
+mod pending;
+pub mod server;
+pub mod session;
+mod splice;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod track;
+
+use std::collections::VecDeque;
+
+pub(crate) use self::icmp::quoted_tuple;
+
+use self::config::{Action, GuardConfig, Mode};
+use self::flood::{FloodChange, FloodMeter};
+use self::pending::PendingTable;
+use self::server::ServerTable;
+use self::session::{Session, SessionKey, State};
+use crate::context::Context;
+use crate::counters::Event;
+use crate::drop_reason::DropReason;
+use crate::flow::table::{Hash, Id, Table};
+use crate::flow::wheel::Wheel;
+use crate::io::{InterfaceId, Io};
+use crate::limits::MAX_HALF_OPEN;
+use crate::packet::Buffer;
+use crate::parse::{Parsed, flags, protocol};
+use crate::verdict::Verdict;
+
+/// Which side a segment comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From a client, to a protected server.
+    ToServer,
+    /// From a protected server.
+    ToClient,
+}
+
+/// Where a packet's session is to be looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Lookup {
+    hash: Hash,
+    key: SessionKey,
+    direction: Direction,
+}
+
+/// How a guard stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GuardStatus {
+    /// Sessions that are being opened.
+    pub opening: usize,
+    /// Sessions that are not yet ended, opening ones included.
+    pub live: usize,
+    /// All sessions in the table.
+    pub sessions: usize,
+    /// How many the table can hold.
+    pub capacity: usize,
+    /// Segments that wait for servers' answers.
+    pub held: usize,
+    /// Whether SYNs are answered by cookie now.
+    pub is_active: bool,
+    /// Whether a flood is on.
+    pub is_flood: bool,
+    /// SYNs for protected services a second.
+    pub syns_per_s: u64,
+    /// Octets of the session table, its index and its timers.
+    pub memory_bytes: usize,
+}
+
+/// One worker's share of the guard.
+pub struct Guard<B> {
+    config: Box<GuardConfig>,
+    servers: ServerTable,
+    sessions: Table<Session>,
+    wheel: Wheel,
+    pending: PendingTable<B>,
+    /// Ended sessions in the order in which they ended, for eviction; some may be gone already.
+    ended: VecDeque<Id>,
+    live: usize,
+    flood: FloodMeter,
+    is_draining: bool,
+    /// The coarse time that sessions remember: units of 2^24 ns.
+    tick: u32,
+}
+
+/// Nanoseconds of one unit of a session's memory of time, as a power of two.
+const TICK_SHIFT: u32 = 24;
+
+impl<B: Buffer> Guard<B> {
+    /// A guard with room for `capacity` sessions. `seed` keys the table's hash and must be secret.
+    pub fn new(config: Box<GuardConfig>, capacity: u32, seed: [u64; 2]) -> Self {
+        let mut servers = ServerTable::new();
+        servers.install(&config.servers);
+        Self {
+            servers,
+            sessions: Table::with_capacity(capacity, seed),
+            wheel: Wheel::new(capacity, 0),
+            pending: PendingTable::new(MAX_HALF_OPEN.min(capacity as usize), seed[0] ^ seed[1]),
+            ended: VecDeque::with_capacity(capacity as usize),
+            live: 0,
+            flood: FloodMeter::default(),
+            is_draining: false,
+            tick: 0,
+            config,
+        }
+    }
+
+    /// Takes over a new configuration and leaves the old one in its place. Sessions go on.
+    pub fn reconfigure(&mut self, config: &mut Box<GuardConfig>) {
+        self.servers.install(&config.servers);
+        std::mem::swap(&mut self.config, config);
+    }
+
+    /// From now on no session is opened.
+    pub fn drain(&mut self) {
+        self.is_draining = true;
+    }
+
+    /// How the guard stands.
+    pub fn status(&self) -> GuardStatus {
+        GuardStatus {
+            opening: self.pending.len(),
+            live: self.live,
+            sessions: self.sessions.len(),
+            capacity: self.sessions.capacity(),
+            held: self.pending.held(),
+            is_active: self.is_active(),
+            is_flood: self.flood.is_flood(),
+            syns_per_s: self.flood.rate_per_s(),
+            memory_bytes: self.sessions.memory_bytes()
+                + self.wheel.memory_bytes()
+                + self.ended.capacity() * size_of::<Id>(),
+        }
+    }
+
+    /// The protected servers and what is known of them.
+    pub fn servers(&self) -> &ServerTable {
+        &self.servers
+    }
+
+    /// The session after `after` in no particular order, for listings.
+    pub fn next_session(&self, after: Option<Id>) -> Option<(Id, &Session)> {
+        let id = self.sessions.next_after(after)?;
+        Some((id, self.sessions.get(id)))
+    }
+
+    /// Whether SYNs are answered by cookie now.
+    #[inline]
+    pub fn is_active(&self) -> bool {
+        match self.config.mode {
+            Mode::Always => true,
+            Mode::OnFlood => self.flood.is_flood(),
+            Mode::Monitor | Mode::Off => false,
+        }
+    }
+
+    /// Where to look for the packet's session, if it can have one.
+    #[inline]
+    pub fn prepare(&self, parsed: &Parsed, interface: InterfaceId) -> Option<Lookup> {
+        if !parsed.is_whole_tcp() {
+            return None;
+        }
+        let (direction, client, client_port, server, server_port) =
+            if self.config.outside.contains(interface) {
+                let server = self.servers.find(parsed.destination)?;
+                let ports = (parsed.source_port, parsed.destination_port);
+                (Direction::ToServer, parsed.source, ports.0, server, ports.1)
+            } else if self.config.inside.contains(interface) {
+                let server = self.servers.find(parsed.source)?;
+                let ports = (parsed.destination_port, parsed.source_port);
+                (
+                    Direction::ToClient,
+                    parsed.destination,
+                    ports.0,
+                    server,
+                    ports.1,
+                )
+            } else {
+                return None;
+            };
+        let key = SessionKey {
+            client,
+            client_port,
+            server_port,
+            server,
+        };
+        let hash = self.sessions.hash(&key);
+        self.sessions.prefetch_bucket(hash);
+        Some(Lookup {
+            hash,
+            key,
+            direction,
+        })
+    }
+
+    /// Fetches the session's line ahead of [`Self::handle`].
+    #[inline]
+    pub fn prefetch(&self, lookup: &Lookup) {
+        self.sessions.prefetch_entry(lookup.hash);
+    }
+
+    /// Decides on a transit packet.
+    #[inline]
+    pub fn handle<I: Io<Buffer = B>>(
+        &mut self,
+        packet: B,
+        parsed: &Parsed,
+        interface: InterfaceId,
+        lookup: Option<Lookup>,
+        ctx: &mut Context<'_, I>,
+    ) -> Verdict<B> {
+        let Some(lookup) = lookup else {
+            return self.handle_other(packet, parsed, interface, ctx);
+        };
+        let Some(id) = self.sessions.find(lookup.hash, &lookup.key) else {
+            return self.handle_stranger(lookup, None, packet, parsed, interface, ctx);
+        };
+        let session = self.sessions.get(id);
+        match (session.state, lookup.direction) {
+            (State::Established, Direction::ToServer) => {
+                self.splice_to_server(id, packet, parsed, ctx)
+            }
+            (State::Established | State::Closed, Direction::ToClient) => {
+                self.splice_to_client(id, packet, parsed, ctx)
+            }
+            (State::Closed, Direction::ToServer) => {
+                self.after_the_end(id, lookup, packet, parsed, interface, ctx)
+            }
+            (State::Opening, _) if session.has(session::flag::TRACKED) => {
+                self.follow_tracked(id, lookup.direction, packet, parsed, ctx)
+            }
+            (State::Opening, Direction::ToServer) => self.wait_for_server(id, packet, parsed, ctx),
+            (State::Opening, Direction::ToClient) => self.server_answered(id, packet, parsed, ctx),
+        }
+    }
+
+    /// What is no whole TCP segment to or from a protected server.
+    fn handle_other<I: Io<Buffer = B>>(
+        &mut self,
+        packet: B,
+        parsed: &Parsed,
+        interface: InterfaceId,
+        ctx: &mut Context<'_, I>,
+    ) -> Verdict<B> {
+        let is_icmp = matches!(parsed.protocol, protocol::ICMP | protocol::ICMPV6);
+        if is_icmp && let Some(error) = icmp::read_error(packet.bytes(), parsed) {
+            return self.translate_error(error, packet, parsed, interface, ctx);
+        }
+        self.by_rule(packet, parsed, interface, ctx)
+    }
+
+    /// What no session and no protected service concerns.
+    fn by_rule<I: Io<Buffer = B>>(
+        &mut self,
+        packet: B,
+        parsed: &Parsed,
+        interface: InterfaceId,
+        ctx: &mut Context<'_, I>,
+    ) -> Verdict<B> {
+        let action = self.config.rules.evaluate(interface, parsed).outcome;
+        match action {
+            Action::Forward | Action::Guard => {
+                ctx.counters.count(Event::Forwarded);
+                Verdict::Forward(packet)
+            }
+            Action::Deny => Verdict::Drop(packet, DropReason::DeniedByRule),
+            Action::Reject => self.reject(packet, parsed, ctx),
+        }
+    }
+
+    fn reject<I: Io<Buffer = B>>(
+        &mut self,
+        packet: B,
+        parsed: &Parsed,
+        ctx: &mut Context<'_, I>,
+    ) -> Verdict<B> {
+        if !parsed.is_whole_tcp() {
+            return Verdict::Reject(packet);
+        }
+        match splice::Segment::read(packet.bytes(), parsed) {
+            Ok(read) if !read.has(flags::RST) => {
+                answer::reset(packet, parsed, read.acknowledgement, read.end(), ctx)
+            }
+            Ok(_) => Verdict::Drop(packet, DropReason::DeniedByRule),
+            Err(reason) => Verdict::Drop(packet, reason),
+        }
+    }
+
+    /// A segment to or from a protected server that belongs to no live session; `ended` is one of
+    /// the same ports that is over.
+    fn handle_stranger<I: Io<Buffer = B>>(
+        &mut self,
+        lookup: Lookup,
+        ended: Option<Id>,
+        packet: B,
+        parsed: &Parsed,
+        interface: InterfaceId,
+        ctx: &mut Context<'_, I>,
+    ) -> Verdict<B> {
+        let action = self.config.rules.evaluate(interface, parsed).outcome;
+        let is_protected = self
+            .servers
+            .get(lookup.key.server)
+            .protects(lookup.key.server_port);
+        if action != Action::Guard || !is_protected || self.config.mode == Mode::Off {
+            return self.by_rule(packet, parsed, interface, ctx);
+        }
+        if parsed.behind > 0 && self.is_active() {
+            return Verdict::Drop(packet, DropReason::FragmentOfGuarded);
+        }
+        let tcp_flags = parsed.tcp_flags;
+        if !flags_make_sense(tcp_flags) {
+            return Verdict::Drop(packet, DropReason::BadTcpFlags);
+        }
+        let is_syn = tcp_flags & (flags::SYN | flags::ACK) == flags::SYN;
+        if is_syn && lookup.direction == Direction::ToServer {
+            ctx.counters.count(Event::SynReceived);
+            let change = self.flood.count(ctx.now_ns, &self.config.flood);
+            self.note_flood(change, ctx);
+        }
+        match (self.is_active(), lookup.direction) {
+            (false, _) => self.let_through(lookup, ended, packet, parsed, ctx),
+            (true, Direction::ToClient) => self.reset_server(packet, parsed, ctx),
+            (true, Direction::ToServer) if is_syn => {
+                self.answer_syn(lookup.key.server, packet, parsed, ctx)
+            }
+            (true, Direction::ToServer) if tcp_flags & flags::RST != 0 => {
+                Verdict::Drop(packet, DropReason::ResetWithoutSession)
+            }
+            (true, Direction::ToServer) if tcp_flags & (flags::ACK | flags::SYN) == flags::ACK => {
+                self.check_cookie(lookup, ended, packet, parsed, ctx)
+            }
+            (true, Direction::ToServer) => Verdict::Drop(packet, DropReason::NoSession),
+        }
+    }
+
+    /// A client's segment on a session that has ended: a late one, a replay, or the first of the
+    /// next session of the same ports.
+    fn after_the_end<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        lookup: Lookup,
+        packet: B,
+        parsed: &Parsed,
+        interface: InterfaceId,
+        ctx: &mut Context<'_, I>,
+    ) -> Verdict<B> {
+        if parsed.tcp_flags & flags::SYN != 0 {
+            return self.handle_stranger(lookup, Some(id), packet, parsed, interface, ctx);
+        }
+        let read = match splice::Segment::read(packet.bytes(), parsed) {
+            Ok(read) => read,
+            Err(reason) => return Verdict::Drop(packet, reason),
+        };
+        let session = self.sessions.get(id);
+        // The handshake's own ACK says again what the session's end has long passed; a FIN that is
+        // repeated may begin at the same octet but reaches the end.
+        let is_opening = read.sequence as u16 == session.opening_sequence.wrapping_add(1)
+            && read.end() != session.client_next;
+        if !is_opening && splice::check_client(session, &read).is_ok() {
+            return self.splice_to_server(id, packet, parsed, ctx);
+        }
+        self.handle_stranger(lookup, Some(id), packet, parsed, interface, ctx)
+    }
+
+    fn note_flood<I: Io<Buffer = B>>(
+        &mut self,
+        change: Option<FloodChange>,
+        ctx: &mut Context<'_, I>,
+    ) {
+        match change {
+            Some(FloodChange::Entered) => ctx.counters.count(Event::FloodEntered),
+            Some(FloodChange::Left) => ctx.counters.count(Event::FloodLeft),
+            None => {}
+        }
+    }
+
+    /// Puts a session into the table; an ended one makes room when it must.
+    fn insert<I: Io<Buffer = B>>(
+        &mut self,
+        hash: Hash,
+        mut session: Session,
+        ctx: &mut Context<'_, I>,
+    ) -> Option<Id> {
+        session.last_seen = self.tick;
+        let inserted = self.sessions.insert(hash, session).ok().or_else(|| {
+            self.evict_ended(ctx);
+            self.sessions.insert(hash, session).ok()
+        });
+        self.live += usize::from(inserted.is_some());
+        inserted
+    }
+
+    fn evict_ended<I: Io<Buffer = B>>(&mut self, ctx: &mut Context<'_, I>) {
+        while let Some(id) = self.ended.pop_front() {
+            if self.sessions.contains(id) && self.sessions.get(id).state == State::Closed {
+                self.remove(id);
+                ctx.counters.count(Event::SessionEvicted);
+                return;
+            }
+        }
+    }
+
+    /// Takes a session out of the table.
+    fn remove(&mut self, id: Id) {
+        self.live -= usize::from(self.sessions.get(id).state != State::Closed);
+        self.wheel.cancel(id.0);
+        self.sessions.remove(id);
+    }
+
+    /// Ends a session: from now on it only lingers.
+    fn close<I: Io<Buffer = B>>(&mut self, id: Id, event: Event, ctx: &mut Context<'_, I>) {
+        ctx.counters.count(event);
+        self.sessions.get_mut(id).state = State::Closed;
+        self.live -= 1;
+        if self.ended.len() == self.sessions.capacity() {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(id);
+        self.wheel
+            .arm(id.0, ctx.now_ns + self.config.timers.linger_ns);
+    }
+
+    /// Takes the end of a session back.
+    fn revive<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &mut Context<'_, I>) {
+        let session = self.sessions.get_mut(id);
+        session.state = State::Established;
+        session.flags &= !session::flag::RESET;
+        self.live += 1;
+        self.wheel
+            .arm(id.0, ctx.now_ns + self.config.timers.established_idle_ns);
+    }
+}
+
+/// Whether a segment can begin or continue a connection: exactly one of SYN, FIN and RST at most,
+/// and something at all.
+fn flags_make_sense(tcp_flags: u8) -> bool {
+    let kinds = tcp_flags & (flags::SYN | flags::FIN | flags::RST);
+    let something = tcp_flags & (flags::SYN | flags::RST | flags::ACK) != 0;
+    kinds.count_ones() <= 1 && something
+}

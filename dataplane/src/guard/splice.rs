@@ -1,0 +1,381 @@
+//! Translating a live session's segments, and refusing those that cannot be its own.
+
+use super::Guard;
+use super::answer::{self, Answer, Ends, Options};
+use super::session::{Session, State, flag};
+use crate::context::Context;
+use crate::counters::Event;
+use crate::drop_reason::DropReason;
+use crate::flow::table::Id;
+use crate::io::Io;
+use crate::packet::Buffer;
+use crate::parse::{Parsed, flags};
+use crate::tcp::sequence;
+use crate::verdict::Verdict;
+use crate::wire::checksum::Update;
+use crate::wire::tcp::{Tcp, field};
+use crate::wire::tcp_options::{self, TcpOptions, kind};
+
+/// What a segment says, in the numbers it was received with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment {
+    pub(super) sequence: u32,
+    pub(super) acknowledgement: u32,
+    /// Sequence numbers it takes: its octets, and one for a SYN or FIN.
+    pub(super) length: u32,
+    pub(super) window: u16,
+    pub(super) flags: u8,
+    pub(super) options: TcpOptions,
+}
+
+impl Segment {
+    /// Reads the segment of a frame.
+    ///
+    /// # Errors
+    /// When its header or its options are malformed.
+    #[inline]
+    pub(super) fn read(frame: &[u8], parsed: &Parsed) -> Result<Self, DropReason> {
+        let tcp = Tcp::new(&frame[usize::from(parsed.transport)..usize::from(parsed.end)])?;
+        let flags = tcp.flags();
+        let virtual_octets =
+            u32::from(flags & flags::SYN != 0) + u32::from(flags & flags::FIN != 0);
+        Ok(Self {
+            sequence: tcp.sequence(),
+            acknowledgement: tcp.acknowledgement(),
+            length: parsed.payload_bytes() as u32 + virtual_octets,
+            window: tcp.window(),
+            flags,
+            options: tcp_options::parse(tcp.options())?,
+        })
+    }
+
+    /// One past its last sequence number.
+    #[inline]
+    pub(super) fn end(&self) -> u32 {
+        self.sequence.wrapping_add(self.length)
+    }
+
+    #[inline]
+    pub(super) fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+/// Rewrites a client's segment to the server's numbers. `segment` begins with the TCP header that
+/// was read.
+#[inline]
+pub(super) fn to_server(session: &Session, segment: &mut [u8], read: &Segment) {
+    let mut update = Update::new();
+    if read.has(flags::ACK) {
+        let acknowledgement = read.acknowledgement.wrapping_add(session.sequence_delta);
+        update = update.set_long(segment, field::ACKNOWLEDGEMENT, acknowledgement);
+    }
+    if let Some(timestamps) = read.options.timestamps
+        && session.has(flag::TIMESTAMPS)
+    {
+        let echo = timestamps.echo.wrapping_add(session.timestamp_delta);
+        update = update.set_long(segment, usize::from(timestamps.offset) + 4, echo);
+    }
+    if let Some(blocks) = read.options.sack_blocks {
+        update = if session.has(flag::BLANK_SACK) {
+            let options_end = usize::from(segment[field::OFFSET_AND_FLAGS] >> 4) * 4;
+            let options = &mut segment[crate::wire::tcp::HEADER_BYTES..options_end];
+            update.and(tcp_options::blank(options, kind::SACK))
+        } else {
+            blocks.shift(segment, session.sequence_delta, update)
+        };
+    }
+    if session.has(flag::SERVER_UNSCALED) {
+        let bytes = u32::from(read.window) << session.client_scale();
+        update = update.set_word(segment, field::WINDOW, bytes.min(0xffff) as u16);
+    }
+    apply(update, segment);
+}
+
+/// Rewrites a server's segment to the client's numbers.
+#[inline]
+pub(super) fn to_client(session: &Session, segment: &mut [u8], read: &Segment) {
+    let sequence = read.sequence.wrapping_sub(session.sequence_delta);
+    let mut update = Update::new().set_long(segment, field::SEQUENCE, sequence);
+    if let Some(timestamps) = read.options.timestamps
+        && session.has(flag::TIMESTAMPS)
+    {
+        let value = timestamps.value.wrapping_sub(session.timestamp_delta);
+        update = update.set_long(segment, usize::from(timestamps.offset), value);
+    }
+    if session.server_scale() != session.told_scale() {
+        let bytes = u32::from(read.window) << session.server_scale();
+        let window = (bytes >> session.told_scale()).min(0xffff) as u16;
+        update = update.set_word(segment, field::WINDOW, window);
+    }
+    apply(update, segment);
+}
+
+#[inline]
+fn apply(update: Update, segment: &mut [u8]) {
+    let checksum = u16::from_be_bytes([segment[field::CHECKSUM], segment[field::CHECKSUM + 1]]);
+    segment[field::CHECKSUM..field::CHECKSUM + 2]
+        .copy_from_slice(&update.apply(checksum).to_be_bytes());
+}
+
+/// Why a client's segment is not let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) reason: DropReason,
+    /// Whether the client is to be told what is expected (RFC 5961).
+    pub(super) challenge: bool,
+}
+
+impl Refusal {
+    const fn challenged(reason: DropReason) -> Self {
+        Self {
+            reason,
+            challenge: true,
+        }
+    }
+
+    const fn silent(reason: DropReason) -> Self {
+        Self {
+            reason,
+            challenge: false,
+        }
+    }
+}
+
+/// Whether a client's segment can belong to the session, by what both sides have sent so far
+/// (RFC 9293 §3.10.7.4, RFC 5961 §3 to §5).
+#[inline]
+pub(super) fn check_client(session: &Session, read: &Segment) -> Result<(), Refusal> {
+    if read.has(flags::SYN) {
+        return Err(Refusal::challenged(DropReason::SynOnSession));
+    }
+    let window = 0xffff << session.server_scale();
+    let low = session.client_acked.wrapping_sub(window);
+    // A probe of a closed window may carry one octet more than is offered.
+    let high = session.client_edge.wrapping_add(1);
+    let in_window = !sequence::after(read.sequence, high) && !sequence::before(read.end(), low);
+    if read.has(flags::RST) {
+        let is_exact =
+            read.sequence == session.client_acked || read.sequence == session.client_next;
+        return match (in_window, is_exact) {
+            (_, true) => Ok(()),
+            (true, _) => Err(Refusal::challenged(DropReason::ResetNotExact)),
+            _ => Err(Refusal::silent(DropReason::OutOfWindow)),
+        };
+    }
+    if !in_window {
+        return Err(Refusal::challenged(DropReason::OutOfWindow));
+    }
+    if !read.has(flags::ACK) {
+        return Err(Refusal::silent(DropReason::AckOfUnsent));
+    }
+    let acknowledgement = read.acknowledgement.wrapping_add(session.sequence_delta);
+    let oldest = session
+        .server_acked
+        .wrapping_sub(0xffff << session.client_scale());
+    if !sequence::within(acknowledgement, oldest, session.server_next) {
+        return Err(Refusal::challenged(DropReason::AckOfUnsent));
+    }
+    Ok(())
+}
+
+impl<B: Buffer> Guard<B> {
+    /// A client's segment on an established or closed session.
+    #[inline]
+    pub(super) fn splice_to_server<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        mut packet: B,
+        parsed: &Parsed,
+        ctx: &mut Context<'_, I>,
+    ) -> Verdict<B> {
+        let read = match Segment::read(packet.bytes(), parsed) {
+            Ok(read) => read,
+            Err(reason) => return Verdict::Drop(packet, reason),
+        };
+        let enforced = self.is_active();
+        let session = self.sessions.get_mut(id);
+        if let Err(refusal) = check_client(session, &read) {
+            if enforced {
+                return self.refuse(id, refusal, &read, packet, parsed, ctx);
+            }
+            ctx.counters.count(Event::WouldRefuse);
+        }
+        let acknowledgement = read.acknowledgement.wrapping_add(session.sequence_delta);
+        if read.has(flags::RST) {
+            session.flags |= flag::RESET;
+        } else {
+            session.note_client(read.end(), acknowledgement, read.has(flags::FIN));
+        }
+        if !session.has(flag::TRACKED) {
+            let frame = packet.bytes_mut();
+            to_server(session, &mut frame[usize::from(parsed.transport)..], &read);
+        }
+        session.last_seen = self.tick;
+        self.follow(id, read.has(flags::RST), ctx);
+        ctx.counters.count(Event::Spliced);
+        Verdict::Forward(packet)
+    }
+
+    /// A server's segment on an established or closed session.
+    #[inline]
+    pub(super) fn splice_to_client<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        mut packet: B,
+        parsed: &Parsed,
+        ctx: &mut Context<'_, I>,
+    ) -> Verdict<B> {
+        let read = match Segment::read(packet.bytes(), parsed) {
+            Ok(read) => read,
+            Err(reason) => return Verdict::Drop(packet, reason),
+        };
+        let session = self.sessions.get_mut(id);
+        if read.has(flags::SYN) && !session.has(flag::TRACKED) {
+            return self.answer_repeated_syn_ack(id, &read, packet, parsed);
+        }
+        if read.has(flags::RST) {
+            session.flags |= flag::RESET;
+        } else {
+            let window_bytes = u32::from(read.window) << session.server_scale();
+            let fin = read.has(flags::FIN);
+            session.note_server(read.end(), read.acknowledgement, window_bytes, fin);
+        }
+        if !session.has(flag::TRACKED) {
+            let frame = packet.bytes_mut();
+            to_client(session, &mut frame[usize::from(parsed.transport)..], &read);
+        }
+        session.last_seen = self.tick;
+        self.follow(id, read.has(flags::RST), ctx);
+        ctx.counters.count(Event::Spliced);
+        Verdict::Forward(packet)
+    }
+
+    /// Moves the session along after a segment.
+    #[inline]
+    fn follow<I: Io<Buffer = B>>(&mut self, id: Id, reset: bool, ctx: &mut Context<'_, I>) {
+        let session = self.sessions.get(id);
+        match session.state {
+            State::Established if reset => self.close(id, Event::SessionReset, ctx),
+            State::Established
+                if session.flags & (flag::CLIENT_FIN | flag::SERVER_FIN) != 0
+                    && session.is_finished() =>
+            {
+                self.close(id, Event::SessionClosed, ctx);
+            }
+            // A RST that its receiver did not believe: the session lives on.
+            State::Closed if session.has(flag::RESET) && !reset => self.revive(id, ctx),
+            _ => {}
+        }
+    }
+
+    /// Drops a client's segment, and tells the client what is expected where that is due.
+    #[cold]
+    fn refuse<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        refusal: Refusal,
+        read: &Segment,
+        packet: B,
+        parsed: &Parsed,
+        ctx: &mut Context<'_, I>,
+    ) -> Verdict<B> {
+        let now_ns = ctx.now_ns;
+        let session = self.sessions.get_mut(id);
+        if refusal.challenge && session.state == State::Established {
+            if session.may_challenge(now_ns) {
+                let challenge = Answer {
+                    sequence: session.server_next.wrapping_sub(session.sequence_delta),
+                    acknowledgement: session.client_acked,
+                    flags: flags::ACK,
+                    window: 0xffff,
+                };
+                let options = match read.options.timestamps {
+                    // The newest clock reading of the server that the client has shown to know.
+                    Some(stamps) if stamps.echo != 0 => {
+                        Options::timestamps(stamps.echo, stamps.value)
+                    }
+                    _ => Options::NONE,
+                };
+                if answer::send(Ends::back(parsed), &challenge, &options, ctx) {
+                    ctx.counters.count(Event::ChallengeSent);
+                }
+            } else {
+                ctx.counters.count(Event::ChallengeSuppressed);
+            }
+        }
+        Verdict::Drop(packet, refusal.reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session() -> Session {
+        let mut session = Session {
+            client_next: 1000,
+            client_acked: 900,
+            client_edge: 900 + 8000,
+            server_next: 5000,
+            server_acked: 4000,
+            sequence_delta: 100,
+            state: State::Established,
+            ..Session::default()
+        };
+        session.set_scales(0, 0, 0);
+        session
+    }
+
+    fn segment(sequence: u32, acknowledgement: u32, length: u32, flags: u8) -> Segment {
+        Segment {
+            sequence,
+            acknowledgement,
+            length,
+            window: 0,
+            flags,
+            options: TcpOptions::default(),
+        }
+    }
+
+    fn verdict(read: Segment) -> Option<(DropReason, bool)> {
+        check_client(&session(), &read)
+            .err()
+            .map(|refusal| (refusal.reason, refusal.challenge))
+    }
+
+    #[test]
+    fn what_a_live_client_sends_passes() {
+        for (sequence, acknowledgement, length) in [
+            (1000, 4900, 100),
+            (1000, 3900, 0),
+            (900, 4900, 100),
+            (800, 4900, 100),
+            (8900, 4900, 1),
+        ] {
+            let read = segment(sequence, acknowledgement, length, flags::ACK);
+            assert_eq!(verdict(read), None, "{sequence} {acknowledgement}");
+        }
+        assert_eq!(verdict(segment(1000, 0, 0, flags::RST)), None);
+        assert_eq!(verdict(segment(900, 0, 0, flags::RST)), None);
+    }
+
+    #[test]
+    fn what_a_blind_attacker_sends_does_not() {
+        // CASES 3
+        let syn = segment(1000, 0, 1, flags::SYN);
+        assert_eq!(verdict(syn), Some((DropReason::SynOnSession, true)));
+        let near_reset = segment(1001, 0, 0, flags::RST);
+        assert_eq!(verdict(near_reset), Some((DropReason::ResetNotExact, true)));
+        let far_reset = segment(900_000, 0, 0, flags::RST);
+        assert_eq!(verdict(far_reset), Some((DropReason::OutOfWindow, false)));
+        let far = segment(20_000, 4900, 10, flags::ACK);
+        assert_eq!(verdict(far), Some((DropReason::OutOfWindow, true)));
+        let unsent = segment(1000, 4901, 10, flags::ACK);
+        assert_eq!(verdict(unsent), Some((DropReason::AckOfUnsent, true)));
+        let ancient = segment(1000, 4900u32.wrapping_sub(100_000), 10, flags::ACK);
+        assert_eq!(verdict(ancient), Some((DropReason::AckOfUnsent, true)));
+        let no_ack = segment(1000, 4900, 10, flags::PSH);
+        assert_eq!(verdict(no_ack), Some((DropReason::AckOfUnsent, false)));
+    }
+}

@@ -1,0 +1,445 @@
+//! A guard between one client and one server, without a hop.
+
+use crate::classify::Rules;
+use crate::context::{Context, Outbox};
+use crate::counters::Counters;
+use crate::drop_reason::DropReason;
+use crate::guard::Guard;
+use crate::guard::config::{
+    Action, FloodThresholds, GuardConfig, InterfaceSet, Mode, ProtectedServer, ServerOverrides,
+    Timers, Unknown,
+};
+use crate::guard::cookie::{CookieJar, CookieKey};
+use crate::io::InterfaceId;
+use crate::memory::{MemoryBuffer, MemoryIo};
+use crate::packet::Buffer;
+use crate::parse::{flags, parse, parse_network, protocol};
+use crate::transmit::Transmit;
+use crate::verdict::Verdict;
+use crate::wire::address::Address;
+use crate::wire::bytes::u32_at;
+use crate::wire::checksum::{pseudo_header, transport_is_valid};
+use crate::wire::tcp::Tcp;
+use crate::wire::tcp_options::{self, SynOptions, TcpOptions};
+use crate::wire::tcp_segment::{TcpSegment, write_segment};
+
+pub(super) const CLIENT_ISN: u32 = 0xffff_fff0;
+pub(super) const SERVER_ISN: u32 = 0x7fff_fff8;
+pub(super) const HALF_OPEN_PER_SOURCE: u16 = 4;
+const CLIENT: Address = Address::from_v4([198, 51, 100, 7]);
+const SERVER: Address = Address::from_v4([10, 0, 0, 10]);
+const SERVER_PORT: u16 = 80;
+const OUTSIDE: InterfaceId = InterfaceId(0);
+const INSIDE: InterfaceId = InterfaceId(1);
+
+/// A segment as it left the guard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) sequence: u32,
+    pub(super) acknowledgement: u32,
+    pub(super) flags: u8,
+    pub(super) window: u16,
+    pub(super) options: TcpOptions,
+    pub(super) sack: Vec<(u32, u32)>,
+    pub(super) payload: Vec<u8>,
+    pub(super) octets: usize,
+}
+
+/// What became of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    Forward(Segment),
+    Reply(Segment),
+    Held,
+    Dropped(DropReason),
+}
+
+pub(super) struct Rig {
+    pub(super) guard: Guard<MemoryBuffer>,
+    pub(super) counters: Counters,
+    pub(super) client_port: u16,
+    pub(super) client_isn: u32,
+    pub(super) client_clock: u32,
+    pub(super) server_clock: u32,
+    pub(super) server_options: SynOptions,
+    io: MemoryIo,
+    outbox: Outbox<MemoryBuffer>,
+    transmit: Transmit<MemoryBuffer>,
+    now_ns: u64,
+}
+
+fn config() -> GuardConfig {
+    GuardConfig {
+        outside: InterfaceSet::default().with(OUTSIDE),
+        inside: InterfaceSet::default().with(INSIDE),
+        mode: Mode::Always,
+        servers: vec![ProtectedServer {
+            address: SERVER,
+            ports: [SERVER_PORT..=SERVER_PORT].into_iter().collect(),
+            overrides: ServerOverrides::default(),
+        }],
+        rules: Rules::all(Action::Guard),
+        jar: CookieJar::new(&[CookieKey {
+            not_before_s: 0,
+            secret: [9; 16],
+        }]),
+        flood: FloodThresholds {
+            enter_syns_per_s: 1000,
+            leave_syns_per_s: 500,
+            hold_ns: 1_000_000_000,
+        },
+        timers: Timers::default(),
+        half_open_per_source: HALF_OPEN_PER_SOURCE,
+        unknown: Unknown::Drop,
+        outside_mtu: 1500,
+        inside_mtu: 1500,
+    }
+}
+
+impl Rig {
+    pub(super) fn new() -> Self {
+        Self::with_capacity(100)
+    }
+
+    pub(super) fn with_capacity(capacity: u32) -> Self {
+        Self {
+            guard: Guard::new(Box::new(config()), capacity, [1, 2]),
+            counters: Counters::default(),
+            client_port: 40_000,
+            client_isn: CLIENT_ISN,
+            client_clock: 5_000,
+            server_clock: 900_000,
+            server_options: SynOptions {
+                mss: Some(1460),
+                window_scale: Some(7),
+                sack_permitted: true,
+                timestamps: Some((900_000, 5_000)),
+            },
+            io: MemoryIo::new(2),
+            outbox: Outbox::new(),
+            transmit: Transmit::new(&[]),
+            now_ns: 1_000_000_000,
+        }
+    }
+
+    pub(super) fn configure(&mut self, change: impl FnOnce(&mut GuardConfig)) {
+        let mut changed = config();
+        change(&mut changed);
+        self.guard.reconfigure(&mut Box::new(changed));
+    }
+
+    pub(super) fn advance_s(&mut self, seconds: u64) {
+        self.advance_ms(seconds * 1000);
+    }
+
+    pub(super) fn advance_ms(&mut self, ms: u64) {
+        self.now_ns += ms * 1_000_000;
+        let mut ctx = Context {
+            now_ns: self.now_ns,
+            unix_s: self.now_ns / 1_000_000_000,
+            io: &mut self.io,
+            counters: &mut self.counters,
+            outbox: &mut self.outbox,
+            transmit: &mut self.transmit,
+        };
+        self.guard.set_time(ctx.now_ns);
+        self.guard.tick(&mut ctx);
+    }
+
+    pub(super) fn client_sends(&mut self, frame: Vec<u8>) -> Shown {
+        self.handle(frame, OUTSIDE)
+    }
+
+    pub(super) fn server_sends(&mut self, frame: Vec<u8>) -> Shown {
+        self.handle(frame, INSIDE)
+    }
+
+    fn handle(&mut self, frame: Vec<u8>, interface: InterfaceId) -> Shown {
+        let parsed = parse(&frame).expect("a frame of this test");
+        let mut ctx = Context {
+            now_ns: self.now_ns,
+            unix_s: self.now_ns / 1_000_000_000,
+            io: &mut self.io,
+            counters: &mut self.counters,
+            outbox: &mut self.outbox,
+            transmit: &mut self.transmit,
+        };
+        self.guard.set_time(ctx.now_ns);
+        let lookup = self.guard.prepare(&parsed, interface);
+        let packet = MemoryBuffer::new(&frame);
+        match self
+            .guard
+            .handle(packet, &parsed, interface, lookup, &mut ctx)
+        {
+            Verdict::Forward(packet) => Shown::Forward(show(&packet.bytes()[14..])),
+            Verdict::Reply(packet) => Shown::Reply(show(&packet.bytes()[14..])),
+            Verdict::Hold => Shown::Held,
+            Verdict::Drop(_, reason) => Shown::Dropped(reason),
+            Verdict::Reject(_) => panic!("rejected"),
+        }
+    }
+
+    /// What the guard made since the last call.
+    pub(super) fn sent(&mut self) -> Vec<Segment> {
+        self.outbox
+            .drain(..)
+            .map(|packet| show(packet.bytes()))
+            .collect()
+    }
+
+    pub(super) fn only_sent(&mut self) -> Segment {
+        let mut sent = self.sent();
+        assert_eq!(sent.len(), 1, "{sent:?}");
+        sent.remove(0)
+    }
+
+    /// A SYN and its answer.
+    pub(super) fn shake_hands(&mut self) -> Segment {
+        match self.client_sends(self.client_syn()) {
+            Shown::Reply(reply) => reply,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A whole handshake on both sides; gives back the client's SYN-ACK.
+    pub(super) fn open(&mut self) -> Segment {
+        let cookie = self.shake_hands();
+        assert_eq!(
+            self.client_sends(self.client_ack(&cookie, b"")),
+            Shown::Held
+        );
+        assert_eq!(self.only_sent().flags, flags::SYN);
+        assert_eq!(self.server_sends(self.server_syn_ack()), Shown::Held);
+        let ack = self.only_sent();
+        assert_eq!(ack.acknowledgement, SERVER_ISN.wrapping_add(1));
+        cookie
+    }
+
+    /// FIN and ACK from both sides of a session on which nothing was sent.
+    pub(super) fn close(&mut self, cookie: &Segment) {
+        let next = cookie.sequence.wrapping_add(1);
+        let fin_ack = flags::FIN | flags::ACK;
+        let segments = [
+            (true, self.client_segment(1, next, fin_ack, b"")),
+            (
+                false,
+                self.server_segment(1, self.client_isn.wrapping_add(2), fin_ack, b""),
+            ),
+            (
+                true,
+                self.client_segment(2, next.wrapping_add(1), flags::ACK, b""),
+            ),
+        ];
+        for (from_client, frame) in segments {
+            let shown = if from_client {
+                self.client_sends(frame)
+            } else {
+                self.server_sends(frame)
+            };
+            assert!(matches!(shown, Shown::Forward(_)), "{shown:?}");
+        }
+        assert_eq!(self.guard.status().live, self.guard.status().sessions - 1);
+    }
+
+    pub(super) fn client_syn(&self) -> Vec<u8> {
+        let options = SynOptions {
+            mss: Some(1460),
+            window_scale: Some(9),
+            sack_permitted: true,
+            timestamps: Some((self.client_clock, 0)),
+        };
+        let mut bytes = [0; 40];
+        let length = options.write(&mut bytes);
+        self.client_octets(
+            self.client_isn,
+            0,
+            flags::SYN,
+            64_240,
+            &bytes[..length],
+            b"",
+        )
+    }
+
+    /// The client's answer to a SYN-ACK.
+    pub(super) fn client_ack(&self, syn_ack: &Segment, payload: &[u8]) -> Vec<u8> {
+        let stamps = stamps(
+            self.client_clock,
+            syn_ack.options.timestamps.map_or(0, |t| t.value),
+        );
+        let acknowledgement = syn_ack.sequence.wrapping_add(1);
+        let sequence = self.client_isn.wrapping_add(1);
+        self.client_octets(
+            sequence,
+            acknowledgement,
+            flags::ACK,
+            1000,
+            &stamps,
+            payload,
+        )
+    }
+
+    /// A client's segment `offset` after its initial number, its timestamp echo that of the
+    /// server's SYN-ACK in the client's numbers.
+    pub(super) fn client_segment(&self, offset: u32, ack: u32, flags: u8, data: &[u8]) -> Vec<u8> {
+        let echo = self.told_clock();
+        let stamps = stamps(self.client_clock, echo);
+        self.client_octets(
+            self.client_isn.wrapping_add(offset),
+            ack,
+            flags,
+            1000,
+            &stamps,
+            data,
+        )
+    }
+
+    pub(super) fn client_segment_with_sack(
+        &self,
+        offset: u32,
+        ack: u32,
+        block: (u32, u32),
+    ) -> Vec<u8> {
+        let mut options = vec![1, 1, 5, 10];
+        options.extend(block.0.to_be_bytes());
+        options.extend(block.1.to_be_bytes());
+        options.extend(stamps(self.client_clock, self.told_clock()));
+        let sequence = self.client_isn.wrapping_add(offset);
+        self.client_octets(sequence, ack, flags::ACK, 1000, &options, b"")
+    }
+
+    /// A client's segment without options.
+    pub(super) fn client_frame(&self, sequence: u32, ack: u32, flags: u8, data: &[u8]) -> Vec<u8> {
+        self.client_octets(sequence, ack, flags, 1000, &[], data)
+    }
+
+    /// A client's segment right after its SYN, without options.
+    pub(super) fn client_frame_on(&self, ack: u32, data: &[u8]) -> Vec<u8> {
+        self.client_frame(self.client_isn.wrapping_add(1), ack, flags::ACK, data)
+    }
+
+    pub(super) fn server_syn_ack(&self) -> Vec<u8> {
+        let mut bytes = [0; 40];
+        let length = self.server_options.write(&mut bytes);
+        let acknowledgement = self.client_isn.wrapping_add(1);
+        let flags = flags::SYN | flags::ACK;
+        self.server_octets(SERVER_ISN, acknowledgement, flags, &bytes[..length], b"")
+    }
+
+    /// A server's segment `offset` after its initial number.
+    pub(super) fn server_segment(&self, offset: u32, ack: u32, flags: u8, data: &[u8]) -> Vec<u8> {
+        let stamps = stamps(self.server_clock, self.client_clock);
+        self.server_octets(SERVER_ISN.wrapping_add(offset), ack, flags, &stamps, data)
+    }
+
+    /// A server's segment without options.
+    pub(super) fn server_frame(&self, sequence: u32, ack: u32, flags: u8, data: &[u8]) -> Vec<u8> {
+        self.server_octets(sequence, ack, flags, &[], data)
+    }
+
+    /// The server's clock as the client was told it.
+    fn told_clock(&self) -> u32 {
+        let session = self.guard.next_session(None).map(|(_, session)| *session);
+        self.server_clock
+            .wrapping_sub(session.map_or(0, |session| session.timestamp_delta))
+    }
+
+    fn client_octets(
+        &self,
+        sequence: u32,
+        acknowledgement: u32,
+        flags: u8,
+        window: u16,
+        options: &[u8],
+        payload: &[u8],
+    ) -> Vec<u8> {
+        frame(&TcpSegment {
+            source: CLIENT,
+            destination: SERVER,
+            source_port: self.client_port,
+            destination_port: SERVER_PORT,
+            sequence,
+            acknowledgement,
+            flags,
+            window,
+            options,
+            payload,
+            ttl: 60,
+            dscp_ecn: 0,
+            identification: 1,
+        })
+    }
+
+    fn server_octets(
+        &self,
+        sequence: u32,
+        acknowledgement: u32,
+        flags: u8,
+        options: &[u8],
+        payload: &[u8],
+    ) -> Vec<u8> {
+        frame(&TcpSegment {
+            source: SERVER,
+            destination: CLIENT,
+            source_port: SERVER_PORT,
+            destination_port: self.client_port,
+            sequence,
+            acknowledgement,
+            flags,
+            window: 1000,
+            options,
+            payload,
+            ttl: 60,
+            dscp_ecn: 0,
+            identification: 1,
+        })
+    }
+}
+
+fn stamps(value: u32, echo: u32) -> Vec<u8> {
+    let mut option = vec![1, 1, 8, 10];
+    option.extend(value.to_be_bytes());
+    option.extend(echo.to_be_bytes());
+    option
+}
+
+fn frame(segment: &TcpSegment<'_>) -> Vec<u8> {
+    let mut frame = vec![0; 14 + 100 + segment.payload.len()];
+    frame[12..14].copy_from_slice(&[0x08, 0x00]);
+    let octets = write_segment(&mut frame[14..], segment).expect("room");
+    frame.truncate(14 + octets);
+    frame
+}
+
+/// Reads a packet that left the guard; every checksum must hold.
+fn show(packet: &[u8]) -> Segment {
+    let parsed = parse_network(packet).expect("a whole packet");
+    let bytes = &packet[usize::from(parsed.transport)..usize::from(parsed.end)];
+    let pseudo = pseudo_header(
+        parsed.source,
+        parsed.destination,
+        protocol::TCP,
+        bytes.len(),
+    );
+    assert!(
+        transport_is_valid(bytes, pseudo),
+        "bad checksum: {bytes:02x?}"
+    );
+    let tcp = Tcp::new(bytes).expect("a whole segment");
+    let options = tcp_options::parse(tcp.options()).expect("well-formed options");
+    let edges: Vec<u32> = options
+        .sack_blocks
+        .iter()
+        .flat_map(|blocks| blocks.edge_offsets())
+        .map(|offset| u32_at(bytes, offset))
+        .collect();
+    Segment {
+        sequence: tcp.sequence(),
+        acknowledgement: tcp.acknowledgement(),
+        flags: tcp.flags(),
+        window: tcp.window(),
+        options,
+        sack: edges.chunks(2).map(|pair| (pair[0], pair[1])).collect(),
+        payload: tcp.payload().to_vec(),
+        octets: packet.len() + 14,
+    }
+}

@@ -1,0 +1,128 @@
+//! What time alone does to sessions.
+
+use super::Guard;
+use super::TICK_SHIFT;
+use super::answer::{self, Answer, Options};
+use super::session::{Session, State, flag};
+use crate::context::Context;
+use crate::counters::Event;
+use crate::drop_reason::DropReason;
+use crate::flow::table::Id;
+use crate::io::Io;
+use crate::limits::MAX_TIMERS_PER_LOOP;
+use crate::packet::Buffer;
+use crate::parse::flags;
+
+impl<B: Buffer> Guard<B> {
+    /// Takes notice of the time. To be called at the start of each loop, before packets.
+    #[inline]
+    pub fn set_time(&mut self, now_ns: u64) {
+        self.tick = (now_ns >> TICK_SHIFT) as u32;
+    }
+
+    /// Serves the timers that are due, a bounded number of them. Returns how many there were.
+    #[inline]
+    pub fn tick<I: Io<Buffer = B>>(&mut self, ctx: &mut Context<'_, I>) -> usize {
+        let change = self.flood.turn(ctx.now_ns, &self.config.flood);
+        self.note_flood(change, ctx);
+        let (mut served, mut budget) = (0, MAX_TIMERS_PER_LOOP);
+        // Each may send two segments.
+        while ctx.outbox.remaining_capacity() >= 2
+            && let Some(id) = self.wheel.pop_expired(ctx.now_ns, &mut budget)
+        {
+            self.expire(Id(id), ctx);
+            served += 1;
+        }
+        served
+    }
+
+    /// When [`Self::tick`] is next due, if anything waits.
+    pub fn next_deadline_ns(&self) -> Option<u64> {
+        self.wheel.next_deadline_ns()
+    }
+
+    fn expire<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &mut Context<'_, I>) {
+        let session = *self.sessions.get(id);
+        match session.state {
+            State::Opening if session.has(flag::TRACKED) => {
+                self.remove(id);
+                ctx.counters.count(Event::SessionIdled);
+            }
+            State::Opening => self.ask_again_or_give_up(id, &session, ctx),
+            State::Established => self.check_idle(id, &session, ctx),
+            State::Closed => self.remove(id),
+        }
+    }
+
+    fn ask_again_or_give_up<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        session: &Session,
+        ctx: &mut Context<'_, I>,
+    ) {
+        let retries = self.config.timers.server_syn_retries;
+        let attempts = self
+            .pending
+            .get_mut(session.pending)
+            .map(|pending| pending.attempts);
+        if attempts.is_some_and(|attempts| attempts <= retries) {
+            self.send_server_syn(id, ctx);
+        } else {
+            self.reset_client_of_opening(id, ctx);
+            self.release_opening(id, DropReason::ServerSilent, ctx);
+            ctx.counters.count(Event::SessionRefused);
+        }
+    }
+
+    fn check_idle<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        session: &Session,
+        ctx: &mut Context<'_, I>,
+    ) {
+        let timers = &self.config.timers;
+        let is_closing = session.flags & (flag::CLIENT_FIN | flag::SERVER_FIN) != 0;
+        let limit_ns = if is_closing {
+            timers.closing_idle_ns
+        } else {
+            timers.established_idle_ns
+        };
+        let idle_ns = u64::from(self.tick.wrapping_sub(session.last_seen)) << TICK_SHIFT;
+        // A closing session may be due earlier than its timer was armed for.
+        let wait_ns = limit_ns.saturating_sub(idle_ns);
+        if wait_ns > 0 {
+            self.wheel.arm(id.0, ctx.now_ns + wait_ns);
+            return;
+        }
+        if !session.has(flag::TRACKED) {
+            self.reset_both(session, ctx);
+        }
+        self.remove(id);
+        ctx.counters.count(Event::SessionIdled);
+    }
+
+    /// Frees both ends of what they held for the session.
+    fn reset_both<I: Io<Buffer = B>>(&self, session: &Session, ctx: &mut Context<'_, I>) {
+        let to_server = Answer {
+            sequence: session.client_acked,
+            acknowledgement: session.server_next,
+            flags: flags::RST | flags::ACK,
+            window: 0,
+        };
+        let to_client = Answer {
+            sequence: session.server_acked.wrapping_sub(session.sequence_delta),
+            acknowledgement: session.client_next,
+            flags: flags::RST | flags::ACK,
+            window: 0,
+        };
+        let ends = [
+            (self.ends_to_server(session), to_server),
+            (self.ends_to_client(session), to_client),
+        ];
+        for (ends, reset) in ends {
+            if answer::send(ends, &reset, &Options::NONE, ctx) {
+                ctx.counters.count(Event::ResetSent);
+            }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! What TCP's endpoints and splices have in common.
+
+pub mod sequence;

@@ -1,0 +1,266 @@
+//! THE loop: receive → parse → admit → steer → look up → handle → send, then timers and commands.
+
+mod commands;
+mod walk;
+
+use crate::capture::Tap;
+use crate::command::WorkerDesk;
+use crate::context::{Context, Outbox};
+use crate::counters::{Counters, Published};
+use crate::drop_reason::DropReason;
+use crate::fragment::Reassembler;
+use crate::guard::Guard;
+use crate::hop::Hop;
+use crate::io::{Io, PortId, WorkerId};
+use crate::mesh::{Mesh, Message};
+use crate::packet::Burst;
+use crate::shard::Shard;
+use crate::transmit::Transmit;
+use arrayvec::ArrayVec;
+use std::sync::Arc;
+
+use crate::limits::{BURST, MAX_PORTS};
+
+/// One reading of the clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Time {
+    /// Nanoseconds of a clock that never goes back.
+    pub now_ns: u64,
+    /// Seconds since 1970.
+    pub unix_s: u64,
+}
+
+/// How often counters are made visible to the control thread.
+const PUBLISH_NS: u64 = 10_000_000;
+
+/// One worker: it owns its queues, its shard of every table, its timers and its counters.
+///
+/// Call [`Worker::poll`] again and again with the time; when it returns 0 there was nothing to
+/// do. It takes no lock, makes no system call of its own and allocates nothing.
+pub struct Worker<I: Io> {
+    io: I,
+    /// The ports that this worker receives from.
+    receives: ArrayVec<PortId, MAX_PORTS>,
+    hop: Hop<I::Buffer>,
+    fragments: Reassembler<I::Buffer>,
+    guard: Guard<I::Buffer>,
+    mesh: Mesh<I::Buffer>,
+    shard: Shard,
+    transmit: Transmit<I::Buffer>,
+    outbox: Outbox<I::Buffer>,
+    counters: Counters,
+    published: Arc<Published>,
+    published_ns: u64,
+    desk: WorkerDesk,
+    tap: Option<Box<Tap>>,
+    is_stopped: bool,
+}
+
+/// What a worker is made of.
+pub struct WorkerParts<I: Io> {
+    /// Its queues and packet memory.
+    pub io: I,
+    /// The ports that it receives from.
+    pub receives: ArrayVec<PortId, MAX_PORTS>,
+    /// The hop.
+    pub hop: Hop<I::Buffer>,
+    /// Fragments on their way to being whole.
+    pub fragments: Reassembler<I::Buffer>,
+    /// The guard.
+    pub guard: Guard<I::Buffer>,
+    /// The rings to the other workers.
+    pub mesh: Mesh<I::Buffer>,
+    /// The ways out.
+    pub transmit: Transmit<I::Buffer>,
+    /// Where its counters are made visible.
+    pub published: Arc<Published>,
+    /// The rings to the control thread.
+    pub desk: WorkerDesk,
+}
+
+/// Borrows what a handler may touch, apart from the handlers themselves.
+macro_rules! context {
+    ($worker:expr, $time:expr) => {
+        Context {
+            now_ns: $time.now_ns,
+            unix_s: $time.unix_s,
+            io: &mut $worker.io,
+            counters: &mut $worker.counters,
+            outbox: &mut $worker.outbox,
+            transmit: &mut $worker.transmit,
+        }
+    };
+}
+use context;
+
+impl<I: Io> Worker<I> {
+    /// Puts a worker together.
+    pub fn new(parts: WorkerParts<I>) -> Self {
+        Self {
+            io: parts.io,
+            receives: parts.receives,
+            hop: parts.hop,
+            fragments: parts.fragments,
+            guard: parts.guard,
+            shard: Shard::new(parts.mesh.workers()),
+            mesh: parts.mesh,
+            transmit: parts.transmit,
+            outbox: Outbox::new(),
+            counters: Counters::default(),
+            published: parts.published,
+            published_ns: 0,
+            desk: parts.desk,
+            tap: None,
+            is_stopped: false,
+        }
+    }
+
+    /// One turn of the loop. Returns how many packets, timers and commands it served.
+    pub fn poll(&mut self, time: Time) -> usize {
+        self.guard.set_time(time.now_ns);
+        let mut served = 0;
+        for place in 0..self.receives.len() {
+            let port = self.receives[place];
+            let mut burst = Burst::new();
+            if self.io.receive(port, &mut burst) > 0 {
+                served += burst.len();
+                self.walk(port, burst, time);
+            }
+        }
+        served += self.take_from_other_workers(time);
+        served += self.serve_timers(time);
+        served += self.serve_command(time);
+        self.send(time);
+        served
+    }
+
+    /// Whether it was told to leave the loop.
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
+    /// The counters, for whoever runs the worker in its own thread.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The guard, likewise.
+    pub fn guard(&self) -> &Guard<I::Buffer> {
+        &self.guard
+    }
+
+    /// The queues, likewise.
+    pub fn io_mut(&mut self) -> &mut I {
+        &mut self.io
+    }
+
+    /// Packets that wait inside: for neighbours, for servers, for the rest of their datagram, for
+    /// a transmit queue.
+    pub fn held(&self) -> usize {
+        self.hop.held()
+            + self.guard.status().held
+            + self.fragments.held()
+            + self.transmit.waiting()
+            + self.outbox.len()
+    }
+
+    /// When [`Self::poll`] next has something to do, if nothing arrives before.
+    pub fn next_deadline_ns(&self) -> Option<u64> {
+        [
+            self.hop.next_deadline_ns(),
+            self.guard.next_deadline_ns(),
+            self.fragments.next_deadline_ns(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn serve_timers(&mut self, time: Time) -> usize {
+        let mut ctx = context!(self, time);
+        let served = self.guard.tick(&mut ctx);
+        self.hop.tick(&mut ctx);
+        self.fragments.tick(&mut ctx);
+        self.route_outbox(time);
+        if time.now_ns.wrapping_sub(self.published_ns) >= PUBLISH_NS {
+            self.published_ns = time.now_ns;
+            self.published.store(&self.counters);
+        }
+        served
+    }
+
+    /// Routes what the handlers made.
+    #[inline]
+    fn route_outbox(&mut self, time: Time) {
+        if self.outbox.is_empty() {
+            return;
+        }
+        // Routing may itself make packets: an ICMP error, a question for a neighbour.
+        let made: ArrayVec<_, { crate::limits::MAX_OUTBOX }> = self.outbox.take();
+        for packet in made {
+            self.hop.output(packet, &mut context!(self, time));
+        }
+        for packet in self.outbox.take() {
+            self.hop.output(packet, &mut context!(self, time));
+        }
+        for packet in self.outbox.drain(..) {
+            drop(packet);
+            self.counters.dropped(DropReason::NeighbourUnresolved);
+        }
+    }
+
+    /// Hands the bursts to the ports, and to the workers that own the other ports' queues.
+    fn send(&mut self, time: Time) {
+        self.transmit.flush(&mut self.io, &mut self.counters);
+        for (owner, port, interface, frame) in self.transmit.passed_on() {
+            let message = Message::Departure(port, interface, frame);
+            if self.mesh.send(owner, message).is_err() {
+                self.counters.dropped(DropReason::HandOffFull);
+            }
+        }
+        if self.mesh.workers() > 1 {
+            self.share_neighbours();
+        }
+        let _ = time;
+    }
+
+    fn share_neighbours(&mut self) {
+        let own = self.mesh.own();
+        for update in self.hop.take_updates() {
+            for other in (0..self.mesh.workers() as u8)
+                .map(WorkerId)
+                .filter(|&id| id != own)
+            {
+                // A worker that misses it asks for itself.
+                let _ = self.mesh.send(other, Message::Neighbour(update));
+            }
+        }
+    }
+
+    fn take_from_other_workers(&mut self, time: Time) -> usize {
+        let mut served = 0;
+        for from in 0..self.mesh.workers() {
+            for _ in 0..BURST {
+                let Some(message) = self.mesh.receive(from) else {
+                    break;
+                };
+                served += 1;
+                match message {
+                    Message::Frame(port, frame) => self.walk_one(port, frame, time),
+                    Message::Datagram(port, first, count) => {
+                        self.take_datagram(from, port, first, count, time);
+                    }
+                    Message::Departure(port, interface, frame) => {
+                        let io = &mut self.io;
+                        self.transmit
+                            .push(port, interface, frame, io, &mut self.counters);
+                    }
+                    Message::Neighbour(update) => {
+                        self.hop.apply_update(update, &mut context!(self, time));
+                    }
+                }
+            }
+        }
+        served
+    }
+}

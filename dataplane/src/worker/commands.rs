@@ -1,0 +1,104 @@
+//! What the control thread asked for.
+
+use super::{Time, Worker, context};
+use crate::command::{
+    Command, Configuration, NeighbourPage, Report, ServerRow, SessionPage, SessionRow, WorkerStatus,
+};
+use crate::context::Context;
+use crate::guard::session::flag;
+use crate::io::Io;
+
+impl<I: Io> Worker<I> {
+    /// Serves one command, if there is any.
+    #[inline]
+    pub(super) fn serve_command(&mut self, time: Time) -> usize {
+        let Some(command) = self.desk.next() else {
+            return 0;
+        };
+        let report = match command {
+            Command::Reconfigure(configuration) => self.reconfigure(configuration, time),
+            Command::Drain => {
+                self.guard.drain();
+                Report::Done
+            }
+            Command::Announce => {
+                self.hop.announce(&mut context!(self, time));
+                Report::Done
+            }
+            Command::Status(status) => Report::Status(self.fill_status(status)),
+            Command::Sessions(page) => Report::Sessions(self.fill_sessions(page, time)),
+            Command::Neighbours(page) => Report::Neighbours(self.fill_neighbours(page)),
+            Command::Capture(tap) => match self.tap.replace(tap) {
+                Some(old) => Report::CaptureEnded(old),
+                None => Report::Done,
+            },
+            Command::EndCapture => match self.tap.take() {
+                Some(tap) => Report::CaptureEnded(tap),
+                None => Report::NoCapture,
+            },
+            Command::Stop => {
+                self.is_stopped = true;
+                self.published.store(&self.counters);
+                Report::Stopped
+            }
+        };
+        self.desk.report(report);
+        1
+    }
+
+    fn fill_status(&self, mut status: Box<WorkerStatus>) -> Box<WorkerStatus> {
+        status.guard = self.guard.status();
+        status.hop_held = self.hop.held();
+        status.fragments_held = self.fragments.held();
+        status.servers.clear();
+        let room = status.servers.capacity();
+        status.servers.extend(
+            self.guard
+                .servers()
+                .iter()
+                .take(room)
+                .map(|server| ServerRow {
+                    address: server.address,
+                    is_learned: server.is_learned,
+                    traits: server.traits(),
+                }),
+        );
+        status
+    }
+
+    fn fill_sessions(&self, mut page: Box<SessionPage>, time: Time) -> Box<SessionPage> {
+        page.rows.clear();
+        page.is_last = false;
+        while !page.rows.is_full() {
+            let Some((id, session)) = self.guard.next_session(page.after) else {
+                page.is_last = true;
+                break;
+            };
+            page.after = Some(id);
+            page.rows.push(SessionRow {
+                client: session.client,
+                client_port: session.client_port,
+                server: self.guard.servers().get(session.server).address,
+                server_port: session.server_port,
+                state: session.state,
+                is_spliced: !session.has(flag::TRACKED),
+                sequence_delta: session.sequence_delta,
+                idle_ms: session.idle_ms(time.now_ns),
+            });
+        }
+        page
+    }
+
+    fn fill_neighbours(&self, mut page: Box<NeighbourPage>) -> Box<NeighbourPage> {
+        let mut places = [None; crate::limits::LISTING_PAGE];
+        page.next = self.hop.neighbours(page.next.unwrap_or(0), &mut places);
+        page.rows = places.into_iter().flatten().collect();
+        page
+    }
+
+    fn reconfigure(&mut self, mut configuration: Box<Configuration>, time: Time) -> Report {
+        let mut ctx = context!(self, time);
+        configuration.exchange(&mut self.hop, &mut self.guard, &mut ctx);
+        Report::Reconfigured(configuration)
+    }
+}

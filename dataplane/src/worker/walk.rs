@@ -1,0 +1,380 @@
+//! One burst's walk. The steps are those of the crate's README, in their order.
+
+use arrayvec::ArrayVec;
+
+use super::{Time, Worker, context};
+use crate::capture::{Passage, Sighting};
+use crate::context::Context;
+use crate::counters::Event;
+use crate::drop_reason::DropReason;
+use crate::fragment::{FragmentOutcome, Fragments};
+use crate::guard::{self, Lookup};
+use crate::hop::{Admitted, Complaint, Egress};
+use crate::io::{InterfaceId, Io, PortId, WorkerId};
+use crate::limits::BURST;
+use crate::mesh::Message;
+use crate::packet::{Buffer, Burst, ChecksumStatus};
+use crate::parse::{Fragment, Kind, Parsed, parse, protocol};
+use crate::verdict::Verdict;
+use crate::wire::address::Family;
+use crate::wire::checksum::internet_checksum;
+
+/// A frame with its facts.
+struct Arrival<B> {
+    frame: B,
+    parsed: Parsed,
+    interface: InterfaceId,
+    lookup: Option<Lookup>,
+}
+
+type Arrivals<B> = ArrayVec<Arrival<B>, BURST>;
+
+impl<I: Io> Worker<I> {
+    /// Takes a burst from receive to send.
+    #[inline]
+    pub(super) fn walk(&mut self, port: PortId, burst: Burst<I::Buffer>, time: Time) {
+        self.counters.add(Event::Received, burst.len() as u64);
+        let mut arrivals = Arrivals::new();
+        for frame in burst {
+            if let Some(arrival) = self.read(port, frame, time)
+                && let Some(arrival) = self.steer(port, arrival)
+            {
+                arrivals.push(arrival);
+            }
+        }
+        for arrival in &mut arrivals {
+            arrival.lookup = self.guard.prepare(&arrival.parsed, arrival.interface);
+        }
+        for lookup in arrivals
+            .iter()
+            .filter_map(|arrival| arrival.lookup.as_ref())
+        {
+            self.guard.prefetch(lookup);
+        }
+        for arrival in arrivals {
+            self.handle(port, arrival, time);
+        }
+    }
+
+    /// A frame that another worker received: its flow is ours.
+    pub(super) fn walk_one(&mut self, port: PortId, frame: I::Buffer, time: Time) {
+        if let Some(mut arrival) = self.read_again(port, frame) {
+            arrival.lookup = self.guard.prepare(&arrival.parsed, arrival.interface);
+            self.handle(port, arrival, time);
+        }
+    }
+
+    /// Parses a frame; what is malformed ends here.
+    #[inline]
+    fn read(&mut self, port: PortId, frame: I::Buffer, time: Time) -> Option<Arrival<I::Buffer>> {
+        let read = parse_whole(&frame);
+        let interface = read.and_then(|parsed| {
+            self.hop
+                .interface_of(port, parsed.vlan)
+                .ok_or(DropReason::UnknownVlan)
+        });
+        if let Some(tap) = &mut self.tap {
+            let sighting = Sighting {
+                port,
+                interface: interface.unwrap_or(InterfaceId(u8::MAX)),
+                passage: Passage::In,
+                parsed: read.as_ref().ok(),
+                time_ns: time.now_ns,
+            };
+            tap.offer(frame.bytes(), &sighting, &mut self.counters);
+        }
+        match (read, interface) {
+            (Ok(parsed), Ok(interface)) => {
+                let traffic = self.counters.traffic_mut(usize::from(interface.0));
+                traffic.received_packets += 1;
+                traffic.received_bytes += frame.bytes().len() as u64;
+                Some(Arrival {
+                    frame,
+                    parsed,
+                    interface,
+                    lookup: None,
+                })
+            }
+            (Err(reason), _) | (_, Err(reason)) => {
+                self.counters.dropped(reason);
+                None
+            }
+        }
+    }
+
+    /// Parses a frame that was parsed before it was handed over.
+    fn read_again(&mut self, port: PortId, frame: I::Buffer) -> Option<Arrival<I::Buffer>> {
+        let read = parse_whole(&frame);
+        let interface = read.and_then(|parsed| {
+            self.hop
+                .interface_of(port, parsed.vlan)
+                .ok_or(DropReason::UnknownVlan)
+        });
+        match (read, interface) {
+            (Ok(parsed), Ok(interface)) => Some(Arrival {
+                frame,
+                parsed,
+                interface,
+                lookup: None,
+            }),
+            (Err(reason), _) | (_, Err(reason)) => {
+                self.counters.dropped(reason);
+                None
+            }
+        }
+    }
+
+    /// Hands a frame to the worker that owns its flow, if that is another.
+    #[inline]
+    fn steer(&mut self, port: PortId, arrival: Arrival<I::Buffer>) -> Option<Arrival<I::Buffer>> {
+        let workers = self.mesh.workers();
+        if workers == 1 || arrival.parsed.kind == Kind::Arp {
+            return Some(arrival);
+        }
+        let owner = self.owner_of(arrival.frame.bytes(), &arrival.parsed);
+        if owner == self.mesh.own() {
+            return Some(arrival);
+        }
+        match self.mesh.send(owner, Message::Frame(port, arrival.frame)) {
+            Ok(()) => self.counters.count(Event::HandedOff),
+            Err(_) => self.counters.dropped(DropReason::HandOffFull),
+        }
+        None
+    }
+
+    /// The worker that owns a packet's flow. An ICMP error goes to that of the packet it quotes.
+    #[inline]
+    fn owner_of(&self, frame: &[u8], parsed: &Parsed) -> WorkerId {
+        if matches!(parsed.protocol, protocol::ICMP | protocol::ICMPV6)
+            && let Some(tuple) = guard::quoted_tuple(frame, parsed)
+        {
+            return self.shard.worker_of_tuple(&tuple);
+        }
+        self.shard.worker_of(parsed)
+    }
+
+    #[inline]
+    fn handle(&mut self, port: PortId, arrival: Arrival<I::Buffer>, time: Time) {
+        if arrival.parsed.fragment != Fragment::Whole {
+            return self.handle_fragment(port, arrival, time);
+        }
+        if let Some((frame, egress)) =
+            self.admit(arrival.frame, &arrival.parsed, arrival.interface, time)
+        {
+            let Arrival {
+                parsed,
+                interface,
+                lookup,
+                ..
+            } = arrival;
+            let mut ctx = context!(self, time);
+            let verdict = self
+                .guard
+                .handle(frame, &parsed, interface, lookup, &mut ctx);
+            self.settle(verdict, &parsed, interface, Some(egress), time);
+        }
+        self.route_outbox(time);
+    }
+
+    /// What the hop lets through, with its way out.
+    #[inline]
+    fn admit(
+        &mut self,
+        frame: I::Buffer,
+        parsed: &Parsed,
+        interface: InterfaceId,
+        time: Time,
+    ) -> Option<(I::Buffer, Egress)> {
+        match self
+            .hop
+            .admit(interface, frame, parsed, &mut context!(self, time))
+        {
+            Admitted::Transit(frame, egress) => Some((frame, egress)),
+            Admitted::Done(verdict) => {
+                self.settle(verdict, parsed, interface, None, time);
+                None
+            }
+        }
+    }
+
+    /// Does what a verdict says.
+    #[inline]
+    fn settle(
+        &mut self,
+        verdict: Verdict<I::Buffer>,
+        parsed: &Parsed,
+        interface: InterfaceId,
+        egress: Option<Egress>,
+        time: Time,
+    ) {
+        let mut ctx = context!(self, time);
+        match (verdict, egress) {
+            (Verdict::Forward(frame), Some(egress)) => {
+                self.hop.forward(frame, parsed, egress, &mut ctx);
+            }
+            (Verdict::Forward(frame), None) => ctx.discard(frame, DropReason::NoRoute),
+            (Verdict::Reply(frame), _) => self.hop.reply(frame, parsed, interface, &mut ctx),
+            (Verdict::Hold, _) => {}
+            (Verdict::Reject(frame), _) => {
+                let packet = &frame.bytes()[usize::from(parsed.network)..usize::from(parsed.end)];
+                self.hop
+                    .complain(Complaint::Prohibited, packet, interface, &mut ctx);
+                ctx.discard(frame, DropReason::DeniedByRule);
+            }
+            (Verdict::Drop(frame, reason), _) => ctx.discard(frame, reason),
+        }
+    }
+
+    /// A fragment waits for the rest of its datagram, or completes it.
+    #[cold]
+    fn handle_fragment(&mut self, port: PortId, arrival: Arrival<I::Buffer>, time: Time) {
+        let Arrival {
+            frame,
+            parsed,
+            interface,
+            ..
+        } = arrival;
+        let mut ctx = context!(self, time);
+        match self.fragments.insert(interface, frame, &parsed, &mut ctx) {
+            FragmentOutcome::Held => {}
+            FragmentOutcome::Drop(frame, reason) => ctx.discard(frame, reason),
+            FragmentOutcome::Complete(datagram) => {
+                self.counters.count(Event::Reassembled);
+                self.steer_datagram(port, datagram, time);
+            }
+        }
+        self.route_outbox(time);
+    }
+
+    /// A whole datagram goes to the worker that owns its flow: fragments are spread by address
+    /// alone, flows by their ports too.
+    fn steer_datagram(&mut self, port: PortId, datagram: Fragments<I::Buffer>, time: Time) {
+        let workers = self.mesh.workers();
+        let Some((first, parsed)) = datagram.first() else {
+            return;
+        };
+        let whole = Parsed {
+            fragment: Fragment::Whole,
+            ..*parsed
+        };
+        let owner = self.owner_of(first.bytes(), &whole);
+        if workers == 1 || owner == self.mesh.own() {
+            return self.handle_datagram(port, datagram, time);
+        }
+        let count = datagram.len();
+        if self.mesh.room(owner) < count {
+            for (frame, _) in datagram {
+                drop(frame);
+                self.counters.dropped(DropReason::HandOffFull);
+            }
+            return;
+        }
+        self.counters.add(Event::HandedOff, count as u64);
+        for (place, (frame, _)) in datagram.into_iter().enumerate() {
+            let message = match place {
+                0 => Message::Datagram(port, frame, count as u8),
+                _ => Message::Frame(port, frame),
+            };
+            // There was room, and nobody else fills this ring.
+            let _ = self.mesh.send(owner, message);
+        }
+    }
+
+    /// A datagram that another worker found whole.
+    pub(super) fn take_datagram(
+        &mut self,
+        from: usize,
+        port: PortId,
+        first: I::Buffer,
+        count: u8,
+        time: Time,
+    ) {
+        let mut datagram = ArrayVec::new();
+        let mut next = Some(first);
+        for left in (0..count).rev() {
+            let Some(frame) = next.take() else {
+                break;
+            };
+            match parse_whole(&frame) {
+                Ok(parsed) if !datagram.is_full() => datagram.push((frame, parsed)),
+                _ => self.counters.dropped(DropReason::FragmentMalformed),
+            }
+            if left > 0 {
+                next = match self.mesh.receive(from) {
+                    Some(Message::Frame(_, frame)) => Some(frame),
+                    _ => None,
+                };
+            }
+        }
+        self.handle_datagram(port, datagram, time);
+    }
+
+    /// The first fragment is handled as the packet it heads; the others share its fate.
+    fn handle_datagram(&mut self, port: PortId, datagram: Fragments<I::Buffer>, time: Time) {
+        let behind: usize = datagram
+            .iter()
+            .skip(1)
+            .map(|(_, p)| usize::from(p.end - p.transport))
+            .sum();
+        let mut fragments = datagram.into_iter();
+        let Some((first, parsed)) = fragments.next() else {
+            return;
+        };
+        let head = Parsed {
+            fragment: Fragment::Whole,
+            behind: behind as u16,
+            ..parsed
+        };
+        let Some(interface) = self.hop.interface_of(port, parsed.vlan) else {
+            return;
+        };
+        let Some((first, egress)) = self.admit(first, &head, interface, time) else {
+            for (frame, _) in fragments {
+                drop(frame);
+                self.counters.count(Event::Consumed);
+            }
+            return;
+        };
+        let lookup = self.guard.prepare(&head, interface);
+        let mut ctx = context!(self, time);
+        let verdict = self.guard.handle(first, &head, interface, lookup, &mut ctx);
+        let fate = match &verdict {
+            Verdict::Forward(_) => Ok(()),
+            Verdict::Drop(_, reason) => Err(*reason),
+            _ => Err(DropReason::FragmentOfGuarded),
+        };
+        self.settle(verdict, &parsed, interface, Some(egress), time);
+        for (frame, parsed) in fragments {
+            let verdict = match fate {
+                Ok(()) => Verdict::Forward(frame),
+                Err(reason) => Verdict::Drop(frame, reason),
+            };
+            self.settle(verdict, &parsed, interface, Some(egress), time);
+        }
+    }
+}
+
+/// Parses a frame and checks what only it can tell: that it stands in one piece and that its
+/// IPv4 header's checksum holds.
+#[inline]
+fn parse_whole<B: Buffer>(frame: &B) -> Result<Parsed, DropReason> {
+    if !frame.is_contiguous() {
+        return Err(DropReason::MultiSegment);
+    }
+    let parsed = parse(frame.bytes())?;
+    if parsed.family == Family::V4 && parsed.kind == Kind::Ip {
+        let holds = match frame.network_checksum() {
+            ChecksumStatus::Good => true,
+            ChecksumStatus::Bad => false,
+            ChecksumStatus::Unknown => {
+                let start = usize::from(parsed.network);
+                let header_bytes = usize::from(frame.bytes()[start] & 0x0f) * 4;
+                internet_checksum(&frame.bytes()[start..start + header_bytes]) == 0
+            }
+        };
+        if !holds {
+            return Err(DropReason::BadIpv4Checksum);
+        }
+    }
+    Ok(parsed)
+}
