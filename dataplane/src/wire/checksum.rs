@@ -10,15 +10,17 @@ use crate::wire::bytes::{put_u16, put_u32, u16_at, u32_at};
 pub fn sum(bytes: &[u8], initial: u32) -> u32 {
     // Native order, 32 bits at a time: the sum does not care (RFC 1071 §2.B), and compilers make
     // vector instructions of it.
-    let mut words = bytes.chunks_exact(4);
-    let mut total = 0u64;
-    for word in &mut words {
-        total += u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
+    let (words, rest) = bytes.as_chunks::<4>();
+    let last = match *rest {
+        [a] => [a, 0, 0, 0],
+        [a, b] => [a, b, 0, 0],
+        [a, b, c] => [a, b, c, 0],
+        _ => [0; 4],
+    };
+    let mut total = u64::from(u32::from_ne_bytes(last));
+    for word in words {
+        total += u64::from(u32::from_ne_bytes(*word));
     }
-    let mut last = [0u8; 4];
-    let rest = words.remainder();
-    last[..rest.len()].copy_from_slice(rest);
-    total += u64::from(u32::from_ne_bytes(last));
     (initial & 0xffff) + (initial >> 16) + u32::from(u16::from_be(fold_wide(total)))
 }
 
