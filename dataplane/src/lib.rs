@@ -22,6 +22,7 @@ pub mod memory;
 pub mod mesh;
 pub mod packet;
 pub mod parse;
+pub mod port;
 pub mod shard;
 pub mod tcp;
 pub mod transmit;

@@ -8,6 +8,8 @@ pub const MAX_PORTS: usize = 16;
 pub const MAX_INTERFACES: usize = 32;
 /// Addresses of one interface.
 pub const MAX_ADDRESSES: usize = 16;
+/// Receive queues of one port that one worker polls.
+pub const MAX_QUEUES_PER_WORKER: usize = 16;
 /// Workers of one appliance.
 pub const MAX_WORKERS: usize = 64;
 /// IPv6 extension headers that are followed before a packet is refused.
