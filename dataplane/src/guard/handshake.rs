@@ -1,30 +1,23 @@
-//! From a stranger's SYN to a spliced session.
-//!
-//! SYN → SYN-ACK keeps no state. An ACK with a good cookie opens the server side with the client's
-//! own sequence number and is itself kept, to become the ACK that the server waits for.
+//! The client's side of a handshake: SYN → SYN-ACK keeps no state, and the ACK that comes back
+//! proves its client by its cookie.
 
 use super::Guard;
 use super::Lookup;
-use super::answer::{self, Answer, Ends, Options};
+use super::answer::{self, Answer, Options};
 use super::config::Unknown;
 use super::cookie::{Agreed, Cookie, CookieError, Tuple};
-use super::pending::{Pending, Refused, source_of};
-use super::server::Offered;
-use super::session::{Session, State, flag};
-use super::splice::{self, Segment};
+use super::opening::Proof;
+use super::splice::Segment;
 use crate::context::Context;
 use crate::counters::Event;
 use crate::drop_reason::DropReason;
 use crate::flow::table::Id;
 use crate::io::Io;
 use crate::packet::{Buffer, ChecksumStatus};
-use crate::parse::{Parsed, flags, parse_network, protocol};
-use crate::tcp::sequence;
+use crate::parse::{Parsed, flags, protocol};
 use crate::verdict::Verdict;
 use crate::wire::address::Family;
 use crate::wire::checksum::{pseudo_header, transport_is_valid};
-use crate::wire::ipv4::Ipv4;
-use crate::wire::ipv6::Ipv6;
 use crate::wire::tcp::HEADER_BYTES as TCP_HEADER_BYTES;
 use crate::wire::tcp_options::SynOptions;
 
@@ -112,7 +105,12 @@ impl<B: Buffer> Guard<B> {
         if self.is_draining {
             return answer::reset(packet, parsed, read.acknowledgement, read.end(), ctx);
         }
-        self.open_server_side(lookup, &tuple, cookie, agreed, &read, packet, parsed, ctx)
+        let proof = Proof {
+            tuple,
+            cookie,
+            agreed,
+        };
+        self.open_server_side(lookup, &proof, &read, packet, parsed, ctx)
     }
 
     fn refuse_stranger<I: Io<Buffer = B>>(
@@ -133,358 +131,13 @@ impl<B: Buffer> Guard<B> {
         }
     }
 
-    /// The client is proved: takes a place in the table, keeps its segment and sends the server a
-    /// SYN with the client's own sequence number.
-    #[allow(clippy::too_many_arguments)]
-    fn open_server_side<I: Io<Buffer = B>>(
-        &mut self,
-        lookup: Lookup,
-        tuple: &Tuple,
-        cookie: Cookie,
-        agreed: Agreed,
-        read: &Segment,
-        mut packet: B,
-        parsed: &Parsed,
-        ctx: &mut Context<'_, I>,
-    ) -> Verdict<B> {
-        let source = source_of(tuple.client);
-        match self.pending.admit(source, self.config.half_open_per_source) {
-            Ok(()) => {}
-            Err(Refused::Full) => return Verdict::Drop(packet, DropReason::HalfOpenLimit),
-            Err(Refused::Source) => return Verdict::Drop(packet, DropReason::HalfOpenSourceLimit),
-        }
-        let session = Session::opening(lookup.key, tuple.client_sequence);
-        let Some(id) = self.insert(lookup.hash, session, ctx) else {
-            return Verdict::Drop(packet, DropReason::SessionTableFull);
-        };
-        if !cut_to_network(&mut packet, parsed) {
-            self.remove(id);
-            return Verdict::Drop(packet, DropReason::NoBuffer);
-        }
-        let pending = Pending {
-            client_sequence: tuple.client_sequence,
-            cookie,
-            agreed,
-            client_timestamp: read.options.timestamps.map_or(0, |stamps| stamps.value),
-            client_window_bytes: u32::from(read.window) << agreed.window_scale.unwrap_or(0),
-            attempts: 0,
-            held: [packet].into_iter().collect(),
-        };
-        let place = self.pending.insert(pending, source);
-        self.sessions.get_mut(id).pending = place.unwrap_or(u32::MAX);
-        ctx.counters.count(Event::CookieAccepted);
-        ctx.counters.count(Event::SegmentHeld);
-        self.send_server_syn(id, ctx);
-        Verdict::Hold
-    }
-
-    /// Sends the server the SYN of an opening session, and arms the timer for the next one.
-    pub(super) fn send_server_syn<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &mut Context<'_, I>) {
-        let session = *self.sessions.get(id);
-        let family = session.client.family();
-        let largest_mss = self.largest_mss(family);
-        let ends = self.ends_to_server(&session);
-        let Some(pending) = self.pending.get_mut(session.pending) else {
-            return;
-        };
-        let agreed = pending.agreed;
-        let options = Options::of_syn(&SynOptions {
-            mss: Some(agreed.mss(family).min(largest_mss)),
-            window_scale: agreed.window_scale,
-            sack_permitted: agreed.sack,
-            timestamps: agreed.timestamps.then_some((pending.client_timestamp, 0)),
-        });
-        let syn = Answer {
-            sequence: pending.client_sequence,
-            acknowledgement: 0,
-            flags: flags::SYN
-                | if agreed.ecn {
-                    flags::ECE | flags::CWR
-                } else {
-                    0
-                },
-            window: pending.client_window_bytes.min(0xffff) as u16,
-        };
-        let wait_ns = self.config.timers.server_syn_ns << pending.attempts.min(8);
-        if pending.attempts > 0 {
-            ctx.counters.count(Event::ServerSynRetried);
-        }
-        pending.attempts += 1;
-        self.wheel.arm(id.0, ctx.now_ns + wait_ns);
-        answer::send(ends, &syn, &options, ctx);
-        ctx.counters.count(Event::ServerSynSent);
-    }
-
-    /// A client's segment while its server has not answered.
-    pub(super) fn wait_for_server<I: Io<Buffer = B>>(
-        &mut self,
-        id: Id,
-        mut packet: B,
-        parsed: &Parsed,
-        ctx: &mut Context<'_, I>,
-    ) -> Verdict<B> {
-        let read = match Segment::read(packet.bytes(), parsed) {
-            Ok(read) => read,
-            Err(reason) => return Verdict::Drop(packet, reason),
-        };
-        let session = self.sessions.get(id);
-        let (place, first) = (session.pending, session.client_acked);
-        if read.has(flags::SYN) {
-            return Verdict::Drop(packet, DropReason::SynOnSession);
-        }
-        if !sequence::within(read.sequence, first, first.wrapping_add(0xffff)) {
-            return Verdict::Drop(packet, DropReason::OutOfWindow);
-        }
-        if read.has(flags::RST) {
-            return self.client_gave_up(id, &read, packet, ctx);
-        }
-        let Some(pending) = self.pending.get_mut(place) else {
-            return Verdict::Drop(packet, DropReason::NoSession);
-        };
-        if !read.has(flags::ACK) || read.acknowledgement != pending.cookie.sequence.wrapping_add(1)
-        {
-            return Verdict::Drop(packet, DropReason::AckOfUnsent);
-        }
-        let is_repeated = pending.held.iter().any(|held| {
-            let known = parse_network(held.bytes()).and_then(|p| Segment::read(held.bytes(), &p));
-            known.is_ok_and(|known| known.sequence == read.sequence && known.length >= read.length)
-        });
-        if is_repeated {
-            return Verdict::Drop(packet, DropReason::DuplicateHeld);
-        }
-        if !self.checksum_holds(&packet, parsed) {
-            return Verdict::Drop(packet, DropReason::BadTransportChecksum);
-        }
-        if !cut_to_network(&mut packet, parsed) {
-            return Verdict::Drop(packet, DropReason::NoBuffer);
-        }
-        match self.pending.hold(place, packet) {
-            Ok(()) => {
-                ctx.counters.count(Event::SegmentHeld);
-                Verdict::Hold
-            }
-            Err(packet) => Verdict::Drop(packet, DropReason::HoldQueueFull),
-        }
-    }
-
-    /// A RST of the client's before the server has answered: the server's half goes too.
-    fn client_gave_up<I: Io<Buffer = B>>(
-        &mut self,
-        id: Id,
-        read: &Segment,
-        packet: B,
-        ctx: &mut Context<'_, I>,
-    ) -> Verdict<B> {
-        let session = *self.sessions.get(id);
-        if read.sequence != session.client_acked {
-            let known = self.pending.get_mut(session.pending).map(|pending| {
-                pending.held.iter().any(|held| {
-                    let end = parse_network(held.bytes())
-                        .and_then(|parsed| Segment::read(held.bytes(), &parsed))
-                        .map(|held| held.end());
-                    end == Ok(read.sequence)
-                })
-            });
-            if known != Some(true) {
-                return Verdict::Drop(packet, DropReason::ResetNotExact);
-            }
-        }
-        let reset = Answer {
-            sequence: session.client_acked,
-            acknowledgement: 0,
-            flags: flags::RST,
-            window: 0,
-        };
-        answer::send(self.ends_to_server(&session), &reset, &Options::NONE, ctx);
-        self.release_opening(id, DropReason::SessionExpired, ctx);
-        ctx.counters.count(Event::SessionReset);
-        Verdict::Drop(packet, DropReason::SessionExpired)
-    }
-
-    /// A server's segment while its answer is awaited.
-    pub(super) fn server_answered<I: Io<Buffer = B>>(
-        &mut self,
-        id: Id,
-        packet: B,
-        parsed: &Parsed,
-        ctx: &mut Context<'_, I>,
-    ) -> Verdict<B> {
-        let read = match self.read_to_act_on(&packet, parsed) {
-            Ok(read) => read,
-            Err(reason) => return Verdict::Drop(packet, reason),
-        };
-        let session = self.sessions.get(id);
-        let fits = read.has(flags::ACK) && read.acknowledgement == session.client_acked;
-        match (read.has(flags::RST), fits) {
-            (true, true) => self.server_refused(id, packet, parsed, ctx),
-            (true, false) => Verdict::Drop(packet, DropReason::ServerAnswerInvalid),
-            (false, true) if read.has(flags::SYN) => {
-                self.open_session(id, &read, packet, parsed, ctx)
-            }
-            // The server remembers an earlier connection of these ports: clear it, and ask again
-            // soon (RFC 9293 §3.5.1).
-            _ if read.has(flags::ACK) => {
-                self.wheel
-                    .arm(id.0, ctx.now_ns + self.config.timers.server_syn_ns / 16);
-                answer::reset(packet, parsed, read.acknowledgement, read.end(), ctx)
-            }
-            _ => Verdict::Drop(packet, DropReason::ServerAnswerInvalid),
-        }
-    }
-
-    /// The server's SYN-ACK: splices, and delivers what was held. Its first segment is the
-    /// client's ACK, which completes the server's handshake.
-    fn open_session<I: Io<Buffer = B>>(
-        &mut self,
-        id: Id,
-        read: &Segment,
-        packet: B,
-        parsed: &Parsed,
-        ctx: &mut Context<'_, I>,
-    ) -> Verdict<B> {
-        let session = *self.sessions.get(id);
-        let Some(agreed) = self
-            .pending
-            .get_mut(session.pending)
-            .map(|pending| pending.agreed)
-        else {
-            return Verdict::Drop(packet, DropReason::ServerAnswerInvalid);
-        };
-        let offered = Offered {
-            window_scale: agreed.window_scale.is_some(),
-            sack: agreed.sack,
-            timestamps: agreed.timestamps,
-            ecn: agreed.ecn,
-        };
-        let ecn = read.flags & (flags::ECE | flags::CWR) == flags::ECE;
-        self.servers
-            .get_mut(session.server)
-            .learn(offered, &read.options, read.window, ecn);
-        if agreed.timestamps && read.options.timestamps.is_none() {
-            // The client will drop segments without timestamps, and the server sends none.
-            self.reset_client_of_opening(id, ctx);
-            self.release_opening(id, DropReason::SessionMismatch, ctx);
-            ctx.counters.count(Event::SessionRefused);
-            return answer::reset(packet, parsed, read.acknowledgement, read.end(), ctx);
-        }
-        let source = source_of(session.client);
-        let Some(pending) = self.pending.remove(session.pending, source) else {
-            return Verdict::Drop(packet, DropReason::ServerAnswerInvalid);
-        };
-        let session = self.sessions.get_mut(id);
-        splice_of(session, &pending, read);
-        session.last_seen = self.tick;
-        ctx.counters.count(Event::SessionOpened);
-        self.wheel
-            .arm(id.0, ctx.now_ns + self.config.timers.established_idle_ns);
-        for mut held in pending.held {
-            self.deliver_held(id, &mut held);
-            ctx.route(held);
-        }
-        drop(packet);
-        ctx.counters.count(Event::Consumed);
-        Verdict::Hold
-    }
-
-    fn deliver_held(&mut self, id: Id, held: &mut B) {
-        let session = self.sessions.get_mut(id);
-        // It was read once already when it came.
-        let Ok(parsed) = parse_network(held.bytes()) else {
-            return;
-        };
-        let Ok(read) = Segment::read(held.bytes(), &parsed) else {
-            return;
-        };
-        let acknowledgement = read.acknowledgement.wrapping_add(session.sequence_delta);
-        session.note_client(read.end(), acknowledgement, read.has(flags::FIN));
-        splice::to_server(
-            session,
-            &mut held.bytes_mut()[usize::from(parsed.transport)..],
-            &read,
-        );
-    }
-
-    /// The server's RST goes on to the client in the client's own numbers.
-    fn server_refused<I: Io<Buffer = B>>(
-        &mut self,
-        id: Id,
-        packet: B,
-        parsed: &Parsed,
-        ctx: &mut Context<'_, I>,
-    ) -> Verdict<B> {
-        let _ = parsed;
-        self.reset_client_of_opening(id, ctx);
-        self.release_opening(id, DropReason::ServerRefused, ctx);
-        ctx.counters.count(Event::SessionRefused);
-        Verdict::Drop(packet, DropReason::ServerRefused)
-    }
-
-    /// Tells the client of an opening session that it is over.
-    pub(super) fn reset_client_of_opening<I: Io<Buffer = B>>(
-        &mut self,
-        id: Id,
-        ctx: &mut Context<'_, I>,
-    ) {
-        let session = *self.sessions.get(id);
-        let Some(pending) = self.pending.get_mut(session.pending) else {
-            return;
-        };
-        let reset = Answer {
-            sequence: pending.cookie.sequence.wrapping_add(1),
-            acknowledgement: session.client_acked,
-            flags: flags::RST | flags::ACK,
-            window: 0,
-        };
-        if answer::send(self.ends_to_client(&session), &reset, &Options::NONE, ctx) {
-            ctx.counters.count(Event::ResetSent);
-        }
-    }
-
-    /// Takes an opening session out; what it held is counted under `reason`.
-    pub(super) fn release_opening<I: Io<Buffer = B>>(
-        &mut self,
-        id: Id,
-        reason: DropReason,
-        ctx: &mut Context<'_, I>,
-    ) {
-        let session = self.sessions.get(id);
-        let (place, source) = (session.pending, source_of(session.client));
-        if let Some(pending) = self.pending.remove(place, source) {
-            for held in pending.held {
-                ctx.discard(held, reason);
-            }
-        }
-        self.remove(id);
-    }
-
-    /// A SYN-ACK on a live session: our ACK was lost, so it is given again.
-    pub(super) fn answer_repeated_syn_ack(
-        &mut self,
-        id: Id,
-        read: &Segment,
-        packet: B,
-        parsed: &Parsed,
-    ) -> Verdict<B> {
-        let session = self.sessions.get(id);
-        if !read.has(flags::ACK) {
-            return Verdict::Drop(packet, DropReason::SynOnSession);
-        }
-        let options = match read.options.timestamps {
-            Some(stamps) => Options::timestamps(stamps.echo, stamps.value),
-            None => Options::NONE,
-        };
-        let answer = Answer {
-            sequence: session.client_next,
-            acknowledgement: session.server_acked,
-            flags: flags::ACK,
-            window: 0xffff >> session.client_scale(),
-        };
-        answer::reply(packet, parsed, &answer, &options)
-    }
-
     /// Reads a segment that state will be made from, or an answer: its checksum must hold.
     #[inline]
-    fn read_to_act_on(&self, packet: &B, parsed: &Parsed) -> Result<Segment, DropReason> {
+    pub(super) fn read_to_act_on(
+        &self,
+        packet: &B,
+        parsed: &Parsed,
+    ) -> Result<Segment, DropReason> {
         let read = Segment::read(packet.bytes(), parsed)?;
         if self.checksum_holds(packet, parsed) {
             Ok(read)
@@ -494,7 +147,7 @@ impl<B: Buffer> Guard<B> {
     }
 
     #[inline]
-    fn checksum_holds(&self, packet: &B, parsed: &Parsed) -> bool {
+    pub(super) fn checksum_holds(&self, packet: &B, parsed: &Parsed) -> bool {
         match packet.transport_checksum() {
             ChecksumStatus::Good => true,
             ChecksumStatus::Bad => false,
@@ -508,7 +161,7 @@ impl<B: Buffer> Guard<B> {
         }
     }
 
-    fn largest_mss(&self, family: Family) -> u16 {
+    pub(super) fn largest_mss(&self, family: Family) -> u16 {
         let headers = match family {
             Family::V4 => 40,
             Family::V6 => 60,
@@ -517,41 +170,6 @@ impl<B: Buffer> Guard<B> {
             .outside_mtu
             .min(self.config.inside_mtu)
             .saturating_sub(headers)
-    }
-
-    pub(super) fn ends_to_server(&self, session: &Session) -> Ends {
-        Ends {
-            source: session.client,
-            destination: self.servers.get(session.server).address,
-            source_port: session.client_port,
-            destination_port: session.server_port,
-        }
-    }
-
-    pub(super) fn ends_to_client(&self, session: &Session) -> Ends {
-        Ends {
-            source: self.servers.get(session.server).address,
-            destination: session.client,
-            source_port: session.server_port,
-            destination_port: session.client_port,
-        }
-    }
-
-    /// A stranger's segment from a protected server's port: there is no client for it.
-    pub(super) fn reset_server<I: Io<Buffer = B>>(
-        &mut self,
-        packet: B,
-        parsed: &Parsed,
-        ctx: &mut Context<'_, I>,
-    ) -> Verdict<B> {
-        let read = match self.read_to_act_on(&packet, parsed) {
-            Ok(read) => read,
-            Err(reason) => return Verdict::Drop(packet, reason),
-        };
-        if read.has(flags::RST) {
-            return Verdict::Drop(packet, DropReason::ResetWithoutSession);
-        }
-        answer::reset(packet, parsed, read.acknowledgement, read.end(), ctx)
     }
 }
 
@@ -585,51 +203,5 @@ fn tuple_of(parsed: &Parsed, client_sequence: u32) -> Tuple {
         client_port: parsed.source_port,
         server_port: parsed.destination_port,
         client_sequence,
-    }
-}
-
-/// Fills in an opening session from the server's SYN-ACK.
-fn splice_of<B>(session: &mut Session, pending: &Pending<B>, read: &Segment) {
-    let agreed = pending.agreed;
-    let server_first = read.sequence.wrapping_add(1);
-    session.state = State::Established;
-    session.sequence_delta = read.sequence.wrapping_sub(pending.cookie.sequence);
-    session.server_next = server_first;
-    session.server_acked = server_first;
-    session.client_edge = session.client_acked.wrapping_add(u32::from(read.window));
-    if let Some(stamps) = read.options.timestamps.filter(|_| agreed.timestamps) {
-        session.timestamp_delta = stamps.value.wrapping_sub(pending.cookie.timestamp);
-        session.flags |= flag::TIMESTAMPS;
-    }
-    if agreed.sack && !read.options.sack_permitted {
-        session.flags |= flag::BLANK_SACK;
-    }
-    let server_scale = read
-        .options
-        .window_scale
-        .filter(|_| agreed.window_scale.is_some());
-    if agreed.window_scale.is_some() && server_scale.is_none() {
-        session.flags |= flag::SERVER_UNSCALED;
-    }
-    session.set_scales(
-        agreed.window_scale.unwrap_or(0),
-        server_scale.unwrap_or(0),
-        agreed.told_scale.unwrap_or(0),
-    );
-}
-
-/// Cuts a frame down to its IP packet, one hop older, as the way out expects it.
-fn cut_to_network<B: Buffer>(packet: &mut B, parsed: &Parsed) -> bool {
-    if !packet.trim_front(usize::from(parsed.network)) || !packet.set_len(parsed.packet_bytes()) {
-        return false;
-    }
-    let bytes = packet.bytes_mut();
-    match parsed.family {
-        Family::V4 => Ipv4::new(bytes)
-            .map(|mut header| header.decrement_ttl())
-            .is_ok(),
-        Family::V6 => Ipv6::new(bytes)
-            .map(|mut header| header.decrement_hop_limit())
-            .is_ok(),
     }
 }

@@ -11,6 +11,7 @@ pub mod cookie;
 pub mod flood;
 mod handshake;
 mod icmp;
+mod opening;
 mod pending;
 pub mod server;
 pub mod session;
