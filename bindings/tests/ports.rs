@@ -3,7 +3,7 @@
 mod common;
 
 use arrayvec::ArrayVec;
-use bindings::port::PortConfig;
+use bindings::port::{PortConfig, RSS_INDIRECTION_ENTRIES, RSS_KEY_WORD};
 use bindings::{Mbuf, Mempool, Port};
 use common::{eal, pool, started};
 
@@ -253,4 +253,51 @@ fn a_packet_in_several_pieces_says_so_and_is_freed_whole() {
     drop(mbuf);
     assert_eq!(pool.in_use(), 0);
     std::fs::remove_file(capture).expect("ours");
+}
+
+/// What a device says of its hash key and of its indirection table.
+#[allow(clippy::needless_update)] // DPDK 24.11 has one field more.
+fn scaling_of(id: u16) -> ([u8; 40], Vec<u16>) {
+    let mut key = [0; 40];
+    let mut conf = dpdk_sys::rte_eth_rss_conf {
+        rss_key: key.as_mut_ptr(),
+        rss_key_len: 40,
+        ..Default::default()
+    };
+    let mut groups = [dpdk_sys::rte_eth_rss_reta_entry64 {
+        mask: u64::MAX,
+        reta: [0; 64],
+    }; 2];
+    // SAFETY: the port is configured, and key and table have the lengths that are told.
+    unsafe {
+        assert_eq!(dpdk_sys::rte_eth_dev_rss_hash_conf_get(id, &mut conf), 0);
+        assert_eq!(
+            dpdk_sys::rte_eth_dev_rss_reta_query(id, groups.as_mut_ptr(), 128),
+            0
+        );
+    }
+    (key, groups.iter().flat_map(|group| group.reta).collect())
+}
+
+#[test]
+fn key_and_table_are_those_that_software_can_follow() {
+    let pool = pool("rss", 4095);
+    let config = PortConfig {
+        rx_queues: 3,
+        ..PortConfig::default()
+    };
+    let port = started(eal(), "net_null_rss,no-rx=1", &config, &pool);
+    let (key, table) = scaling_of(port.info().id.number());
+    assert!(
+        key.chunks(2).all(|word| word == RSS_KEY_WORD.to_be_bytes()),
+        "{key:x?}"
+    );
+    assert_eq!(table.len(), usize::from(RSS_INDIRECTION_ENTRIES));
+    for (entry, queue) in table.iter().enumerate() {
+        assert_eq!(usize::from(*queue), entry % 3);
+    }
+    assert!(
+        !port.info().rss,
+        "the null device hashes nothing, whatever it is told"
+    );
 }

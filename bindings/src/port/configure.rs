@@ -2,7 +2,8 @@
 
 use dpdk_sys::{rte_eth_conf, rte_eth_dev_info};
 
-use super::{Offloads, PortConfig, PortId, PortInfo, Rss, text_of};
+use super::rss::{Scaling, our_key};
+use super::{Offloads, PortConfig, PortId, PortInfo, text_of};
 use crate::error::{Call, Error};
 use crate::mempool::Mempool;
 
@@ -10,17 +11,6 @@ use crate::mempool::Mempool;
 const FRAME_OVERHEAD_BYTES: u32 = 18;
 /// What every link carries (RFC 791, RFC 894).
 const MTU_MIN_BYTES: u16 = 68;
-/// Longer than any device's hash key.
-const RSS_KEY_BYTES_MAX: usize = 64;
-
-/// Repeated, these two bytes make a Toeplitz key under which swapping source and destination
-/// leaves the hash as it is: every field's bits meet the same 16 bits of key.
-const RSS_KEY_PATTERN: [u8; 2] = [0x6d, 0x5a];
-
-/// Drivers that accept a hash key and several queues, but whose packets land on a queue by the
-/// kernel's own hash, or by none.
-const DRIVERS_WITHOUT_REAL_RSS: [&str; 2] = ["net_tap", "net_null"];
-
 /// What is asked of the device, all of it within what it offers.
 struct Plan {
     rx_queues: u16,
@@ -29,23 +19,26 @@ struct Plan {
     offloads: Offloads,
     rx_offloads: u64,
     tx_offloads: u64,
-    rss_types: u64,
-    rss_key_bytes: u8,
+    scaling: Option<Scaling>,
 }
 
 pub(super) fn configure(
     id: PortId,
     config: &PortConfig,
     pool: &Mempool,
-) -> Result<PortInfo, Error> {
+) -> Result<(PortInfo, Option<Scaling>), Error> {
     let name = name_of(id);
     let device = device_info(id, &name)?;
     // SAFETY: the driver's name is a string that lives as long as the driver.
     let driver = unsafe { text_of(device.driver_name) };
-    let plan = plan(config, &device, pool.data_room_bytes());
-    apply(id, &name, &plan)?;
+    let mut plan = plan(config, &device, pool.data_room_bytes());
+    if let Err(error) = apply(id, &name, &plan) {
+        // Some devices scale, but not by a key of ours: then by their own, or not at all.
+        plan.scaling.take().ok_or(error)?;
+        apply(id, &name, &plan)?;
+    }
     let (rx_descriptors, tx_descriptors) = set_up_queues(id, &name, config, &plan, &device, pool)?;
-    Ok(PortInfo {
+    let info = PortInfo {
         id,
         mac: mac_of(id, &name)?,
         socket: socket_of(id),
@@ -57,11 +50,12 @@ pub(super) fn configure(
         tx_descriptors,
         mtu: mtu_of(id).unwrap_or(plan.mtu),
         offloads: plan.offloads,
-        rss: plan.rss_types != 0 && !DRIVERS_WITHOUT_REAL_RSS.contains(&driver.as_str()),
+        rss: false,
         driver,
         promiscuous: config.promiscuous && make_promiscuous(id),
         name,
-    })
+    };
+    Ok((info, plan.scaling))
 }
 
 fn name_of(id: PortId) -> String {
@@ -90,12 +84,9 @@ fn plan(config: &PortConfig, device: &rte_eth_dev_info, data_room_bytes: u32) ->
     let tx_queues = config.tx_queues.clamp(1, device.max_tx_queues.max(1));
     let overhead = frame_overhead(device);
     let mtu = mtu_within(config.mtu, device, overhead, data_room_bytes);
-    let rss_types = match config.rss {
-        Some(rss) if rx_queues > 1 => hash_types(rss) & device.flow_type_rss_offloads,
-        _ => 0,
-    };
+    let scaling = Scaling::plan(config.rss, rx_queues, device);
     let (offloads, mut rx_offloads, tx_offloads) = checksum_offloads(config.offloads, device);
-    if rss_types != 0 {
+    if scaling.is_some() {
         rx_offloads |= dpdk_sys::SHIM_PORT_RX_RSS_HASH & device.rx_offload_capa;
     }
     Plan {
@@ -105,12 +96,7 @@ fn plan(config: &PortConfig, device: &rte_eth_dev_info, data_room_bytes: u32) ->
         offloads,
         rx_offloads,
         tx_offloads,
-        rss_types,
-        rss_key_bytes: if device.hash_key_size == 0 {
-            40
-        } else {
-            device.hash_key_size
-        },
+        scaling,
     }
 }
 
@@ -131,12 +117,6 @@ fn mtu_within(wanted: u16, device: &rte_eth_dev_info, overhead: u32, data_room_b
     let least = device.min_mtu.max(MTU_MIN_BYTES);
     let most = u16::try_from(most).unwrap_or(u16::MAX).max(least);
     wanted.clamp(least, most)
-}
-
-fn hash_types(rss: Rss) -> u64 {
-    let tcp = if rss.tcp { dpdk_sys::SHIM_RSS_TCP } else { 0 };
-    let udp = if rss.udp { dpdk_sys::SHIM_RSS_UDP } else { 0 };
-    dpdk_sys::SHIM_RSS_IP | tcp | udp
 }
 
 /// The wanted offloads that the device has, and DPDK's flags for them.
@@ -166,20 +146,13 @@ fn checksum_offloads(wanted: Offloads, device: &rte_eth_dev_info) -> (Offloads, 
 }
 
 fn apply(id: PortId, name: &str, plan: &Plan) -> Result<(), Error> {
-    let mut key: [u8; RSS_KEY_BYTES_MAX] =
-        std::array::from_fn(|index| RSS_KEY_PATTERN[index % RSS_KEY_PATTERN.len()]);
+    let mut key = our_key();
     let mut conf = rte_eth_conf::default();
     conf.rxmode.mtu = plan.mtu.into();
     conf.rxmode.offloads = plan.rx_offloads;
     conf.txmode.offloads = plan.tx_offloads;
-    if plan.rss_types != 0 {
-        conf.rxmode.mq_mode = dpdk_sys::rte_eth_rx_mq_mode_RTE_ETH_MQ_RX_RSS;
-        conf.rx_adv_conf.rss_conf.rss_hf = plan.rss_types;
-        // A key of another size than ours can be is left to the driver.
-        if usize::from(plan.rss_key_bytes) <= key.len() {
-            conf.rx_adv_conf.rss_conf.rss_key = key.as_mut_ptr();
-            conf.rx_adv_conf.rss_conf.rss_key_len = plan.rss_key_bytes;
-        }
+    if let Some(scaling) = plan.scaling {
+        scaling.ask(&mut conf, &mut key);
     }
     let call = Call::to("rte_eth_dev_configure");
     // SAFETY: EAL runs and the port is ours; the configuration and the key in it are read during
@@ -264,6 +237,7 @@ fn make_promiscuous(id: PortId) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Rss;
     use super::*;
 
     fn device() -> rte_eth_dev_info {
@@ -288,8 +262,8 @@ mod tests {
         assert_eq!((plan.rx_queues, plan.tx_queues, plan.mtu), (1, 4, 1500));
         assert_eq!(plan.offloads, Offloads::default());
         assert_eq!(
-            (plan.rx_offloads, plan.tx_offloads, plan.rss_types),
-            (0, 0, 0)
+            (plan.rx_offloads, plan.tx_offloads, plan.scaling),
+            (0, 0, None)
         );
     }
 
@@ -322,11 +296,12 @@ mod tests {
         assert!(plan.offloads.rx_tcp_checksum && !plan.offloads.rx_ipv4_checksum);
         assert!(plan.offloads.tx_tcp_checksum && !plan.offloads.tx_udp_checksum);
         assert_eq!(plan.mtu, 9000);
+        let scaling = plan.scaling.expect("two queues");
         assert_eq!(
-            plan.rss_types,
+            scaling.types,
             dpdk_sys::SHIM_RSS_IP | dpdk_sys::SHIM_RSS_TCP
         );
-        assert_eq!(plan.rss_key_bytes, 40);
+        assert_eq!(scaling.key_bytes, 40);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod configure;
 mod counters;
+mod rss;
 
 use std::ffi::{CStr, c_char};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,8 +16,10 @@ use crate::eal::{Eal, State};
 use crate::error::{Call, Error, c_string};
 use crate::mempool::Mempool;
 use crate::queue::{RxQueue, TxQueue};
+use rss::Scaling;
 
 pub use counters::{Link, PortStats};
+pub use rss::{RSS_INDIRECTION_ENTRIES, RSS_KEY_WORD};
 
 /// The number that DPDK gave a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,7 +73,7 @@ impl Offloads {
 pub struct Rss {
     /// TCP by addresses and ports.
     pub tcp: bool,
-    /// UDP by addresses and ports. Off where fragments matter more: only a first one has ports.
+    /// UDP by addresses and ports.
     pub udp: bool,
 }
 
@@ -144,8 +147,9 @@ pub struct PortInfo {
     pub mtu: u16,
     /// Offloads that are on.
     pub offloads: Offloads,
-    /// Whether the device spreads flows over the receive queues by a symmetric hash. Where not,
-    /// any queue may get any flow.
+    /// Whether the device spreads flows over the receive queues by the Toeplitz hash under
+    /// [`RSS_KEY_WORD`] and a table of [`RSS_INDIRECTION_ENTRIES`]. Known once it is started; where
+    /// it does not, any queue may get any flow.
     pub rss: bool,
     /// Whether frames for any address come in.
     pub promiscuous: bool,
@@ -186,6 +190,7 @@ impl Drop for PortState {
 pub struct Port {
     state: Arc<PortState>,
     info: PortInfo,
+    scaling: Option<Scaling>,
     rx_taken: Vec<bool>,
     tx_taken: Vec<bool>,
 }
@@ -257,11 +262,12 @@ impl Port {
             _pool: pool.clone(),
             eal: state,
         });
-        let info = configure::configure(id, config, pool)?;
+        let (info, scaling) = configure::configure(id, config, pool)?;
         Ok(Self {
             state,
             rx_taken: vec![false; info.rx_queues.into()],
             tx_taken: vec![false; info.tx_queues.into()],
+            scaling,
             info,
         })
     }
@@ -287,6 +293,10 @@ impl Port {
         let result = unsafe { dpdk_sys::rte_eth_dev_start(self.state.id) };
         call.check(result, || format!("starting port {}", self.info.name))?;
         self.state.started.store(true, Ordering::Release);
+        let settled = self
+            .scaling
+            .map(|scaling| scaling.settle(self.info.id, &self.info.driver));
+        self.info.rss = settled == Some(true);
         Ok(())
     }
 
