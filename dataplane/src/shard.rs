@@ -12,15 +12,15 @@ use crate::wire::address::Address;
 
 /// The key's repeated word. Its weight is odd, so that no two inputs whose words fold differently
 /// have the same hash.
-const KEY_WORD: u16 = 0x6d5a;
+const KEY_WORD: u16 = bindings::port::RSS_KEY_WORD;
 
 /// The RSS key for NICs that take 40 bytes.
 pub const RSS_KEY: [u8; 40] = repeated();
 /// The RSS key for NICs that take 52 bytes.
 pub const RSS_KEY_52: [u8; 52] = repeated();
 
-/// Entries of the table from a hash's low bits to a worker: what every NIC has at least.
-pub const INDIRECTION_ENTRIES: usize = 128;
+/// Entries of the table from a hash's low bits to a worker, as NICs are given it.
+pub const INDIRECTION_ENTRIES: usize = bindings::port::RSS_INDIRECTION_ENTRIES as usize;
 
 const fn repeated<const N: usize>() -> [u8; N] {
     let mut key = [0; N];
