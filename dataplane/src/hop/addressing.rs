@@ -108,7 +108,12 @@ impl<B: Buffer> Hop<B> {
             return Verdict::Drop(buffer, DropReason::NotForUs);
         };
         let is_probe = parsed.source == Address::UNSPECIFIED;
-        if link.owns(parsed.source) || (!is_probe && !link.connects(parsed.source)) {
+        if link.owns(parsed.source) {
+            let station = ethernet::source(buffer.bytes());
+            self.contested(interface, parsed.source, station, ctx);
+            return Verdict::Drop(buffer, DropReason::UnsolicitedNeighbour);
+        }
+        if !is_probe && !link.connects(parsed.source) {
             return Verdict::Drop(buffer, DropReason::UnsolicitedNeighbour);
         }
         match message {
@@ -116,8 +121,7 @@ impl<B: Buffer> Hop<B> {
                 self.answer_solicitation(interface, buffer, parsed, asked, ctx)
             }
             Ndp::Solicitation(_) => Verdict::Drop(buffer, DropReason::NotForUs),
-            Ndp::Advertisement(said) if is_probe => {
-                debug_assert!(!said.is_solicited || is_probe);
+            Ndp::Advertisement(_) if is_probe => {
                 Verdict::Drop(buffer, DropReason::UnsolicitedNeighbour)
             }
             Ndp::Advertisement(said) => self.take_advertisement(interface, buffer, said, ctx),

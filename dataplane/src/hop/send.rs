@@ -65,11 +65,19 @@ impl<B: Buffer> Hop<B> {
         let network = usize::from(parsed.network);
         let packet = buffer.bytes_mut().get_mut(network..).unwrap_or_default();
         let done = match parsed.family {
-            Family::V4 => Ipv4::new(packet).map(|mut header| header.decrement_ttl()),
-            Family::V6 => Ipv6::new(packet).map(|mut header| header.decrement_hop_limit()),
+            Family::V4 => Ipv4::new(packet).map(|mut header| {
+                header.decrement_ttl();
+                header.ttl()
+            }),
+            Family::V6 => Ipv6::new(packet).map(|mut header| {
+                header.decrement_hop_limit();
+                header.hop_limit()
+            }),
         };
         match done {
-            Ok(()) => self.fit(buffer, network, egress, ctx),
+            // A fragment that follows an admitted one may have less to live than that.
+            Ok(0) => ctx.discard(buffer, DropReason::TtlExpired),
+            Ok(_) => self.fit(buffer, network, egress, ctx),
             Err(reason) => ctx.discard(buffer, reason),
         }
     }
@@ -206,7 +214,9 @@ impl<B: Buffer> Hop<B> {
         ctx: &mut Context<'_, I>,
     ) {
         let packet = &mut held.buffer.bytes_mut()[held.network..];
-        if let Some(ingress) = held.ingress {
+        // A full table says nothing about the host.
+        let is_gone = reason == DropReason::NeighbourUnresolved;
+        if let Some(ingress) = held.ingress.filter(|_| is_gone) {
             // The packet is quoted as it came in, with the hop that was taken off.
             if let Ok(mut header) = Ipv4::new(&mut *packet) {
                 let ttl = header.ttl().saturating_add(1);

@@ -1,4 +1,8 @@
 //! Tests of the hop on ports in memory.
 
+mod addressing;
+mod config;
+mod errors;
+mod neighbours;
 mod rig;
 mod transit;
