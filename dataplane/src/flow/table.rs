@@ -58,8 +58,8 @@ pub struct Full;
 
 /// Entries of one bucket.
 const SLOTS: usize = 8;
-/// Entries for each bucket when the table is at its capacity: at five of eight slots, one look-up
-/// in forty needs a second bucket.
+/// Entries for each bucket when the table is at its capacity: at five of eight slots, one entry in
+/// forty lives away from home, and one in sixteen after long use.
 const ENTRIES_PER_BUCKET: u32 = 5;
 /// An odd number whose bits look random (the golden ratio's).
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -327,30 +327,36 @@ impl<E: Entry> Table<E> {
         Ok(Id(place))
     }
 
-    /// Finds a slot for an entry whose home is full: in its other bucket, or else where one of
-    /// the sixteen entries in its way can go to that one's own other bucket.
+    /// Finds a slot for an entry whose home is full: where a guest of its home can go back to its
+    /// own, or in its other bucket, or where one of the sixteen entries in its way can be moved.
     #[cold]
     fn insert_crowded(&mut self, home: usize, tag: u16, place: u32) -> Result<(), Full> {
-        let other = self.other(home, tag);
-        if let Some(slot) = self.buckets[other].free_slot() {
-            self.buckets[other].fill(slot, tag, place, true);
-            self.buckets[home].away += 1;
-            return Ok(());
-        }
-        if let Some(slot) = self.make_room(home) {
+        let guests = self.buckets[home].guests;
+        if let Some(slot) = self.make_room(home, guests) {
             self.buckets[home].fill(slot, tag, place, false);
             return Ok(());
         }
-        let slot = self.make_room(other).ok_or(Full)?;
+        let other = self.other(home, tag);
+        let free = self.buckets[other].free_slot();
+        if free.is_none()
+            && let Some(slot) = self.make_room(home, !guests)
+        {
+            self.buckets[home].fill(slot, tag, place, false);
+            return Ok(());
+        }
+        let slot = free
+            .or_else(|| self.make_room(other, u8::MAX))
+            .ok_or(Full)?;
         self.buckets[other].fill(slot, tag, place, true);
         self.buckets[home].away += 1;
         Ok(())
     }
 
-    /// Frees a slot of a full bucket by moving its entry to that entry's other bucket.
-    fn make_room(&mut self, crowded: usize) -> Option<usize> {
+    /// Frees a slot of a full bucket, one of those whose bit is set in `slots`, by moving its
+    /// entry to that entry's other bucket.
+    fn make_room(&mut self, crowded: usize, slots: u8) -> Option<usize> {
         let full = self.buckets[crowded];
-        for slot in 0..SLOTS {
+        for slot in (0..SLOTS).filter(|slot| slots >> slot & 1 != 0) {
             let (tag, place) = (full.tag(slot), full.entries[slot]);
             let other = self.other(crowded, tag);
             let Some(room) = self.buckets[other].free_slot() else {

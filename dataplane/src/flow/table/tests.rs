@@ -116,6 +116,27 @@ fn it_fills_to_its_capacity_and_then_refuses() {
 }
 
 #[test]
+fn a_full_table_takes_a_new_entry_for_each_that_leaves_for_ever() {
+    let capacity = 20_000;
+    let mut table = Table::with_capacity(capacity, SEED);
+    let mut state = 1u64;
+    for number in 0..u64::from(capacity) {
+        insert(&mut table, line(number)).unwrap();
+    }
+    for number in u64::from(capacity)..40 * u64::from(capacity) {
+        state = state.wrapping_mul(MIX).wrapping_add(1);
+        assert!(table.remove(Id((state >> 32) as u32 % capacity)));
+        assert!(insert(&mut table, line(number)).is_ok(), "{number}");
+    }
+    check_index(&table);
+    let away: u32 = table.buckets.iter().map(|bucket| bucket.away).sum();
+    assert!(
+        away < capacity / 20,
+        "{away} of {capacity} live away from home"
+    );
+}
+
+#[test]
 fn a_place_is_used_again_after_removal() {
     let mut table = Table::with_capacity(3, SEED);
     let ids = [1, 2, 3].map(|number| insert(&mut table, line(number)).unwrap());
