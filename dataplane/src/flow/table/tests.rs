@@ -131,7 +131,7 @@ fn a_full_table_takes_a_new_entry_for_each_that_leaves_for_ever() {
     check_index(&table);
     let away: u32 = table.buckets.iter().map(|bucket| bucket.away).sum();
     assert!(
-        away < capacity / 20,
+        away < capacity / 14,
         "{away} of {capacity} live away from home"
     );
 }
