@@ -1,8 +1,10 @@
 # Everything a user or a builder types. `make help` lists it.
 CARGO ?= cargo
+# How long `make fuzz` stays with each target.
+FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build test lint demo perf clean
+.PHONY: help deps build test lint demo perf fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -28,6 +30,9 @@ demo: deps ## a guarded server under flood, in name spaces, as root
 
 perf: deps ## measure; writes perf/out/report.json
 	$(CARGO) run --release -p tidegate-perf -- bench
+
+fuzz: deps ## hostile bytes for every parser, FUZZ_SECONDS each
+	TIDEGATE_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test -p tidegate-dataplane --test fuzz -- --nocapture
 
 clean: ## remove what was built and measured
 	$(CARGO) clean

@@ -84,7 +84,9 @@ impl Outcome {
 /// # Errors
 /// When curl cannot be run at all; a failed fetch is part of the outcome.
 pub fn fetch(namespace: &Namespace, request: &Request<'_>, folder: &Path) -> Result<Outcome> {
-    std::fs::create_dir_all(folder).map_err(|e| Error::because(folder.display(), e))?;
+    let _ = std::fs::remove_dir_all(folder);
+    // Not its parents too: when the lab is gone, nothing of it may come back.
+    std::fs::create_dir(folder).map_err(|e| Error::because(folder.display(), e))?;
     let mut command = command(namespace, request.client, request.limit);
     if request.parallel > 1 {
         let parallel = request.parallel.to_string();

@@ -136,6 +136,7 @@ fn remove(name: &str) {
 pub fn sweep_own() {
     let own = std::process::id();
     sweep_where(|pid| pid == own);
+    scratch::sweep(|pid| pid == own);
 }
 
 /// Removes what processes that are gone have left: they were killed before they could clean up.

@@ -1,0 +1,41 @@
+//! What the daemon tells about itself.
+
+use lab::daemon::Daemon;
+use lab::{Error, Result};
+use serde_json::Value;
+
+/// What the daemon has counted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shown {
+    /// Sessions opened since its start.
+    pub(crate) sessions: u64,
+    /// Drops by reason, most first; reasons that did not occur are left out.
+    pub(crate) drops: Vec<(String, u64)>,
+}
+
+/// Asks the daemon.
+pub(crate) fn read(daemon: &Daemon) -> Result<Shown> {
+    let guard = daemon.show("guard")?;
+    let sessions = number(&guard, "sessions_opened")
+        .ok_or_else(|| Error::new(format!("no sessions_opened in show guard: {guard}")))?;
+    let drops = daemon.show("drops")?;
+    let mut drops = reasons(&drops);
+    drops.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    Ok(Shown { sessions, drops })
+}
+
+fn number(value: &Value, key: &str) -> Option<u64> {
+    value.get(key)?.as_u64()
+}
+
+fn reasons(drops: &Value) -> Vec<(String, u64)> {
+    let rows = drops["drops"].as_array();
+    rows.into_iter()
+        .flatten()
+        .filter_map(|row| {
+            let reason = row["reason"].as_str()?.to_owned();
+            Some((reason, number(row, "count")?))
+        })
+        .filter(|(_, count)| *count > 0)
+        .collect()
+}
