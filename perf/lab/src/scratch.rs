@@ -57,7 +57,21 @@ impl Drop for Scratch {
                 return;
             }
         }
-        let _ = std::fs::remove_dir_all(&self.path);
+        remove(&self.path);
+    }
+}
+
+/// Removes a folder that something may still be writing to: under another name nobody finds it.
+fn remove(path: &Path) {
+    let gone = path.with_extension("gone");
+    let path = match std::fs::rename(path, &gone) {
+        Ok(()) => &gone,
+        Err(_) => path,
+    };
+    for _ in 0..3 {
+        if std::fs::remove_dir_all(path).is_ok() {
+            return;
+        }
     }
 }
 
@@ -74,7 +88,7 @@ pub(crate) fn sweep(is_gone: impl Fn(u32) -> bool) {
             .and_then(|rest| rest.split('-').next())
             .and_then(|pid| pid.parse().ok());
         if owner.is_some_and(&is_gone) {
-            let _ = std::fs::remove_dir_all(entry.path());
+            remove(&entry.path());
         }
     }
 }
