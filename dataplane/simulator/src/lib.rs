@@ -4,8 +4,17 @@
 //! arguments and from the seed of a [`Random`], so a run repeats exactly.
 #![forbid(unsafe_code)]
 
+pub mod frame;
+pub mod host;
+pub mod invariant;
 pub mod link;
+pub mod node;
 pub mod random;
+pub mod trace;
+pub mod world;
 
+pub use invariant::Invariant;
 pub use link::{Link, LinkCounters, LinkSettings};
+pub use node::{Node, Switch};
 pub use random::Random;
+pub use world::{Failure, NodeId, World};

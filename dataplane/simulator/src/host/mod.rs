@@ -1,0 +1,317 @@
+//! Hosts with a TCP stack of their own, which shares nothing with the appliance's.
+
+mod application;
+mod plan;
+
+use std::cell::Cell;
+use std::collections::{BTreeSet, VecDeque};
+use std::net::IpAddr;
+
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
+use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr};
+
+use self::application::Application;
+use crate::frame::Mac;
+use crate::node::{Departure, Node};
+
+pub use plan::{Book, Close, End, HEAD_BYTES, Pace, Plan, Progress, Record, SharedBook, Way};
+
+/// What a host's stack is like.
+#[derive(Clone, Debug)]
+pub struct HostSettings {
+    /// Its station address.
+    pub mac: Mac,
+    /// Its addresses with their prefix lengths.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// Its routers, at most one of each family.
+    pub gateways: Vec<IpAddr>,
+    /// Octets of the largest IP packet that it sends and takes.
+    pub mtu_bytes: usize,
+    /// Whether it does TCP timestamps.
+    pub timestamps: bool,
+    /// The receive buffer of each connection, which decides the window scale.
+    pub receive_bytes: usize,
+    /// The send buffer of each connection.
+    pub send_bytes: usize,
+    /// For how long acknowledgements are put off; `None` for not at all.
+    pub ack_delay_ns: Option<u64>,
+    /// Whether small segments wait for each other.
+    pub nagle: bool,
+    /// Ports that it serves.
+    pub listens: Vec<u16>,
+    /// Seed of its sequence numbers.
+    pub seed: u64,
+}
+
+/// Connections that a port can take at once while none is being served.
+const BACKLOG: usize = 8;
+
+thread_local! {
+    /// The virtual time in milliseconds, for timestamps: the stack asks a function without state.
+    static CLOCK_MS: Cell<u32> = const { Cell::new(0) };
+}
+
+fn timestamp() -> u32 {
+    CLOCK_MS.get()
+}
+
+struct Connection {
+    handle: SocketHandle,
+    application: Application,
+}
+
+/// A host with one port, its number 0.
+pub struct Host {
+    settings: HostSettings,
+    interface: Interface,
+    wire: Wire,
+    sockets: SocketSet<'static>,
+    listening: Vec<(u16, SocketHandle)>,
+    connections: Vec<Connection>,
+    /// Plans of this host's that are not begun, soonest first.
+    waiting: VecDeque<(u64, usize)>,
+    book: SharedBook,
+    is_on: bool,
+    next_stack_ns: Option<u64>,
+}
+
+impl Host {
+    /// A host that serves its ports and keeps `book`.
+    #[must_use]
+    pub fn new(settings: HostSettings, book: SharedBook) -> Self {
+        let mut wire = Wire { mtu_bytes: settings.mtu_bytes, ..Wire::default() };
+        let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(settings.mac)));
+        config.random_seed = settings.seed;
+        let mut interface = Interface::new(config, &mut wire, Instant::ZERO);
+        interface.update_ip_addrs(|addresses| {
+            for &(address, length) in &settings.addresses {
+                addresses.push(IpCidr::new(address.into(), length)).expect("a host of few addresses");
+            }
+        });
+        for gateway in &settings.gateways {
+            let routes = interface.routes_mut();
+            let earlier = match *gateway {
+                IpAddr::V4(gateway) => routes.add_default_ipv4_route(gateway).is_ok(),
+                IpAddr::V6(gateway) => routes.add_default_ipv6_route(gateway).is_ok(),
+            };
+            assert!(earlier, "the host has room for its routes");
+        }
+        let mut host = Self {
+            settings,
+            interface,
+            wire,
+            sockets: SocketSet::new(Vec::new()),
+            listening: Vec::new(),
+            connections: Vec::new(),
+            waiting: VecDeque::new(),
+            book,
+            is_on: true,
+            next_stack_ns: None,
+        };
+        host.listen();
+        host
+    }
+
+    /// Has this host's client open the connections of these plans. To be called before the run.
+    pub fn begin(&mut self, plans: impl IntoIterator<Item = usize>) {
+        let book = self.book.borrow();
+        self.waiting.extend(plans.into_iter().map(|plan| (book.records[plan].plan.start_ns, plan)));
+        drop(book);
+        self.waiting.make_contiguous().sort_unstable();
+    }
+
+    /// Switches the host off: it neither hears nor speaks until it is started again.
+    pub fn stop(&mut self) {
+        self.is_on = false;
+        self.wire.arrived.clear();
+    }
+
+    /// Starts the host again; it remembers nothing of its connections.
+    pub fn restart(&mut self) {
+        self.is_on = true;
+        self.sockets = SocketSet::new(Vec::new());
+        self.connections.clear();
+        self.listening.clear();
+        self.listen();
+    }
+
+    /// Stops serving: who connects is refused.
+    pub fn refuse(&mut self) {
+        for (_, handle) in self.listening.drain(..) {
+            self.sockets.remove(handle);
+        }
+        self.settings.listens.clear();
+    }
+
+    /// How many connections it has, at either end, that are not over.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    fn socket(&self) -> Socket<'static> {
+        let receive = SocketBuffer::new(vec![0; self.settings.receive_bytes]);
+        let send = SocketBuffer::new(vec![0; self.settings.send_bytes]);
+        let mut socket = Socket::new(receive, send);
+        socket.set_tsval_generator(self.settings.timestamps.then_some(timestamp as fn() -> u32));
+        let delay = self.settings.ack_delay_ns.map(|ns| Duration::from_micros(ns / 1000));
+        socket.set_ack_delay(delay);
+        socket.set_nagle_enabled(self.settings.nagle);
+        socket
+    }
+
+    /// Keeps as many sockets listening on each port as the backlog says.
+    fn listen(&mut self) {
+        for port in self.settings.listens.clone() {
+            let count = self.listening.iter().filter(|(known, _)| *known == port).count();
+            for _ in count..BACKLOG {
+                let mut socket = self.socket();
+                socket.listen(port).expect("a fresh socket listens");
+                let handle = self.sockets.add(socket);
+                self.listening.push((port, handle));
+            }
+        }
+    }
+
+    fn open_due(&mut self, now_ns: u64) {
+        while let Some(&(start_ns, number)) = self.waiting.front()
+            && start_ns <= now_ns
+        {
+            self.waiting.pop_front();
+            let plan = self.book.borrow().records[number].plan.clone();
+            let mut socket = self.socket();
+            let local = (IpAddress::from(plan.client), plan.client_port);
+            let remote = (IpAddress::from(plan.server), plan.server_port);
+            socket
+                .connect(self.interface.context(), remote, local)
+                .expect("a fresh socket connects");
+            let handle = self.sockets.add(socket);
+            let application = Application::client(number);
+            self.connections.push(Connection { handle, application });
+        }
+    }
+
+    /// Gives every connection that has come in an application.
+    fn accept(&mut self) {
+        let sockets = &self.sockets;
+        let is_taken = |&(_, handle): &(u16, SocketHandle)| {
+            sockets.get::<Socket<'_>>(handle).state() != State::Listen
+        };
+        let taken: BTreeSet<_> =
+            self.listening.iter().filter(|entry| is_taken(entry)).map(|entry| entry.1).collect();
+        if taken.is_empty() {
+            return;
+        }
+        self.listening.retain(|(_, handle)| !taken.contains(handle));
+        let served = |handle| Connection { handle, application: Application::server() };
+        self.connections.extend(taken.into_iter().map(served));
+        self.listen();
+    }
+
+    fn serve(&mut self, now_ns: u64) {
+        let mut book = self.book.borrow_mut();
+        let sockets = &mut self.sockets;
+        self.connections.retain_mut(|connection| {
+            let socket = sockets.get_mut::<Socket<'_>>(connection.handle);
+            let lives = connection.application.serve(socket, &mut book, now_ns);
+            // An aborted socket still has its RST to send.
+            let lives = lives || socket.remote_endpoint().is_some();
+            if !lives {
+                sockets.remove(connection.handle);
+            }
+            lives
+        });
+    }
+}
+
+impl Node for Host {
+    fn receive(&mut self, _port: usize, frame: Vec<u8>, _now_ns: u64) {
+        if self.is_on {
+            self.wire.arrived.push_back(frame);
+        }
+    }
+
+    fn poll(&mut self, now_ns: u64, out: &mut Vec<Departure>) {
+        if !self.is_on {
+            return;
+        }
+        CLOCK_MS.set((now_ns / 1_000_000) as u32);
+        let now = Instant::from_micros((now_ns / 1000) as i64);
+        self.open_due(now_ns);
+        // What applications do may give the stack something to send, and the other way round.
+        loop {
+            self.interface.poll(now, &mut self.wire, &mut self.sockets);
+            self.accept();
+            self.serve(now_ns);
+            self.interface.poll(now, &mut self.wire, &mut self.sockets);
+            if self.wire.arrived.is_empty() {
+                break;
+            }
+        }
+        self.next_stack_ns = self
+            .interface
+            .poll_at(now, &self.sockets)
+            .map(|at| (at.total_micros() as u64 * 1000).max(now_ns + 1000));
+        out.extend(self.wire.departed.drain(..).map(|frame| (0, frame)));
+    }
+
+    fn next_wake_ns(&self, now_ns: u64) -> Option<u64> {
+        if !self.is_on {
+            return None;
+        }
+        let readers =
+            self.connections.iter().filter_map(|one| one.application.next_wake_ns(now_ns)).min();
+        let starts = self.waiting.front().map(|&(start_ns, _)| start_ns);
+        [self.next_stack_ns, readers, starts].into_iter().flatten().min()
+    }
+}
+
+/// The host's end of its link.
+#[derive(Default)]
+struct Wire {
+    mtu_bytes: usize,
+    arrived: VecDeque<Vec<u8>>,
+    departed: Vec<Vec<u8>>,
+}
+
+struct Received(Vec<u8>);
+struct Sending<'a>(&'a mut Vec<Vec<u8>>);
+
+impl RxToken for Received {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
+        read(&self.0)
+    }
+}
+
+impl TxToken for Sending<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, write: F) -> R {
+        let mut frame = vec![0; length];
+        let written = write(&mut frame);
+        self.0.push(frame);
+        written
+    }
+}
+
+impl Device for Wire {
+    type RxToken<'a> = Received;
+    type TxToken<'a> = Sending<'a>;
+
+    fn receive(&mut self, _now: Instant) -> Option<(Received, Sending<'_>)> {
+        let frame = self.arrived.pop_front()?;
+        Some((Received(frame), Sending(&mut self.departed)))
+    }
+
+    fn transmit(&mut self, _now: Instant) -> Option<Sending<'_>> {
+        Some(Sending(&mut self.departed))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ethernet;
+        capabilities.max_transmission_unit = self.mtu_bytes + 14;
+        capabilities
+    }
+}
