@@ -4,12 +4,14 @@
 //! arguments and from the seed of a [`Random`], so a run repeats exactly.
 #![forbid(unsafe_code)]
 
+pub mod appliance;
 pub mod frame;
 pub mod host;
 pub mod invariant;
 pub mod link;
 pub mod node;
 pub mod random;
+pub mod site;
 pub mod trace;
 pub mod world;
 

@@ -34,7 +34,10 @@ impl Switch {
     /// A switch of so many ports.
     #[must_use]
     pub fn new(ports: usize) -> Self {
-        Self { ports, ..Self::default() }
+        Self {
+            ports,
+            ..Self::default()
+        }
     }
 }
 
@@ -52,7 +55,8 @@ impl Node for Switch {
             Some(&known) => self.waiting.push((known, frame)),
             None => {
                 let others = (0..self.ports).filter(|&other| other != port);
-                self.waiting.extend(others.map(|other| (other, frame.clone())));
+                self.waiting
+                    .extend(others.map(|other| (other, frame.clone())));
             }
         }
     }

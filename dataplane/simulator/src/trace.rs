@@ -105,7 +105,11 @@ impl Trace {
             };
             let name = name_of(passage.node);
             let line = frame::describe(&passage.frame);
-            let _ = writeln!(text, "{seconds:>14.9} {name}:{} {arrow} {line}", passage.port);
+            let _ = writeln!(
+                text,
+                "{seconds:>14.9} {name}:{} {arrow} {line}",
+                passage.port
+            );
         }
         text
     }

@@ -84,8 +84,16 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.now_ns as f64 / 1e9;
         writeln!(f, "the last frames:\n{}", self.trace)?;
-        writeln!(f, "seed {} at {seconds:.9} s: {}: {}", self.seed, self.invariant, self.what)?;
-        write!(f, "again: TIDEGATE_SEED={} cargo test -p tidegate-simulator", self.seed)
+        writeln!(
+            f,
+            "seed {} at {seconds:.9} s: {}: {}",
+            self.seed, self.invariant, self.what
+        )?;
+        write!(
+            f,
+            "again: TIDEGATE_SEED={} cargo test -p tidegate-simulator",
+            self.seed
+        )
     }
 }
 
@@ -158,7 +166,11 @@ impl World {
     /// Puts a node into the world.
     pub fn add(&mut self, name: impl Into<String>, node: impl Node) -> NodeId {
         let id = NodeId(self.slots.len());
-        self.slots.push(Slot { name: name.into(), node: Box::new(node), wake_ns: None });
+        self.slots.push(Slot {
+            name: name.into(),
+            node: Box::new(node),
+            wake_ns: None,
+        });
         self.wake(id, self.now_ns);
         id
     }
@@ -168,7 +180,12 @@ impl World {
         for (from, to) in [(one, other), (other, one)] {
             let link = Link::new(settings, self.random.next_u64());
             let earlier = self.links.insert(from, (to, link));
-            assert!(earlier.is_none(), "port {} of {} is taken", from.1, self.name_of(from.0));
+            assert!(
+                earlier.is_none(),
+                "port {} of {} is taken",
+                from.1,
+                self.name_of(from.0)
+            );
         }
     }
 
@@ -265,7 +282,11 @@ impl World {
     fn schedule(&mut self, at_ns: u64, event: Event) {
         self.order += 1;
         let at_ns = at_ns.max(self.now_ns);
-        self.queue.push(Reverse(Scheduled { at_ns, order: self.order, event }));
+        self.queue.push(Reverse(Scheduled {
+            at_ns,
+            order: self.order,
+            event,
+        }));
     }
 
     fn wake(&mut self, id: NodeId, at_ns: u64) {
@@ -282,9 +303,16 @@ impl World {
         let Some(Reverse(next)) = self.queue.pop() else {
             return Ok(());
         };
-        self.steps_at_once = if next.at_ns > self.now_ns { 0 } else { self.steps_at_once + 1 };
+        self.steps_at_once = if next.at_ns > self.now_ns {
+            0
+        } else {
+            self.steps_at_once + 1
+        };
         if self.steps_at_once > MAX_STEPS_AT_ONCE {
-            return Err(("time goes on", "the nodes keep each other busy without end".into()));
+            return Err((
+                "time goes on",
+                "the nodes keep each other busy without end".into(),
+            ));
         }
         self.now_ns = next.at_ns;
         match next.event {
@@ -347,7 +375,14 @@ impl World {
     ) -> Result<(), (&'static str, String)> {
         let packet = frame::decode(frame);
         let frame = frame.to_vec();
-        let passage = Passage { now_ns: self.now_ns, place, node, port, frame, packet };
+        let passage = Passage {
+            now_ns: self.now_ns,
+            place,
+            node,
+            port,
+            frame,
+            packet,
+        };
         let mut outcome = Ok(());
         for invariant in &mut self.invariants {
             if let Err(what) = invariant.observe(&passage) {
@@ -376,5 +411,7 @@ impl World {
 
 fn sentence_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic").to_owned()
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic")
+        .to_owned()
 }

@@ -28,10 +28,12 @@ pub(super) fn pseudo_header(
     length: usize,
 ) -> u32 {
     let start = u32::from(protocol) + fold(length as u32);
-    [source, destination].iter().fold(start, |total, address| match address {
-        IpAddr::V4(address) => sum(&address.octets(), total),
-        IpAddr::V6(address) => sum(&address.octets(), total),
-    })
+    [source, destination]
+        .iter()
+        .fold(start, |total, address| match address {
+            IpAddr::V4(address) => sum(&address.octets(), total),
+            IpAddr::V6(address) => sum(&address.octets(), total),
+        })
 }
 
 /// Whether every checksum of a frame is right: the IPv4 header's, and TCP's, UDP's or ICMP's
@@ -53,9 +55,8 @@ pub fn verify(frame: &[u8]) -> Result<(), String> {
         return Ok(());
     }
     let transport = &frame[layout.transport..layout.end];
-    let pseudo = |protocol| {
-        pseudo_header(layout.source, layout.destination, protocol, transport.len())
-    };
+    let pseudo =
+        |protocol| pseudo_header(layout.source, layout.destination, protocol, transport.len());
     let (name, total) = match layout.protocol {
         6 => ("TCP", checksum(transport, pseudo(6))),
         // A UDP checksum of 0 over IPv4 is none.
@@ -65,5 +66,9 @@ pub fn verify(frame: &[u8]) -> Result<(), String> {
         58 => ("ICMPv6", checksum(transport, pseudo(58))),
         _ => return Ok(()),
     };
-    if total == 0 { Ok(()) } else { Err(format!("the {name} checksum is wrong")) }
+    if total == 0 {
+        Ok(())
+    } else {
+        Err(format!("the {name} checksum is wrong"))
+    }
 }

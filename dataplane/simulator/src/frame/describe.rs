@@ -15,18 +15,21 @@ const FLAGS: [(u8, char); 8] = [
     (flag::ACK, '.'),
 ];
 
-/// The flag that stands behind a letter.
-pub(crate) fn flag_of(letter: char) -> Option<u8> {
-    FLAGS.iter().find(|(_, known)| *known == letter).map(|(flag, _)| *flag)
-}
-
 impl Display for Segment {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let letters: String =
-            FLAGS.iter().filter(|(flag, _)| self.has(*flag)).map(|(_, letter)| letter).collect();
+        let letters: String = FLAGS
+            .iter()
+            .filter(|(flag, _)| self.has(*flag))
+            .map(|(_, letter)| letter)
+            .collect();
         let data_end = self.sequence.wrapping_add(self.payload.len() as u32);
         let letters = if letters.is_empty() { "-" } else { &letters };
-        write!(f, "{letters} {}:{data_end}({})", self.sequence, self.payload.len())?;
+        write!(
+            f,
+            "{letters} {}:{data_end}({})",
+            self.sequence,
+            self.payload.len()
+        )?;
         if self.has(flag::ACK) {
             write!(f, " ack {}", self.acknowledgement)?;
         }
@@ -49,7 +52,9 @@ impl Display for TcpOption {
             Self::SackPermitted => write!(f, "sackOK"),
             Self::Sack(blocks) => {
                 write!(f, "sack")?;
-                blocks.iter().try_for_each(|(left, right)| write!(f, " {left}:{right}"))
+                blocks
+                    .iter()
+                    .try_for_each(|(left, right)| write!(f, " {left}:{right}"))
             }
             Self::Timestamps { value, echo } => write!(f, "TS val {value} ecr {echo}"),
             Self::Raw(octets) => {
@@ -79,11 +84,23 @@ impl Display for Packet {
                 message.quote.len()
             ),
             Body::Fragment { offset, more } => {
-                write!(f, "{} > {} fragment at {offset}", self.source, self.destination)?;
-                if *more { write!(f, ", more follow") } else { Ok(()) }
+                write!(
+                    f,
+                    "{} > {} fragment at {offset}",
+                    self.source, self.destination
+                )?;
+                if *more {
+                    write!(f, ", more follow")
+                } else {
+                    Ok(())
+                }
             }
             Body::Other(protocol) => {
-                write!(f, "{} > {} protocol {protocol}", self.source, self.destination)
+                write!(
+                    f,
+                    "{} > {} protocol {protocol}",
+                    self.source, self.destination
+                )
             }
         }
     }

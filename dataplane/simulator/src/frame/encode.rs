@@ -129,14 +129,23 @@ impl Frame {
             frame.extend(payload);
             frame
         };
-        [piece(&whole[34..34 + at], 0x2000), piece(&whole[34 + at..], (at / 8) as u16)]
+        [
+            piece(&whole[34..34 + at], 0x2000),
+            piece(&whole[34 + at..], (at / 8) as u16),
+        ]
     }
 }
 
 /// An ICMP error from `frame.source` about `packet`, an IP packet, of which at most `quote_bytes`
 /// are quoted. The type and code are given for IPv4 and for IPv6.
 #[must_use]
-pub fn icmp_error(frame: &Frame, kinds: [(u8, u8); 2], rest: u32, packet: &[u8], quote_bytes: usize) -> Vec<u8> {
+pub fn icmp_error(
+    frame: &Frame,
+    kinds: [(u8, u8); 2],
+    rest: u32,
+    packet: &[u8],
+    quote_bytes: usize,
+) -> Vec<u8> {
     let (kind, code) = kinds[usize::from(frame.source.is_ipv6())];
     frame.icmp(kind, code, rest, &packet[..packet.len().min(quote_bytes)])
 }

@@ -13,11 +13,10 @@ mod options;
 pub use checksum::verify;
 pub use decode::decode;
 pub use encode::{Frame, icmp_error};
-pub use neighbour::{Claim, Station};
+pub use neighbour::Station;
 pub use options::TcpOption;
 
-pub(crate) use describe::{describe, flag_of};
-pub(crate) use neighbour::claim;
+pub(crate) use describe::describe;
 
 use std::net::IpAddr;
 

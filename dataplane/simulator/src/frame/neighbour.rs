@@ -4,13 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Body, Frame, Mac, decode};
 
-/// What a station says of its own address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// The address.
-    pub address: IpAddr,
-    /// The station that has it.
-    pub station: Mac,
+/// Who asks for an address.
+#[derive(Clone, Copy, Debug)]
+struct Asker {
+    address: IpAddr,
+    station: Mac,
 }
 
 /// A station that answers for its addresses.
@@ -40,7 +38,10 @@ impl Station {
                 let mut data = octets(wanted).to_vec();
                 data.extend([2, 1]);
                 data.extend(self.mac);
-                let reply = Frame { ttl: 255, ..self.frame_to(asker.station, wanted, address) };
+                let reply = Frame {
+                    ttl: 255,
+                    ..self.frame_to(asker.station, wanted, address)
+                };
                 // Solicited, override.
                 reply.icmp(136, 0, 0x6000_0000, &data)
             }
@@ -50,20 +51,29 @@ impl Station {
     /// The question who has `wanted`, from the station's address of the same family.
     #[must_use]
     pub fn ask(&self, wanted: IpAddr) -> Option<Vec<u8>> {
-        let own = *self.addresses.iter().find(|own| own.is_ipv4() == wanted.is_ipv4())?;
+        let own = *self
+            .addresses
+            .iter()
+            .find(|own| own.is_ipv4() == wanted.is_ipv4())?;
         Some(match (own, wanted) {
             (IpAddr::V4(own), IpAddr::V4(wanted)) => {
                 arp(1, self.mac, own, BROADCAST, [0; 6], wanted)
             }
             _ => {
                 let target = octets(wanted);
-                let group = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, target[13], target[14], target[15]];
+                let group = [
+                    0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, target[13], target[14], target[15],
+                ];
                 let station = [0x33, 0x33, 0xff, target[13], target[14], target[15]];
                 let mut data = target.to_vec();
                 data.extend([1, 1]);
                 data.extend(self.mac);
                 let group = IpAddr::V6(Ipv6Addr::from(group));
-                Frame { ttl: 255, ..self.frame_to(station, own, group) }.icmp(135, 0, 0, &data)
+                Frame {
+                    ttl: 255,
+                    ..self.frame_to(station, own, group)
+                }
+                .icmp(135, 0, 0, &data)
             }
         })
     }
@@ -81,26 +91,8 @@ impl Station {
     }
 }
 
-/// What `frame` says of its sender's address, if it is an ARP message or a neighbour
-/// advertisement.
-#[must_use]
-pub(crate) fn claim(frame: &[u8]) -> Option<Claim> {
-    if is_arp(frame) {
-        return Some(arp_sender(frame));
-    }
-    let packet = decode(frame)?;
-    match &packet.body {
-        Body::Icmp(message) if message.kind == 136 && message.quote.len() >= 24 => {
-            let address: [u8; 16] = message.quote[..16].try_into().ok()?;
-            let station = message.quote[18..24].try_into().ok()?;
-            Some(Claim { address: IpAddr::V6(address.into()), station })
-        }
-        _ => None,
-    }
-}
-
 /// Who asks in `frame`, and for which address.
-fn asks(frame: &[u8]) -> Option<(Claim, IpAddr)> {
+fn asks(frame: &[u8]) -> Option<(Asker, IpAddr)> {
     if is_arp(frame) {
         let wanted = Ipv4Addr::new(frame[38], frame[39], frame[40], frame[41]);
         return (frame[21] == 1).then(|| (arp_sender(frame), IpAddr::V4(wanted)));
@@ -111,7 +103,10 @@ fn asks(frame: &[u8]) -> Option<(Claim, IpAddr)> {
             if packet.source.is_ipv6() && message.kind == 135 && message.quote.len() >= 16 =>
         {
             let wanted: [u8; 16] = message.quote[..16].try_into().ok()?;
-            let asker = Claim { address: packet.source, station: packet.from_station };
+            let asker = Asker {
+                address: packet.source,
+                station: packet.from_station,
+            };
             Some((asker, IpAddr::V6(wanted.into())))
         }
         _ => None,
@@ -123,11 +118,14 @@ pub(super) fn is_arp(frame: &[u8]) -> bool {
     frame.len() >= 42 && frame[12..14] == [0x08, 0x06]
 }
 
-fn arp_sender(frame: &[u8]) -> Claim {
+fn arp_sender(frame: &[u8]) -> Asker {
     let address = Ipv4Addr::new(frame[28], frame[29], frame[30], frame[31]);
     let mut station = [0; 6];
     station.copy_from_slice(&frame[22..28]);
-    Claim { address: IpAddr::V4(address), station }
+    Asker {
+        address: IpAddr::V4(address),
+        station,
+    }
 }
 
 fn arp(

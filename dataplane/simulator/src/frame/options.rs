@@ -54,10 +54,16 @@ fn read_one(option: &[u8]) -> TcpOption {
         (2, 4) => TcpOption::Mss(u16::from_be_bytes([option[2], option[3]])),
         (3, 3) => TcpOption::WindowScale(option[2]),
         (4, 2) => TcpOption::SackPermitted,
-        (5, length) if length > 2 && (length - 2).is_multiple_of(8) => {
-            TcpOption::Sack((2..length).step_by(8).map(|at| (long(at), long(at + 4))).collect())
-        }
-        (8, 10) => TcpOption::Timestamps { value: long(2), echo: long(6) },
+        (5, length) if length > 2 && (length - 2).is_multiple_of(8) => TcpOption::Sack(
+            (2..length)
+                .step_by(8)
+                .map(|at| (long(at), long(at + 4)))
+                .collect(),
+        ),
+        (8, 10) => TcpOption::Timestamps {
+            value: long(2),
+            echo: long(6),
+        },
         _ => TcpOption::Raw(option.to_vec()),
     }
 }

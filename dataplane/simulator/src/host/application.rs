@@ -21,12 +21,24 @@ pub(super) struct Application {
 impl Application {
     /// The client of a plan.
     pub(super) fn client(plan: usize) -> Self {
-        Self { way: Way::Up, plan: Some(plan), head: Vec::new(), next_read_ns: 0, is_closed: false }
+        Self {
+            way: Way::Up,
+            plan: Some(plan),
+            head: Vec::new(),
+            next_read_ns: 0,
+            is_closed: false,
+        }
     }
 
     /// A server that does not know yet whom it serves.
     pub(super) fn server() -> Self {
-        Self { way: Way::Down, plan: None, head: Vec::new(), next_read_ns: 0, is_closed: false }
+        Self {
+            way: Way::Down,
+            plan: None,
+            head: Vec::new(),
+            next_read_ns: 0,
+            is_closed: false,
+        }
     }
 
     /// When it next wants to read, though nothing arrives.
@@ -69,14 +81,19 @@ impl Application {
         };
         let number = u32::from_be_bytes(name) as usize;
         let Some(record) = book.records.get_mut(number) else {
-            book.faults.push(format!("a server was sent {name:?}, which names no plan"));
+            book.faults
+                .push(format!("a server was sent {name:?}, which names no plan"));
             socket.abort();
             return false;
         };
         record.served += 1;
-        record.server = Progress { received: HEAD_BYTES, ..Progress::default() };
+        record.server = Progress {
+            received: HEAD_BYTES,
+            ..Progress::default()
+        };
         if record.served > 1 {
-            book.faults.push(format!("connection {number} reached its server twice"));
+            book.faults
+                .push(format!("connection {number} reached its server twice"));
         }
         self.plan = Some(number);
         true
@@ -108,7 +125,8 @@ impl Application {
                     let offset = self.progress(number, book).received;
                     if !is_right(number, way, offset, &chunk[..count]) {
                         let what = "received wrong octets";
-                        book.faults.push(format!("connection {number} {way:?} {what} from {offset}"));
+                        book.faults
+                            .push(format!("connection {number} {way:?} {what} from {offset}"));
                     }
                     self.progress(number, book).received += count as u64;
                 }
@@ -129,7 +147,10 @@ impl Application {
         let (total, may_begin) = match self.way {
             Way::Up => (plan.up_bytes, true),
             // After a half-close the whole answer comes through the half that is left.
-            Way::Down => (plan.down_bytes, plan.close != Close::ClientHalf || progress.saw_end),
+            Way::Down => (
+                plan.down_bytes,
+                plan.close != Close::ClientHalf || progress.saw_end,
+            ),
         };
         let mut chunk = [0; CHUNK_BYTES];
         while may_begin && !self.is_closed && progress.sent < total && socket.can_send() {
@@ -174,7 +195,11 @@ impl Application {
         if progress.end.is_some() || !matches!(socket.state(), State::Closed | State::TimeWait) {
             return;
         }
-        let total = if self.way == Way::Up { plan.up_bytes } else { plan.down_bytes };
+        let total = if self.way == Way::Up {
+            plan.up_bytes
+        } else {
+            plan.down_bytes
+        };
         let is_clean = progress.saw_end
             && self.is_closed
             && progress.sent == total

@@ -82,13 +82,18 @@ impl Host {
     /// A host that serves its ports and keeps `book`.
     #[must_use]
     pub fn new(settings: HostSettings, book: SharedBook) -> Self {
-        let mut wire = Wire { mtu_bytes: settings.mtu_bytes, ..Wire::default() };
+        let mut wire = Wire {
+            mtu_bytes: settings.mtu_bytes,
+            ..Wire::default()
+        };
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(settings.mac)));
         config.random_seed = settings.seed;
         let mut interface = Interface::new(config, &mut wire, Instant::ZERO);
         interface.update_ip_addrs(|addresses| {
             for &(address, length) in &settings.addresses {
-                addresses.push(IpCidr::new(address.into(), length)).expect("a host of few addresses");
+                addresses
+                    .push(IpCidr::new(address.into(), length))
+                    .expect("a host of few addresses");
             }
         });
         for gateway in &settings.gateways {
@@ -118,7 +123,11 @@ impl Host {
     /// Has this host's client open the connections of these plans. To be called before the run.
     pub fn begin(&mut self, plans: impl IntoIterator<Item = usize>) {
         let book = self.book.borrow();
-        self.waiting.extend(plans.into_iter().map(|plan| (book.records[plan].plan.start_ns, plan)));
+        self.waiting.extend(
+            plans
+                .into_iter()
+                .map(|plan| (book.records[plan].plan.start_ns, plan)),
+        );
         drop(book);
         self.waiting.make_contiguous().sort_unstable();
     }
@@ -157,7 +166,10 @@ impl Host {
         let send = SocketBuffer::new(vec![0; self.settings.send_bytes]);
         let mut socket = Socket::new(receive, send);
         socket.set_tsval_generator(self.settings.timestamps.then_some(timestamp as fn() -> u32));
-        let delay = self.settings.ack_delay_ns.map(|ns| Duration::from_micros(ns / 1000));
+        let delay = self
+            .settings
+            .ack_delay_ns
+            .map(|ns| Duration::from_micros(ns / 1000));
         socket.set_ack_delay(delay);
         socket.set_nagle_enabled(self.settings.nagle);
         socket
@@ -166,7 +178,11 @@ impl Host {
     /// Keeps as many sockets listening on each port as the backlog says.
     fn listen(&mut self) {
         for port in self.settings.listens.clone() {
-            let count = self.listening.iter().filter(|(known, _)| *known == port).count();
+            let count = self
+                .listening
+                .iter()
+                .filter(|(known, _)| *known == port)
+                .count();
             for _ in count..BACKLOG {
                 let mut socket = self.socket();
                 socket.listen(port).expect("a fresh socket listens");
@@ -190,7 +206,10 @@ impl Host {
                 .expect("a fresh socket connects");
             let handle = self.sockets.add(socket);
             let application = Application::client(number);
-            self.connections.push(Connection { handle, application });
+            self.connections.push(Connection {
+                handle,
+                application,
+            });
         }
     }
 
@@ -200,13 +219,20 @@ impl Host {
         let is_taken = |&(_, handle): &(u16, SocketHandle)| {
             sockets.get::<Socket<'_>>(handle).state() != State::Listen
         };
-        let taken: BTreeSet<_> =
-            self.listening.iter().filter(|entry| is_taken(entry)).map(|entry| entry.1).collect();
+        let taken: BTreeSet<_> = self
+            .listening
+            .iter()
+            .filter(|entry| is_taken(entry))
+            .map(|entry| entry.1)
+            .collect();
         if taken.is_empty() {
             return;
         }
         self.listening.retain(|(_, handle)| !taken.contains(handle));
-        let served = |handle| Connection { handle, application: Application::server() };
+        let served = |handle| Connection {
+            handle,
+            application: Application::server(),
+        };
         self.connections.extend(taken.into_iter().map(served));
         self.listen();
     }
@@ -262,10 +288,16 @@ impl Node for Host {
         if !self.is_on {
             return None;
         }
-        let readers =
-            self.connections.iter().filter_map(|one| one.application.next_wake_ns(now_ns)).min();
+        let readers = self
+            .connections
+            .iter()
+            .filter_map(|one| one.application.next_wake_ns(now_ns))
+            .min();
         let starts = self.waiting.front().map(|&(start_ns, _)| start_ns);
-        [self.next_stack_ns, readers, starts].into_iter().flatten().min()
+        [self.next_stack_ns, readers, starts]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

@@ -34,7 +34,10 @@ pub struct Pace {
 
 impl Pace {
     /// As fast as it comes.
-    pub const EAGER: Self = Self { chunk_bytes: usize::MAX, every_ns: 0 };
+    pub const EAGER: Self = Self {
+        chunk_bytes: usize::MAX,
+        every_ns: 0,
+    };
 }
 
 /// What one connection is for.
@@ -125,9 +128,17 @@ impl Book {
 
     /// Adds a plan and gives its name.
     pub fn plan(&mut self, plan: Plan) -> usize {
-        assert!(plan.up_bytes >= HEAD_BYTES, "the server could not tell whom it serves");
+        assert!(
+            plan.up_bytes >= HEAD_BYTES,
+            "the server could not tell whom it serves"
+        );
         let (client, server) = Default::default();
-        self.records.push(Record { plan, client, server, served: 0 });
+        self.records.push(Record {
+            plan,
+            client,
+            server,
+            served: 0,
+        });
         self.records.len() - 1
     }
 }
@@ -142,7 +153,7 @@ pub enum Way {
 }
 
 /// The octets of a connection's stream from `offset` on: everybody can tell what should come.
-pub fn fill(plan: usize, way: Way, offset: u64, octets: &mut [u8]) {
+pub(super) fn fill(plan: usize, way: Way, offset: u64, octets: &mut [u8]) {
     for (place, octet) in octets.iter_mut().enumerate() {
         *octet = octet_at(plan, way, offset + place as u64);
     }
@@ -158,8 +169,11 @@ fn octet_at(plan: usize, way: Way, offset: u64) -> u8 {
 }
 
 /// Whether `octets` are those of the stream from `offset` on.
-#[must_use]
-pub fn is_right(plan: usize, way: Way, offset: u64, octets: &[u8]) -> bool {
+pub(super) fn is_right(plan: usize, way: Way, offset: u64, octets: &[u8]) -> bool {
     let mut places = offset..;
-    octets.iter().all(|&octet| places.next().is_some_and(|at| octet == octet_at(plan, way, at)))
+    octets.iter().all(|&octet| {
+        places
+            .next()
+            .is_some_and(|at| octet == octet_at(plan, way, at))
+    })
 }

@@ -1,5 +1,11 @@
 //! What must hold at every step.
 
+mod accounting;
+mod streams;
+
+pub use accounting::{Accounting, Bounds, Checksums};
+pub use streams::Streams;
+
 use crate::trace::Passage;
 use crate::world::World;
 

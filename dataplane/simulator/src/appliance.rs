@@ -1,0 +1,389 @@
+//! The appliance: the very workers that run on NICs, on ports in memory.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use dataplane::classify::{Condition, Rules};
+use dataplane::command::{Command, Configuration, ControlDesk, Report, desk};
+use dataplane::counters::{Counters, Event, Published};
+use dataplane::drop_reason::DropReason;
+use dataplane::fragment::Reassembler;
+use dataplane::guard::config::{
+    Action, FloodThresholds, GuardConfig, InterfaceSet, Mode, ProtectedServer, ServerOverrides,
+    Timers, Unknown,
+};
+use dataplane::guard::cookie::{CookieJar, CookieKey};
+use dataplane::guard::{Guard, GuardStatus};
+use dataplane::hop::{Hop, HopConfig, HopTables, Interface, Route};
+use dataplane::io::{InterfaceId, PortId, WorkerId};
+use dataplane::memory::{MemoryBuffer, MemoryIo};
+use dataplane::mesh::Mesh;
+use dataplane::parse::parse;
+use dataplane::shard::Shard;
+use dataplane::transmit::{Transmit, TransmitWay};
+use dataplane::wire::address::{Address, Prefix};
+use dataplane::wire::ethernet::MacAddress;
+use dataplane::worker::{Time, Worker, WorkerParts};
+
+use crate::frame::Mac;
+use crate::node::{Departure, Node};
+use crate::random::Random;
+
+/// The appliance's port towards clients.
+pub const OUTSIDE: usize = 0;
+/// The appliance's port towards servers.
+pub const INSIDE: usize = 1;
+
+/// Which worker a port gives a frame to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queues {
+    /// A queue for each worker, and a NIC that knows whose flow a frame is of.
+    Steered,
+    /// One queue, the first worker's, for receiving and sending.
+    Single,
+    /// A queue for each worker, and a NIC that does not know.
+    Scattered,
+}
+
+/// An interface's addresses.
+#[derive(Clone, Debug)]
+pub struct Side {
+    /// Its station address.
+    pub mac: Mac,
+    /// Its addresses with their prefix lengths.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// Octets of the largest IP packet that fits.
+    pub mtu_bytes: u16,
+}
+
+/// What an appliance is built from.
+#[derive(Clone, Debug)]
+pub struct ApplianceSettings {
+    /// How many workers it has.
+    pub workers: usize,
+    /// How frames reach them.
+    pub queues: Queues,
+    /// Towards the clients.
+    pub outside: Side,
+    /// Towards the servers.
+    pub inside: Side,
+    /// The routers on the outside, for what is not connected.
+    pub gateways: Vec<IpAddr>,
+    /// The protected servers, each with its ports.
+    pub protect: Vec<(IpAddr, Vec<u16>)>,
+    /// When the guard is active.
+    pub mode: Mode,
+    /// When a flood begins and ends.
+    pub flood: FloodThresholds,
+    /// How long things last.
+    pub timers: Timers,
+    /// The cookie keys.
+    pub keys: Vec<CookieKey>,
+    /// The ordered rules; what matches none is guarded.
+    pub rules: Vec<(Condition, Action)>,
+    /// What happens to strangers.
+    pub unknown: Unknown,
+    /// Server sides that may be opening at once for one source.
+    pub half_open_per_source: u16,
+    /// Sessions of each worker.
+    pub capacity: u32,
+    /// The wall clock when the world begins, in seconds since 1970.
+    pub unix_s: u64,
+    /// Of its own randomness: table keys, and the order in which workers run.
+    pub seed: u64,
+}
+
+/// A machine with two ports, [`OUTSIDE`] and [`INSIDE`], and the daemon's workers.
+pub struct Appliance {
+    settings: ApplianceSettings,
+    workers: Vec<Worker<MemoryIo>>,
+    desks: Vec<ControlDesk>,
+    reports: Vec<Report>,
+    shard: Shard,
+    random: Random,
+    is_busy: bool,
+}
+
+impl Appliance {
+    /// Builds the workers; they announce their addresses when first polled.
+    ///
+    /// # Panics
+    /// When the settings cannot be used.
+    #[must_use]
+    pub fn new(settings: ApplianceSettings) -> Self {
+        let mut random = Random::new(settings.seed);
+        let tables = Arc::new(hop_tables(&settings));
+        let mut workers = Vec::new();
+        let mut desks = Vec::new();
+        for mesh in Mesh::new(settings.workers) {
+            let (control, own) = desk();
+            let is_sender = settings.queues != Queues::Single || mesh.own() == WorkerId(0);
+            let way = if is_sender {
+                TransmitWay::Queue
+            } else {
+                TransmitWay::Through(WorkerId(0))
+            };
+            let key = u128::from(random.next_u64()) << 64 | u128::from(random.next_u64());
+            let seed = [random.next_u64(), random.next_u64()];
+            let mut guard = Guard::new(Box::new(guard_config(&settings)), settings.capacity, seed);
+            guard.set_time(0);
+            workers.push(Worker::new(WorkerParts {
+                io: MemoryIo::new(2),
+                receives: [PortId(0), PortId(1)]
+                    .into_iter()
+                    .collect::<ArrayVec<_, _>>(),
+                hop: Hop::new(Arc::clone(&tables), key),
+                fragments: Reassembler::new(key),
+                guard,
+                mesh,
+                transmit: Transmit::new(&[way; 2]),
+                published: Published::new(),
+                desk: own,
+            }));
+            desks.push(control);
+        }
+        let mut appliance = Self {
+            shard: Shard::new(settings.workers),
+            settings,
+            workers,
+            desks,
+            reports: Vec::new(),
+            random,
+            is_busy: true,
+        };
+        appliance.command(0, Command::Announce);
+        appliance
+    }
+
+    /// What it was built from, or last reconfigured to.
+    #[must_use]
+    pub fn settings(&self) -> &ApplianceSettings {
+        &self.settings
+    }
+
+    /// Gives a worker a command; its report is kept for [`Self::take_reports`].
+    ///
+    /// # Panics
+    /// When the worker's ring of commands is full.
+    pub fn command(&mut self, worker: usize, command: Command) {
+        self.is_busy = true;
+        let pushed = self.desks[worker].commands.push(command);
+        assert!(pushed.is_ok(), "the ring of commands is full");
+    }
+
+    /// Puts changed settings in force on every worker, as a reload does. What concerns workers,
+    /// queues and capacity stays.
+    pub fn reconfigure(&mut self, change: impl FnOnce(&mut ApplianceSettings)) {
+        change(&mut self.settings);
+        let hop = Arc::new(hop_tables(&self.settings));
+        for worker in 0..self.workers.len() {
+            let guard = Box::new(guard_config(&self.settings));
+            let configuration = Configuration {
+                hop: Arc::clone(&hop),
+                guard,
+            };
+            self.command(worker, Command::Reconfigure(Box::new(configuration)));
+        }
+    }
+
+    /// Opens no more sessions.
+    pub fn drain(&mut self) {
+        (0..self.workers.len()).for_each(|worker| self.command(worker, Command::Drain));
+    }
+
+    /// What the workers have reported.
+    pub fn take_reports(&mut self) -> Vec<Report> {
+        std::mem::take(&mut self.reports)
+    }
+
+    /// The counters of all workers together.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let mut total = Counters::default();
+        self.workers
+            .iter()
+            .for_each(|worker| total.merge(worker.counters()));
+        total
+    }
+
+    /// How each worker's guard stands.
+    pub fn guards(&self) -> impl Iterator<Item = GuardStatus> + '_ {
+        self.workers.iter().map(|worker| worker.guard().status())
+    }
+
+    /// The workers.
+    #[must_use]
+    pub fn workers(&self) -> &[Worker<MemoryIo>] {
+        &self.workers
+    }
+
+    /// A worker's ports, to make them refuse frames or buffers.
+    pub fn io_mut(&mut self, worker: usize) -> &mut MemoryIo {
+        self.workers[worker].io_mut()
+    }
+
+    /// Packets that wait inside the workers.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.workers.iter().map(Worker::held).sum()
+    }
+
+    /// Whether nothing is on its way between workers, or waiting to be received.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        !self.is_busy
+    }
+
+    /// How many packets came in or were made of which no account is given. It is 0 whenever the
+    /// appliance is settled, and else the number of those on their way between workers.
+    #[must_use]
+    pub fn unaccounted(&self) -> i64 {
+        let counters = self.counters();
+        let event = |event| counters.event(event) as i64;
+        let came = event(Event::Received) + event(Event::Created);
+        let went = event(Event::Sent) + event(Event::Consumed) + counters.all_drops() as i64;
+        came - went - self.held() as i64
+    }
+
+    /// How many packets ended for `reason`.
+    #[must_use]
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.counters().drops(reason)
+    }
+
+    fn worker_for(&mut self, frame: &[u8]) -> usize {
+        let count = self.workers.len();
+        match self.settings.queues {
+            Queues::Single => 0,
+            Queues::Scattered => self.random.below(count as u64) as usize,
+            Queues::Steered => {
+                let owner = parse(frame).map(|parsed| self.shard.worker_of(&parsed));
+                owner.map_or(0, |owner| usize::from(owner.0))
+            }
+        }
+    }
+}
+
+impl Node for Appliance {
+    fn receive(&mut self, port: usize, frame: Vec<u8>, _now_ns: u64) {
+        let worker = self.worker_for(&frame);
+        self.is_busy = true;
+        let buffer = MemoryBuffer::new(&frame);
+        self.workers[worker]
+            .io_mut()
+            .arrive(PortId(port as u8), buffer);
+    }
+
+    fn poll(&mut self, now_ns: u64, out: &mut Vec<Departure>) {
+        let time = Time {
+            now_ns,
+            unix_s: self.settings.unix_s + now_ns / 1_000_000_000,
+        };
+        let count = self.workers.len() as u64;
+        let mut served = 0;
+        // Now and then a worker is late: others run twice before it does.
+        let turns = 2 * count;
+        for _ in 0..turns {
+            let worker = self.random.below(count) as usize;
+            served += self.workers[worker].poll(time);
+        }
+        for worker in &mut self.workers {
+            served += worker.poll(time);
+        }
+        for (worker, desk) in self.workers.iter_mut().zip(&mut self.desks) {
+            while let Ok(report) = desk.reports.pop() {
+                self.reports.push(report);
+            }
+            for port in [OUTSIDE, INSIDE] {
+                while let Some(frame) = worker.io_mut().departed(PortId(port as u8)) {
+                    use dataplane::packet::Buffer;
+                    out.push((port, frame.bytes().to_vec()));
+                }
+            }
+        }
+        self.is_busy = served > 0;
+    }
+
+    fn next_wake_ns(&self, now_ns: u64) -> Option<u64> {
+        if self.is_busy {
+            return Some(now_ns);
+        }
+        let next_ns = self
+            .workers
+            .iter()
+            .filter_map(Worker::next_deadline_ns)
+            .min()?;
+        // Timers have a grain: what is due now and was not served will be a little later.
+        Some(next_ns.max(now_ns + TIMER_GRAIN_NS))
+    }
+}
+
+const TIMER_GRAIN_NS: u64 = 100_000;
+
+fn prefix_of(address: IpAddr, length: u8) -> Prefix {
+    Prefix::new(address.into(), length).expect("a prefix no longer than its address")
+}
+
+fn interface(port: usize, side: &Side) -> Interface {
+    let addresses = side.addresses.iter();
+    Interface {
+        port: PortId(port as u8),
+        vlan: None,
+        mac: MacAddress(side.mac),
+        mtu_bytes: side.mtu_bytes,
+        addresses: addresses
+            .map(|&(address, length)| (Address::from(address), prefix_of(address, length)))
+            .collect(),
+        protected: port == INSIDE,
+    }
+}
+
+fn hop_tables(settings: &ApplianceSettings) -> HopTables {
+    let route = |gateway: &IpAddr| {
+        let everywhere: IpAddr = match gateway {
+            IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        };
+        Route {
+            prefix: prefix_of(everywhere, 0),
+            via: Some((*gateway).into()),
+            interface: InterfaceId(OUTSIDE as u8),
+        }
+    };
+    let config = HopConfig {
+        interfaces: vec![
+            interface(OUTSIDE, &settings.outside),
+            interface(INSIDE, &settings.inside),
+        ],
+        routes: settings.gateways.iter().map(route).collect(),
+    };
+    HopTables::new(&config).expect("settings that a hop can use")
+}
+
+fn guard_config(settings: &ApplianceSettings) -> GuardConfig {
+    let protect = settings
+        .protect
+        .iter()
+        .map(|(address, ports)| ProtectedServer {
+            address: (*address).into(),
+            ports: ports.iter().map(|&port| port..=port).collect(),
+            overrides: ServerOverrides::default(),
+        });
+    let config = GuardConfig {
+        outside: InterfaceSet::default().with(InterfaceId(OUTSIDE as u8)),
+        inside: InterfaceSet::default().with(InterfaceId(INSIDE as u8)),
+        mode: settings.mode,
+        servers: protect.collect(),
+        rules: Rules::new(&settings.rules, Action::Guard).expect("few rules"),
+        jar: CookieJar::new(&settings.keys),
+        flood: settings.flood,
+        timers: settings.timers,
+        half_open_per_source: settings.half_open_per_source,
+        unknown: settings.unknown,
+        outside_mtu: settings.outside.mtu_bytes,
+        inside_mtu: settings.inside.mtu_bytes,
+    };
+    config.validate().expect("settings that a guard can use");
+    config
+}

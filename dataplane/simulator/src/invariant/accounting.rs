@@ -1,0 +1,108 @@
+//! Every packet of the appliance's is accounted for, its tables keep their bounds, and nothing
+//! leaves it with a wrong checksum.
+
+use dataplane::limits::{MAX_HALF_OPEN, MAX_HELD};
+
+use super::Invariant;
+use crate::appliance::Appliance;
+use crate::frame;
+use crate::trace::{Passage, Place};
+use crate::world::{NodeId, World};
+
+/// `received + created = sent + held + dropped (by reason) + consumed`.
+pub struct Accounting {
+    appliance: NodeId,
+}
+
+impl Accounting {
+    /// Of this appliance.
+    #[must_use]
+    pub fn new(appliance: NodeId) -> Self {
+        Self { appliance }
+    }
+}
+
+impl Invariant for Accounting {
+    fn name(&self) -> &'static str {
+        "every packet is accounted for"
+    }
+
+    fn check(&mut self, world: &World) -> Result<(), String> {
+        let appliance = world.get::<Appliance>(self.appliance);
+        let unaccounted = appliance.unaccounted();
+        if unaccounted < 0 || (appliance.is_settled() && unaccounted != 0) {
+            return Err(format!(
+                "{unaccounted} packets came in or were made and are nowhere"
+            ));
+        }
+        Ok(())
+    }
+
+    fn at_end(&mut self, world: &World) -> Result<(), String> {
+        self.check(world)
+    }
+}
+
+/// Sessions, half-open server sides and held packets stay within their bounds, and are gone when
+/// their time is over.
+pub struct Bounds {
+    appliance: NodeId,
+}
+
+impl Bounds {
+    /// Of this appliance.
+    #[must_use]
+    pub fn new(appliance: NodeId) -> Self {
+        Self { appliance }
+    }
+}
+
+impl Invariant for Bounds {
+    fn name(&self) -> &'static str {
+        "tables keep their bounds"
+    }
+
+    fn check(&mut self, world: &World) -> Result<(), String> {
+        for status in world.get::<Appliance>(self.appliance).guards() {
+            let holds = status.sessions <= status.capacity
+                && status.live <= status.sessions
+                && status.opening <= status.live.min(MAX_HALF_OPEN)
+                && status.held <= MAX_HELD;
+            if !holds {
+                return Err(format!("{status:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What leaves the appliance has right checksums and can be read.
+pub struct Checksums {
+    appliance: NodeId,
+}
+
+impl Checksums {
+    /// Of this appliance.
+    #[must_use]
+    pub fn new(appliance: NodeId) -> Self {
+        Self { appliance }
+    }
+}
+
+impl Invariant for Checksums {
+    fn name(&self) -> &'static str {
+        "checksums are right"
+    }
+
+    fn observe(&mut self, passage: &Passage) -> Result<(), String> {
+        if passage.node != self.appliance || passage.place != Place::Departed {
+            return Ok(());
+        }
+        frame::verify(&passage.frame)?;
+        let is_ip = matches!(passage.frame.get(12..14), Some([0x08, 0x00] | [0x86, 0xdd]));
+        if is_ip && passage.packet.is_none() {
+            return Err("a frame that cannot be read leaves the appliance".into());
+        }
+        Ok(())
+    }
+}
