@@ -47,6 +47,10 @@ impl Diagnostics {
     pub(super) fn new(file: &Path, mut list: Vec<Diagnostic>) -> Self {
         list.sort_by_key(|diagnostic| diagnostic.mark);
         list.dedup();
+        for diagnostic in &mut list {
+            diagnostic.what = one_line(&diagnostic.what);
+            diagnostic.remedy = one_line(&diagnostic.remedy);
+        }
         Self {
             file: file.to_owned(),
             list,
@@ -60,6 +64,24 @@ impl Diagnostics {
             .iter()
             .any(|diagnostic| diagnostic.severity == Severity::Error)
     }
+}
+
+/// What quotes a profile must not break the line, command the terminal, or fill the screen.
+fn one_line(text: &str) -> String {
+    const MOST: usize = 400;
+    let mut line = String::with_capacity(text.len());
+    for (index, sign) in text.chars().enumerate() {
+        if index == MOST {
+            line.push('…');
+            break;
+        }
+        if sign.is_control() || matches!(sign, '\u{2028}' | '\u{2029}') {
+            line.extend(sign.escape_default());
+        } else {
+            line.push(sign);
+        }
+    }
+    line
 }
 
 impl fmt::Display for Diagnostics {

@@ -24,6 +24,17 @@ pub(super) fn read(text: &str) -> Result<(RawProfile, Node), Vec<Diagnostic>> {
             remedy: remedy.into(),
         }]
     };
+    if let Some((mark, sign)) = forbidden_sign(text) {
+        let what = format!(
+            "the sign U+{:04X} has no place in a profile",
+            u32::from(sign)
+        );
+        return Err(error(
+            mark,
+            what,
+            "take it away; it cannot be seen in most editors",
+        ));
+    }
     let tree = tree::parse(text)?.ok_or_else(|| {
         error(
             start,
@@ -39,6 +50,14 @@ pub(super) fn read(text: &str) -> Result<(RawProfile, Node), Vec<Diagnostic>> {
         });
         error(mark, format!("this is not YAML: {yaml}"), "")
     })?;
+    if let Some(mark) = disagreement(&value, &tree) {
+        let what = "two readers of YAML take this differently".into();
+        return Err(error(
+            mark,
+            what,
+            "write it more plainly: with quotation marks, on one line",
+        ));
+    }
     Reader {
         value,
         tree,
@@ -46,6 +65,53 @@ pub(super) fn read(text: &str) -> Result<(RawProfile, Node), Vec<Diagnostic>> {
         removed: Vec::new(),
     }
     .read()
+}
+
+/// Where the values and the places that were read of one text are not of the same form: the one
+/// reader keeps to YAML 1.1, the other to 1.2.
+fn disagreement(value: &Value, node: &Node) -> Option<Mark> {
+    match (value, &node.children) {
+        (Value::Mapping(map), Children::Map(entries)) if map.len() == entries.len() => entries
+            .iter()
+            .find_map(|(key, node)| match map.get(key.as_str()) {
+                Some(value) => disagreement(value, node),
+                None => Some(node.key_mark()),
+            }),
+        (Value::Sequence(items), Children::List(nodes)) if items.len() == nodes.len() => items
+            .iter()
+            .zip(nodes)
+            .find_map(|(value, node)| disagreement(value, node)),
+        (Value::Mapping(_) | Value::Sequence(_) | Value::Tagged(_), _) => Some(node.mark),
+        (_, Children::None) => None,
+        (_, _) => Some(node.mark),
+    }
+}
+
+/// The first sign that YAML 1.1 and 1.2 read differently (line ends other than a line feed), or
+/// that cannot be seen.
+fn forbidden_sign(text: &str) -> Option<(Mark, char)> {
+    let mut mark = Mark { line: 1, column: 1 };
+    let mut signs = text.chars().peekable();
+    while let Some(sign) = signs.next() {
+        let forbidden = match sign {
+            '\n' | '\t' => false,
+            '\r' => signs.peek() != Some(&'\n'),
+            '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => true,
+            _ => sign.is_control(),
+        };
+        if forbidden {
+            return Some((mark, sign));
+        }
+        if sign == '\n' {
+            mark = Mark {
+                line: mark.line + 1,
+                column: 1,
+            };
+        } else {
+            mark.column += 1;
+        }
+    }
+    None
 }
 
 struct Reader {

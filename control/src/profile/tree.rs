@@ -75,6 +75,11 @@ fn error(mark: Mark, what: impl Into<String>, remedy: impl Into<String>) -> Diag
     }
 }
 
+fn too_deep(mark: Mark) -> Diagnostic {
+    let what = format!("maps and lists are nested more than {MAXIMUM_DEPTH} deep");
+    error(mark, what, "write it flatter")
+}
+
 fn place(marker: &Marker) -> Mark {
     let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
     Mark {
@@ -145,11 +150,7 @@ impl<'input> Builder<'input> {
     fn node(&mut self, event: Event<'_>, span: Span, depth: usize) -> Result<Node, Diagnostic> {
         let mark = place(&span.start);
         if depth > MAXIMUM_DEPTH {
-            return Err(error(
-                mark,
-                format!("maps and lists are nested more than {MAXIMUM_DEPTH} deep"),
-                "write it flatter",
-            ));
+            return Err(too_deep(mark));
         }
         self.count(1, mark)?;
         let leaf = Node {
@@ -303,6 +304,9 @@ fn open_bracket(text: &str) -> Option<(char, usize)> {
 /// A syntax error in words for someone who does not know the parser.
 fn syntax(scan_error: &ScanError, text: &str) -> Diagnostic {
     let info = scan_error.info();
+    if info.contains("recursion limit") {
+        return too_deep(place(scan_error.marker()));
+    }
     let before: String = text.chars().take(scan_error.marker().index()).collect();
     let unclosed;
     let remedy = if let Some((bracket, line)) = open_bracket(&before) {

@@ -42,13 +42,16 @@ pub(super) fn resolve(
 ) -> Option<Guard> {
     let outside = checker.port(scene.ports, node.get("outside"), &raw.outside);
     let inside = checker.port(scene.ports, node.get("inside"), &raw.inside);
-    if outside.is_some() && outside == inside {
+    let same = outside.is_some() && outside == inside;
+    if same {
         checker.error(
             node.get("inside").mark,
             format!("`{}` is both the outside and the inside port", raw.inside),
             "write the port that faces the servers",
         );
     }
+    // Nothing can be said of what is reached through a wrong port.
+    let inside = inside.filter(|_| !same);
     let mode = match raw.mode {
         RawGuardMode::Always => GuardMode::Always,
         RawGuardMode::OnFlood => GuardMode::OnFlood,
@@ -205,13 +208,16 @@ fn reachable(
     if towards == Some(inside) {
         return;
     }
-    let way = match towards {
-        Some(port) => format!("is reached through port `{}`", scene.ports[port].name),
-        None => "is reached through no port".into(),
+    let what = match towards {
+        Some(port) => format!(
+            "the server {server} is reached through port `{}`, not through the inside port `{name}`",
+            scene.ports[port].name
+        ),
+        None => format!("the server {server} is on no port's net, and no route leads to it"),
     };
     checker.error(
         mark,
-        format!("the server {server} {way}, not through the inside port `{name}`"),
+        what,
         format!(
             "give `{name}` an address in the server's net, or add a route with a next hop there"
         ),

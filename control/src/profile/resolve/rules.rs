@@ -37,10 +37,11 @@ pub(super) fn resolve(
     if raw.is_empty() {
         return (Vec::new(), unwritten);
     }
-    if raw.len() > MAXIMUM_RULES {
+    let count = raw.iter().filter(|rule| rule.default.is_none()).count();
+    if count > MAXIMUM_RULES {
         checker.error(
             node.mark,
-            format!("{} rules are too many", raw.len()),
+            format!("{count} rules are too many"),
             format!("write at most {MAXIMUM_RULES}"),
         );
         return (Vec::new(), unwritten);

@@ -1,6 +1,8 @@
 //! Profiles that load, and profiles that are refused, with the words they are refused in.
 
+mod contradictions;
 mod good;
+mod hostile;
 mod refused;
 
 use std::path::Path;

@@ -3,9 +3,9 @@
 use super::*;
 
 /// What is replaced, by what, and every error that must follow.
-type Case = (&'static str, &'static str, &'static [&'static str]);
+pub(super) type Case = (&'static str, &'static str, &'static [&'static str]);
 
-fn refused(cases: &[Case]) {
+pub(super) fn refused(cases: &[Case]) {
     for (from, to, expected) in cases {
         assert_eq!(errors(&with(from, to)), *expected, "with `{to}`");
     }
