@@ -34,9 +34,9 @@ pub const MAXIMUM_WORKERS: usize = dataplane::limits::MAX_WORKERS;
 /// Queues of one device.
 pub const MAXIMUM_QUEUES: u16 = 64;
 /// Rules of one profile, the default left out.
-pub const MAXIMUM_RULES: usize = 1024;
-/// Conditions within each other.
-pub const MAXIMUM_CONDITION_DEPTH: usize = 16;
+pub const MAXIMUM_RULES: usize = dataplane::limits::MAX_RULES;
+/// Conditions within each other: each is at most two levels of the packet path's tree.
+pub const MAXIMUM_CONDITION_DEPTH: usize = dataplane::limits::MAX_CONDITION_DEPTH / 2;
 /// A profile's size.
 const MAXIMUM_PROFILE_BYTES: u64 = 1 << 20;
 /// The form of names of appliances, ports and file prefixes.

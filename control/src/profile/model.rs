@@ -323,9 +323,9 @@ pub struct GuardTimers {
 /// What one source may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuardLimits {
-    /// Server sides that may be opening for one source at a time, on each worker; an IPv6 source is
-    /// its /64.
-    pub half_open_per_source: u16,
+    /// Server sides that may be opening for one source at a time, over all workers; an IPv6 source
+    /// is its /64.
+    pub half_open_per_source: u32,
 }
 
 /// What happens to a TCP packet of no known session.

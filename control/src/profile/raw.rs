@@ -384,8 +384,8 @@ impl Default for RawGuardTimers {
 #[serde(default, deny_unknown_fields, expecting = "a map of keys")]
 #[schemars(rename = "GuardLimits")]
 pub(super) struct RawGuardLimits {
-    /// Server sides that may be opening for one source at a time, on each worker; an IPv6 source is
-    /// its /64.
+    /// Server sides that may be opening for one source at a time, over all workers; an IPv6 source
+    /// is its /64.
     #[schemars(range(min = 1, max = 65_535))]
     pub(super) half_open_per_source: u32,
 }

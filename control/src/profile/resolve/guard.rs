@@ -2,6 +2,9 @@
 
 use std::net::IpAddr;
 
+use dataplane::guard::cookie::MAX_AGE_S;
+use dataplane::limits::{MAX_PORT_RANGES, MAX_SERVERS};
+
 use super::Checker;
 use super::routes::port_towards;
 use super::words::{address, joined, port_ranges};
@@ -17,11 +20,7 @@ use crate::profile::raw::{
 use crate::profile::raw_words::Word;
 use crate::profile::tree::Node;
 
-const MAXIMUM_PROTECTED: usize = 1024;
-/// Ranges of ports of one server.
-const MAXIMUM_PORT_RANGES: usize = 16;
-/// How long a cookie is good.
-const COOKIE_LIFETIME_S: u32 = 64;
+const COOKIE_LIFETIME_S: u32 = MAX_AGE_S as u32;
 /// Headers of IP and TCP with no options (RFC 9293 §3.7.1).
 const HEADER_BYTES_IPV4: u16 = 40;
 const HEADER_BYTES_IPV6: u16 = 60;
@@ -105,11 +104,11 @@ fn protect(
     checker: &mut Checker<'_>,
 ) -> Vec<Protected> {
     let node = node.get("protect");
-    if raw.protect.len() > MAXIMUM_PROTECTED {
+    if raw.protect.len() > MAX_SERVERS {
         checker.error(
             node.mark,
             format!("{} protected servers are too many", raw.protect.len()),
-            format!("write at most {MAXIMUM_PROTECTED}"),
+            format!("write at most {MAX_SERVERS}"),
         );
         return Vec::new();
     }
@@ -160,11 +159,11 @@ fn add(one: Protected, all: &mut Vec<Protected>, node: &Node, checker: &mut Chec
             first.ports.len()
         }
     };
-    if ranges > MAXIMUM_PORT_RANGES {
+    if ranges > MAX_PORT_RANGES {
         checker.error(
             node.get("ports").mark,
             format!("{ranges} ranges of ports of one server are too many"),
-            format!("write at most {MAXIMUM_PORT_RANGES}; a range is one, however wide"),
+            format!("write at most {MAX_PORT_RANGES}; a range is one, however wide"),
         );
     }
 }
@@ -377,6 +376,6 @@ fn limits(raw: &RawGuardLimits, node: &Node, checker: &mut Checker<'_>) -> Guard
         1..=65_535,
     );
     GuardLimits {
-        half_open_per_source: u16::try_from(raw.half_open_per_source).unwrap_or(u16::MAX),
+        half_open_per_source: raw.half_open_per_source,
     }
 }

@@ -10,8 +10,6 @@ use crate::profile::model::{Port, Route};
 use crate::profile::raw::RawRoute;
 use crate::profile::tree::Node;
 
-const MAXIMUM_ROUTES: usize = 16_384;
-
 pub(super) fn resolve(
     raw: &[RawRoute],
     ports: &[Port],
@@ -20,14 +18,6 @@ pub(super) fn resolve(
     checker: &mut Checker<'_>,
 ) -> Vec<Route> {
     let node = root.get("routes");
-    if raw.len() > MAXIMUM_ROUTES {
-        checker.error(
-            node.mark,
-            format!("{} routes are too many", raw.len()),
-            format!("write at most {MAXIMUM_ROUTES}"),
-        );
-        return Vec::new();
-    }
     let mut routes = Vec::new();
     let mut lines = std::collections::HashMap::new();
     for (index, raw) in raw.iter().enumerate() {

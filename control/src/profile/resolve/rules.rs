@@ -1,5 +1,7 @@
 //! The `rules` section.
 
+use dataplane::limits::MAX_CONDITIONS;
+
 use super::Checker;
 use super::words::{joined, not_empty, port_ranges, prefixes, protocols, tcp_flags};
 use crate::profile::address::Prefix;
@@ -71,6 +73,14 @@ pub(super) fn resolve(
         }
         rules.extend(rule(raw, ports, node, checker));
     }
+    let conditions: usize = rules.iter().map(|rule| tests(&rule.when)).sum();
+    if conditions > MAX_CONDITIONS {
+        checker.error(
+            node.mark,
+            format!("the rules ask {conditions} things in all"),
+            format!("write at most {MAX_CONDITIONS}; each prefix and each range of a list is one"),
+        );
+    }
     let Some((_, default)) = default else {
         checker.error(
             node.key_mark(),
@@ -80,6 +90,20 @@ pub(super) fn resolve(
         return (rules, unwritten);
     };
     (rules, default)
+}
+
+/// How many single things the packet path asks for a condition.
+fn tests(condition: &Condition) -> usize {
+    match condition {
+        Condition::All(list) | Condition::Any(list) => list.iter().map(tests).sum(),
+        Condition::Not(inner) => tests(inner),
+        Condition::Source(list) | Condition::Destination(list) => list.len(),
+        Condition::SourcePort(list) | Condition::DestinationPort(list) => list.len(),
+        Condition::Protocol(list) => list.len(),
+        Condition::Port(list) => list.len(),
+        Condition::Vlan(list) => list.len(),
+        Condition::Fragment(_) | Condition::TcpFlags(_) => 1,
+    }
 }
 
 fn rule(raw: &RawRule, ports: &[Port], node: &Node, checker: &mut Checker<'_>) -> Option<Rule> {

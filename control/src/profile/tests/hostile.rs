@@ -91,7 +91,7 @@ fn deep_nesting_is_refused() {
 #[test]
 fn a_large_profile_is_read_soon() {
     let begin = Instant::now();
-    let rules: String = (1..=1024)
+    let rules: String = (1..=4096)
         .map(|port| format!("  - {{ when: {{ destination_port: {port} }}, then: deny }}\n"))
         .collect();
     let text = with(
@@ -100,7 +100,23 @@ fn a_large_profile_is_read_soon() {
     );
     assert_eq!(
         errors(&text),
-        ["22:3: 1026 rules are too many; write at most 1024"]
+        ["22:3: 4098 rules are too many; write at most 4096"]
+    );
+    let nets: Vec<String> = (0..1024)
+        .map(|net| format!("10.{}.{}.0/24", net / 256, net % 256))
+        .collect();
+    let rule = format!(
+        "  - {{ when: {{ source: [{}] }}, then: deny }}\n",
+        nets.join(", ")
+    );
+    let text = with(
+        "  - { default: guard }\n",
+        &format!("{}  - {{ default: guard }}\n", rule.repeat(17)),
+    );
+    assert_eq!(
+        errors(&text),
+        ["22:3: the rules ask 17412 things in all; \
+          write at most 16384; each prefix and each range of a list is one"]
     );
     let routes: String = (0..5000)
         .map(|index| {
