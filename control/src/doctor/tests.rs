@@ -66,10 +66,6 @@ const MACHINE: &[(&str, &str)] = &[
     ("sys/bus/pci/devices/0000:3b:00.0/numa_node", "0\n"),
     ("sys/class/net/veth0/flags", "0x1003\n"),
     ("sys/class/net/veth0/mtu", "1500\n"),
-    ("sys/class/net/veth0/ifindex", "5\n"),
-    ("sys/class/net/veth0/iflink", "6\n"),
-    ("sys/class/net/veth1/ifindex", "6\n"),
-    ("sys/class/net/veth1/iflink", "5\n"),
     ("var/run/dpdk/kept", ""),
 ];
 
@@ -80,10 +76,15 @@ ports:
   veth: { device: "net_af_packet0,iface=veth0" }
 "#;
 
+const PEER_IS_HERE: &str = r#"[{"ifindex":4,"link":"veth1","ifname":"veth0"}]"#;
+const PEER_IS_AWAY: &str = r#"[{"ifindex":4,"link_index":4,"ifname":"veth0","link_netnsid":0}]"#;
+
 struct Fixture {
     folder: tempfile::TempDir,
     /// Features that `ethtool -k` says are on, each as `INTERFACE FEATURE`.
     features: Vec<&'static str>,
+    /// What `ip -json link show dev veth0` says.
+    link: &'static str,
 }
 
 impl Fixture {
@@ -97,6 +98,7 @@ impl Fixture {
         let fixture = Self {
             folder,
             features: Vec::new(),
+            link: PEER_IS_HERE,
         };
         fixture.bind("vfio-pci");
         fixture
@@ -131,7 +133,12 @@ impl Fixture {
 
     fn host(&self) -> Host {
         let features: Vec<String> = self.features.iter().map(ToString::to_string).collect();
+        let link = self.link;
         let run = move |program: &str, arguments: &[&str]| {
+            if program == "ip" {
+                assert_eq!(arguments, ["-json", "link", "show", "dev", "veth0"]);
+                return Some(link.to_owned());
+            }
             assert_eq!(program, "ethtool");
             if arguments[0] == "-i" {
                 return Some("driver: veth\nversion: 1.0\n".into());
@@ -392,8 +399,8 @@ fn the_interface_behind_a_port_and_its_peer() {
         "ip netns exec",
     );
 
-    let one = Fixture::new();
-    one.remove("sys/class/net/veth1");
+    let mut one = Fixture::new();
+    one.link = PEER_IS_AWAY;
     one.assert_trouble(
         Level::Warn,
         "interfaces",
@@ -408,6 +415,23 @@ fn the_interface_behind_a_port_and_its_peer() {
         "interfaces",
         "(tx-checksumming)",
         "ethtool -K veth1 tx off",
+    );
+
+    // A machine with no ethtool: what cannot be seen is said, and not taken for right.
+    let blind = Fixture::new();
+    let mut host = blind.host();
+    host.run = Box::new(|_, _| None);
+    let machine = Machine::read(blind.folder.path());
+    let profile = parse(PROFILE, Path::new("p.yaml"), &machine, Strictness::Check)
+        .unwrap()
+        .profile;
+    let findings = examine(&host, Some(&profile));
+    let cure = Some("apt-get install ethtool".to_owned());
+    assert!(
+        findings
+            .iter()
+            .any(|one| one.level == Level::Warn && one.cure == cure),
+        "{findings:#?}"
     );
 
     one.features = vec!["veth0 generic-receive-offload"];
