@@ -38,6 +38,13 @@ pub struct ChecksumOffload {
 pub trait Buffer: Sized + Send {
     /// The packet's bytes.
     fn bytes(&self) -> &[u8];
+    /// Asks for the packet's first bytes before they are read.
+    #[inline]
+    fn prefetch(&self) {
+        if let Some(first) = self.bytes().first() {
+            bindings::prefetch(first);
+        }
+    }
     /// The packet's bytes.
     fn bytes_mut(&mut self) -> &mut [u8];
     /// Sets the length by growing or cutting the end; new bytes are unspecified. `false`, and

@@ -1,10 +1,12 @@
 //! Tidegate's measuring tools: a packet generator and a link emulator.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod flood;
 mod link;
 mod units;
 
+use std::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -20,6 +22,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Tool {
+    /// Measures the daemon's worker against the floor, in one process.
+    Bench(bench::Arguments),
     /// Sends spoofed SYNs and forged ACKs, bounded in rate and time.
     Flood(flood::Arguments),
     /// Carries frames between two interfaces as a slow or lossy link would.
@@ -27,9 +31,10 @@ enum Tool {
 }
 
 fn main() -> ExitCode {
-    let report = match Arguments::parse().tool {
-        Tool::Flood(arguments) => flood::run(&arguments),
-        Tool::Link(arguments) => link::run(&arguments),
+    let report: Result<String, Box<dyn Error>> = match Arguments::parse().tool {
+        Tool::Bench(arguments) => bench::run(&arguments),
+        Tool::Flood(arguments) => flood::run(&arguments).map_err(Into::into),
+        Tool::Link(arguments) => link::run(&arguments).map_err(Into::into),
     };
     match report {
         Ok(report) => {

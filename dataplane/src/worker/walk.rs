@@ -13,11 +13,9 @@ use crate::hop::{Admitted, Complaint, Egress};
 use crate::io::{InterfaceId, Io, PortId, WorkerId};
 use crate::limits::BURST;
 use crate::mesh::Message;
-use crate::packet::{Buffer, Burst, ChecksumStatus};
+use crate::packet::{Buffer, Burst};
 use crate::parse::{Fragment, Kind, Parsed, parse, protocol};
 use crate::verdict::Verdict;
-use crate::wire::address::Family;
-use crate::wire::checksum::internet_checksum;
 
 /// A frame with its facts.
 struct Arrival<B> {
@@ -35,6 +33,9 @@ impl<I: Io> Worker<I> {
     pub(super) fn walk(&mut self, port: PortId, burst: Burst<I::Buffer>, time: Time) {
         self.counters.add(Event::Received, burst.len() as u64);
         let mut arrivals = Arrivals::new();
+        for frame in &burst {
+            frame.prefetch();
+        }
         for frame in burst {
             if let Some(arrival) = self.read(port, frame, time)
                 && let Some(arrival) = self.steer(port, arrival)
@@ -155,23 +156,22 @@ impl<I: Io> Worker<I> {
 
     #[inline]
     fn handle(&mut self, port: PortId, arrival: Arrival<I::Buffer>, time: Time) {
-        if arrival.parsed.fragment != Fragment::Whole {
-            return self.handle_fragment(port, arrival, time);
-        }
-        if let Some((frame, egress)) =
-            self.admit(arrival.frame, &arrival.parsed, arrival.interface, time)
-        {
-            let Arrival {
-                parsed,
-                interface,
-                lookup,
-                ..
-            } = arrival;
-            let mut ctx = context!(self, time);
-            let verdict = self
-                .guard
-                .handle(frame, &parsed, interface, lookup, &mut ctx);
-            self.settle(verdict, &parsed, interface, Some(egress), time);
+        let Arrival {
+            frame,
+            parsed,
+            interface,
+            lookup,
+        } = arrival;
+        if let Some((frame, egress)) = self.admit(frame, &parsed, interface, time) {
+            if parsed.fragment == Fragment::Whole {
+                let mut ctx = context!(self, time);
+                let verdict = self
+                    .guard
+                    .handle(frame, &parsed, interface, lookup, &mut ctx);
+                self.settle(verdict, &parsed, interface, Some(egress), time);
+            } else {
+                self.gather(port, frame, &parsed, interface, time);
+            }
         }
         self.route_outbox(time);
     }
@@ -227,23 +227,23 @@ impl<I: Io> Worker<I> {
 
     /// A fragment waits for the rest of its datagram, or completes it.
     #[cold]
-    fn handle_fragment(&mut self, port: PortId, arrival: Arrival<I::Buffer>, time: Time) {
-        let Arrival {
-            frame,
-            parsed,
-            interface,
-            ..
-        } = arrival;
+    fn gather(
+        &mut self,
+        port: PortId,
+        frame: I::Buffer,
+        parsed: &Parsed,
+        interface: InterfaceId,
+        time: Time,
+    ) {
         let mut ctx = context!(self, time);
-        match self.fragments.insert(interface, frame, &parsed, &mut ctx) {
+        match self.fragments.insert(interface, frame, parsed, &mut ctx) {
             FragmentOutcome::Held => {}
             FragmentOutcome::Drop(frame, reason) => ctx.discard(frame, reason),
             FragmentOutcome::Complete(datagram) => {
-                self.counters.count(Event::Reassembled);
+                ctx.counters.count(Event::Reassembled);
                 self.steer_datagram(port, datagram, time);
             }
         }
-        self.route_outbox(time);
     }
 
     /// A whole datagram goes to the worker that owns its flow: fragments are spread by address
@@ -325,13 +325,17 @@ impl<I: Io> Worker<I> {
             behind: behind as u16,
             ..parsed
         };
-        let Some(interface) = self.hop.interface_of(port, parsed.vlan) else {
-            return;
-        };
-        let Some((first, egress)) = self.admit(first, &head, interface, time) else {
+        // It was found when the fragment came, and reloads keep interfaces.
+        let interface = self
+            .hop
+            .interface_of(port, parsed.vlan)
+            .unwrap_or(InterfaceId(0));
+        // Each fragment was admitted when it came; the way out may have gone since.
+        let Some(egress) = self.hop.egress(parsed.destination, Some(interface)) else {
+            self.counters.dropped(DropReason::NoRoute);
             for (frame, _) in fragments {
                 drop(frame);
-                self.counters.count(Event::Consumed);
+                self.counters.dropped(DropReason::NoRoute);
             }
             return;
         };
@@ -354,27 +358,11 @@ impl<I: Io> Worker<I> {
     }
 }
 
-/// Parses a frame and checks what only it can tell: that it stands in one piece and that its
-/// IPv4 header's checksum holds.
+/// Parses a frame that stands in one piece.
 #[inline]
 fn parse_whole<B: Buffer>(frame: &B) -> Result<Parsed, DropReason> {
     if !frame.is_contiguous() {
         return Err(DropReason::MultiSegment);
     }
-    let parsed = parse(frame.bytes())?;
-    if parsed.family == Family::V4 && parsed.kind == Kind::Ip {
-        let holds = match frame.network_checksum() {
-            ChecksumStatus::Good => true,
-            ChecksumStatus::Bad => false,
-            ChecksumStatus::Unknown => {
-                let start = usize::from(parsed.network);
-                let header_bytes = usize::from(frame.bytes()[start] & 0x0f) * 4;
-                internet_checksum(&frame.bytes()[start..start + header_bytes]) == 0
-            }
-        };
-        if !holds {
-            return Err(DropReason::BadIpv4Checksum);
-        }
-    }
-    Ok(parsed)
+    parse(frame.bytes())
 }

@@ -1,0 +1,348 @@
+//! What the daemon's worker costs, in one process over rings, each scenario against the floor.
+//!
+//! A batch of frames is put before the ports, the worker's turns until it has served them are
+//! timed, and what left is checked and freed outside the timed part. Floor and scenario take
+//! turns, so that a change of the machine's speed meets both.
+
+mod floor;
+mod report;
+mod rig;
+mod rings;
+
+use std::error::Error;
+
+use bindings::clock;
+use bindings::eal::{self, EalConfig};
+use bindings::mempool::MempoolConfig;
+use bindings::{Eal, LogLevel, Mempool};
+use dataplane::counters::Event;
+use dataplane::drop_reason::DropReason;
+use dataplane::guard::config::Mode;
+
+use self::floor::Floor;
+use self::report::{Measured, Report, median};
+use self::rig::{Connection, INSIDE, OUTSIDE, Rig};
+use self::rings::{BATCH, Batch, Peer, ports};
+
+/// What to measure.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The scenarios to run; all when none is named.
+    #[arg(value_name = "SCENARIO")]
+    scenarios: Vec<String>,
+    /// Rounds of floor and scenario in turn.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Frames of one round.
+    #[arg(long, default_value_t = 400_000, value_parser = clap::value_parser!(u32).range(1024..))]
+    frames: u32,
+    /// The core to measure on; the last one when not given.
+    #[arg(long)]
+    core: Option<usize>,
+    /// Take packet memory from huge pages, which must have been reserved.
+    #[arg(long)]
+    huge_pages: bool,
+    /// Where the report goes.
+    #[arg(long, default_value = "perf/out/report.json")]
+    output: std::path::PathBuf,
+}
+
+/// What each scenario sends, and its goal as a ratio to the floor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Packets that no rule guards, sent on.
+    Forward,
+    /// SYNs, each answered by a cookie.
+    Syn,
+    /// ACKs with forged cookies, each refused.
+    BadAck,
+    /// Segments of so many open sessions, both ways, in random order.
+    Splice(u32),
+}
+
+struct Scenario {
+    name: &'static str,
+    kind: Kind,
+    goal: f64,
+}
+
+const SCENARIOS: [Scenario; 6] = [
+    Scenario {
+        name: "loop",
+        kind: Kind::Forward,
+        goal: 1.15,
+    },
+    Scenario {
+        name: "guard.syn",
+        kind: Kind::Syn,
+        goal: 2.0,
+    },
+    Scenario {
+        name: "guard.bad_ack",
+        kind: Kind::BadAck,
+        goal: 2.0,
+    },
+    Scenario {
+        name: "guard.splice.1k",
+        kind: Kind::Splice(1_000),
+        goal: 2.6,
+    },
+    Scenario {
+        name: "guard.splice.1m",
+        kind: Kind::Splice(1_000_000),
+        goal: 2.6,
+    },
+    Scenario {
+        name: "guard.splice.10m",
+        kind: Kind::Splice(10_000_000),
+        goal: 3.2,
+    },
+];
+const SETUPS: &str = "guard.setups";
+const SESSION_BYTES: &str = "guard.session_bytes";
+/// Sessions opened to measure a set-up.
+const SETUPS_OPENED: u32 = 200_000;
+/// Octets that a session may take.
+const SESSION_BYTES_GOAL: f64 = 128.0;
+
+/// Runs the scenarios and writes the report; gives back the table.
+pub(super) fn run(arguments: &Arguments) -> Result<String, Box<dyn Error>> {
+    let known = SCENARIOS
+        .iter()
+        .map(|s| s.name)
+        .chain([SETUPS, SESSION_BYTES]);
+    let known: Vec<&str> = known.collect();
+    if let Some(unknown) = arguments
+        .scenarios
+        .iter()
+        .find(|name| !known.contains(&name.as_str()))
+    {
+        return Err(format!("no scenario {unknown}; there are: {}", known.join(", ")).into());
+    }
+    let core = pin(arguments.core)?;
+    let eal = Eal::init(&EalConfig {
+        program: "tidegate-perf".into(),
+        file_prefix: format!("tidegate-perf-{}", std::process::id()),
+        huge_pages: arguments.huge_pages,
+        memory_mib: 128,
+        main_core: core,
+        log_level: LogLevel::Error,
+        ..EalConfig::default()
+    })?;
+    let _registration = eal::register_thread()?;
+    let pool = Mempool::new(
+        &eal,
+        &MempoolConfig {
+            count: 4095,
+            ..MempoolConfig::default()
+        },
+    )?;
+    let bench = Bench {
+        eal,
+        pool,
+        arguments,
+    };
+    let mut report = Report::new(core, arguments.huge_pages);
+    for scenario in &SCENARIOS {
+        if bench.wants(scenario.name) {
+            report.add(bench.compare(scenario)?);
+        }
+    }
+    if bench.wants(SETUPS) || bench.wants(SESSION_BYTES) {
+        for measured in bench.set_ups()? {
+            if bench.wants(measured.scenario) {
+                report.add(measured);
+            }
+        }
+    }
+    report.write(&arguments.output)?;
+    Ok(report.table())
+}
+
+fn pin(core: Option<usize>) -> Result<usize, Box<dyn Error>> {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let chosen = match core {
+        Some(core) => cores.iter().find(|id| id.id == core),
+        None => cores.last(),
+    };
+    let chosen = *chosen.ok_or("no such core; see `nproc` and taskset")?;
+    if !core_affinity::set_for_current(chosen) {
+        return Err(format!("core {} cannot be used", chosen.id).into());
+    }
+    Ok(chosen.id)
+}
+
+struct Bench<'a> {
+    eal: Eal,
+    pool: Mempool,
+    arguments: &'a Arguments,
+}
+
+/// A source of numbers in no order, the same in each run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, bound: u32) -> u32 {
+        (u128::from(self.next()) * u128::from(bound) >> 64) as u32
+    }
+}
+
+impl Bench<'_> {
+    fn wants(&self, name: &str) -> bool {
+        self.arguments.scenarios.is_empty() || self.arguments.scenarios.iter().any(|s| s == name)
+    }
+
+    /// Measures one scenario in turn with the floor under the same frames.
+    fn compare(&self, scenario: &Scenario) -> Result<Measured, Box<dyn Error>> {
+        let (capacity, mode) = match scenario.kind {
+            Kind::Splice(sessions) => (sessions, Mode::Always),
+            Kind::Forward => (1024, Mode::Off),
+            _ => (1024, Mode::Always),
+        };
+        let mut rig = Rig::new(&self.eal, &self.pool, capacity, mode)?;
+        if let Kind::Splice(sessions) = scenario.kind {
+            rig.open(0, sessions, &mut |rig| while rig.poll() > 0 {});
+            let opened = rig.worker.guard().status().live;
+            if opened != sessions as usize {
+                return Err(format!("{opened} of {sessions} sessions opened").into());
+            }
+        } else {
+            rig.told = vec![Default::default(); 1_000_000];
+        }
+        let (io, peer) = ports(&self.eal, &self.pool)?;
+        let mut floor = (Floor::new(io), peer);
+        let mut random = Random(0x1234_5678_9abc_def1);
+        let (mut costs, mut floors) = (Vec::new(), Vec::new());
+        // The first pair only warms up.
+        for _ in 0..=self.arguments.rounds {
+            floors.push(self.round(|| {
+                let frames = self.batch(scenario.kind, &rig, &mut random);
+                let count = put(&mut floor.1, frames);
+                let start = clock::cycles();
+                while floor.0.poll() > 0 {}
+                let cycles = clock::cycles() - start;
+                let left = floor.1.receive(OUTSIDE).len() + floor.1.receive(INSIDE).len();
+                (cycles, count, left == count)
+            })?);
+            costs.push(self.round(|| {
+                let frames = self.batch(scenario.kind, &rig, &mut random);
+                let before = progress(scenario.kind, &rig);
+                let count = put(&mut rig.peer, frames);
+                let start = clock::cycles();
+                while rig.poll() > 0 {}
+                let cycles = clock::cycles() - start;
+                rig.discard();
+                (
+                    cycles,
+                    count,
+                    progress(scenario.kind, &rig) - before == count as u64,
+                )
+            })?);
+        }
+        let floor_ns = median(&floors[1..]);
+        let cost = Measured::new(
+            scenario.name,
+            "ns_per_packet",
+            &costs[1..],
+            floor_ns,
+            scenario.goal,
+        );
+        drop(rig);
+        Ok(cost)
+    }
+
+    /// Nanoseconds a frame over one round of batches.
+    fn round(&self, mut batch: impl FnMut() -> (u64, usize, bool)) -> Result<f64, Box<dyn Error>> {
+        let (mut cycles, mut frames) = (0, 0);
+        while frames < self.arguments.frames as usize {
+            let (spent, served, is_right) = batch();
+            if !is_right {
+                return Err("the frames did not meet the fate that this scenario is about".into());
+            }
+            cycles += spent;
+            frames += served;
+        }
+        Ok(cycles as f64 * 1e9 / clock::cycles_per_second() as f64 / frames as f64)
+    }
+
+    /// Frames for both ports.
+    fn batch(&self, kind: Kind, rig: &Rig, random: &mut Random) -> [Batch; 2] {
+        let mut batches = [Batch::new(), Batch::new()];
+        for n in 0..BATCH {
+            let (port, frame) = match kind {
+                Kind::Forward => (OUTSIDE, rig.first_ack(Connection(random.below(1_000_000)))),
+                Kind::Syn => (OUTSIDE, rig.syn(Connection(random.below(1_000_000)))),
+                Kind::BadAck => {
+                    let forged = random.next();
+                    (
+                        OUTSIDE,
+                        rig.forged_ack(Connection(random.below(1_000_000)), forged),
+                    )
+                }
+                Kind::Splice(sessions) => {
+                    let connection = Connection(random.below(sessions));
+                    if n % 2 == 0 {
+                        (OUTSIDE, rig.from_client(connection))
+                    } else {
+                        (INSIDE, rig.from_server(connection))
+                    }
+                }
+            };
+            batches[port].push(frame);
+        }
+        batches
+    }
+
+    /// Whole set-ups, from SYN to the server's SYN-ACK, and what a session takes.
+    fn set_ups(&self) -> Result<Vec<Measured>, Box<dyn Error>> {
+        let (mut costs, mut bytes) = (Vec::new(), 0.0);
+        for _ in 0..self.arguments.rounds {
+            let mut rig = Rig::new(&self.eal, &self.pool, SETUPS_OPENED, Mode::Always)?;
+            let mut cycles = 0;
+            rig.open(0, SETUPS_OPENED, &mut |rig| {
+                let start = clock::cycles();
+                while rig.poll() > 0 {}
+                cycles += clock::cycles() - start;
+            });
+            let status = rig.worker.guard().status();
+            if status.live != SETUPS_OPENED as usize || rig.peer.in_use() == usize::MAX {
+                return Err(format!("{} of {SETUPS_OPENED} sessions opened", status.live).into());
+            }
+            bytes = status.memory_bytes as f64 / f64::from(SETUPS_OPENED);
+            let seconds = cycles as f64 / clock::cycles_per_second() as f64;
+            costs.push(f64::from(SETUPS_OPENED) / seconds);
+        }
+        Ok(vec![
+            Measured::alone(SETUPS, "sessions_per_second", &costs),
+            Measured::new(SESSION_BYTES, "bytes", &[bytes], 1.0, SESSION_BYTES_GOAL),
+        ])
+    }
+}
+
+/// Puts both batches before their ports; how many frames that is.
+fn put(peer: &mut Peer, batches: [Batch; 2]) -> usize {
+    let mut count = 0;
+    for (port, mut batch) in batches.into_iter().enumerate() {
+        count += batch.len();
+        peer.send(port, &mut batch);
+    }
+    count
+}
+
+/// How many packets have met the fate that the scenario is about.
+fn progress(kind: Kind, rig: &Rig) -> u64 {
+    let counters = rig.worker.counters();
+    match kind {
+        Kind::Forward => counters.event(Event::Forwarded),
+        Kind::Syn => counters.event(Event::CookieSent),
+        Kind::BadAck => counters.drops(DropReason::CookieInvalid),
+        Kind::Splice(_) => counters.event(Event::Spliced),
+    }
+}
