@@ -190,7 +190,7 @@ impl Random {
     }
 
     fn below(&mut self, bound: u32) -> u32 {
-        (u128::from(self.next()) * u128::from(bound) >> 64) as u32
+        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u32
     }
 }
 
@@ -290,9 +290,9 @@ impl Bench<'_> {
                 Kind::Splice(sessions) => {
                     let connection = Connection(random.below(sessions));
                     if n % 2 == 0 {
-                        (OUTSIDE, rig.from_client(connection))
+                        (OUTSIDE, rig.client_segment(connection))
                     } else {
-                        (INSIDE, rig.from_server(connection))
+                        (INSIDE, rig.server_segment(connection))
                     }
                 }
             };

@@ -293,12 +293,12 @@ impl Rig {
     }
 
     /// A segment of an open connection from its client.
-    pub(super) fn from_client(&self, connection: Connection) -> bindings::Mbuf {
+    pub(super) fn client_segment(&self, connection: Connection) -> bindings::Mbuf {
         self.first_ack(connection)
     }
 
     /// A segment of an open connection from its server.
-    pub(super) fn from_server(&self, connection: Connection) -> bindings::Mbuf {
+    pub(super) fn server_segment(&self, connection: Connection) -> bindings::Mbuf {
         let stamps = stamps(500_000, 77);
         let sequence = connection.server_isn().wrapping_add(1);
         let ack = connection.client_isn().wrapping_add(1);
