@@ -19,7 +19,8 @@ test: deps ## run all tests; the end-to-end ones need root
 	@test "$$(id -u)" -eq 0 || { echo 'make test: run it as root, the end-to-end tests make network name spaces' >&2; exit 1; }
 	$(CARGO) test --workspace --no-fail-fast
 
-lint: deps ## format and lints, warnings are errors
+lint: deps ## format, lints (warnings are errors), dependencies listed
+	@.ci/listed-dependencies
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 

@@ -101,6 +101,10 @@ impl Campaign {
 }
 
 /// The replay, then the search. The corpus folder bears the target's name.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the run has a thread of its own, so that an endless loop can be named"
+)]
 pub(crate) fn test(name: &str, shape: Shape, target: Target) {
     let seconds = setting("TIDEGATE_FUZZ_SECONDS").unwrap_or(DEFAULT_SECONDS);
     let seed =
@@ -161,6 +165,7 @@ fn search(
 
 /// Waits for the run, and panics when one input takes too long. The seed leads to it again; the
 /// first executions are the corpus's, in the order of the files' names.
+#[expect(clippy::disallowed_methods, reason = "it watches from beside the run")]
 fn watch<T>(run: &JoinHandle<T>, executions: &AtomicU64, seed: u64) {
     let (mut last, mut since) = (0, now());
     while !run.is_finished() {

@@ -12,6 +12,7 @@ pub(super) fn refused(cases: &[Case]) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn of_runtime() {
     refused(&[
         (
