@@ -45,6 +45,7 @@ events! {
     CookieAccepted "cookie_accepted" "ACKs with a good cookie, each of which opens a server side.",
     ServerSynSent "server_syn_sent" "SYNs sent to servers, retries included.",
     ServerSynRetried "server_syn_retried" "SYNs sent to servers again.",
+    ProbeSent "probe_sent" "SYNs sent to servers from our own address to learn what they do.",
     SessionOpened "session_opened" "Sessions spliced.",
     SessionTracked "session_tracked" "Sessions let through unspliced while no flood was on.",
     SessionClosed "session_closed" "Sessions closed by both sides' FIN.",

@@ -381,6 +381,7 @@ fn guard_config(settings: &ApplianceSettings) -> GuardConfig {
         timers: settings.timers,
         half_open_per_source: settings.half_open_per_source,
         unknown: settings.unknown,
+        probe_from: Vec::new(),
         outside_mtu: settings.outside.mtu_bytes,
         inside_mtu: settings.inside.mtu_bytes,
     };

@@ -155,6 +155,9 @@ pub struct GuardConfig {
     pub half_open_per_source: u16,
     /// What happens to strangers.
     pub unknown: Unknown,
+    /// Our own addresses from which servers are asked what they do, before the first client
+    /// comes; without one of a server's family it is learned from that client's session.
+    pub probe_from: Vec<Address>,
     /// The smallest MTU between the guard and its clients, in octets.
     pub outside_mtu: u16,
     /// The smallest MTU between the guard and its servers, in octets.

@@ -13,6 +13,7 @@ mod handshake;
 mod icmp;
 mod opening;
 mod pending;
+mod probe;
 pub mod server;
 pub mod session;
 mod splice;
@@ -93,6 +94,7 @@ pub struct Guard<B> {
     live: usize,
     flood: FloodMeter,
     is_draining: bool,
+    probe: probe::Schedule,
     /// The coarse time that sessions remember: units of 2^24 ns.
     tick: u32,
 }
@@ -114,6 +116,7 @@ impl<B: Buffer> Guard<B> {
             live: 0,
             flood: FloodMeter::default(),
             is_draining: false,
+            probe: probe::Schedule::default(),
             tick: 0,
             config,
         }

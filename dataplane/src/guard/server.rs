@@ -172,6 +172,16 @@ impl ServerTable {
         &mut self.servers[usize::from(place)]
     }
 
+    /// How many places are taken.
+    pub fn len(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// Whether there is no server.
+    pub fn is_empty(&self) -> bool {
+        self.servers.is_empty()
+    }
+
     /// All servers, in the order of their places.
     pub fn iter(&self) -> impl Iterator<Item = &Server> {
         self.servers.iter()

@@ -452,3 +452,33 @@ fn a_full_table_gives_up_an_ended_session_but_not_a_live_one() {
     let data = rig.client_segment(1, first.sequence.wrapping_add(1), ACK, b"data");
     assert!(matches!(rig.client_sends(data), Shown::Forward(_)));
 }
+
+#[test]
+fn a_server_is_asked_what_it_does_before_the_first_client_comes() {
+    let mut rig = Rig::new();
+    rig.server_options.timestamps = None;
+    rig.server_options.window_scale = Some(3);
+    rig.configure(|config| config.probe_from = vec![rig::OWN]);
+    rig.advance_ms(1);
+    let probe = rig.only_sent();
+    assert_eq!(probe.flags & flags::SYN, flags::SYN);
+    rig.advance_ms(1);
+    assert!(rig.sent().is_empty(), "once a second");
+    let mut forged = probe.clone();
+    forged.sequence = forged.sequence.wrapping_add(256);
+    let answer = rig.server_answers_probe(&forged, probe.source_port);
+    assert_eq!(answer, Shown::Dropped(DropReason::NotForUs));
+    let Shown::Reply(reset) = rig.server_answers_probe(&probe, probe.source_port) else {
+        panic!("no reply")
+    };
+    assert_eq!(
+        (reset.flags, reset.sequence),
+        (flags::RST, probe.sequence.wrapping_add(1))
+    );
+    rig.advance_s(2);
+    assert!(rig.sent().is_empty(), "it is known now");
+    let Shown::Reply(reply) = rig.client_sends(rig.client_syn()) else {
+        panic!("no reply")
+    };
+    assert_eq!(reply.options.timestamps, None);
+}

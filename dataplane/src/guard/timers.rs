@@ -25,6 +25,7 @@ impl<B: Buffer> Guard<B> {
     pub fn tick<I: Io<Buffer = B>>(&mut self, ctx: &mut Context<'_, I>) -> usize {
         let change = self.flood.turn(ctx.now_ns, &self.config.flood);
         self.note_flood(change, ctx);
+        self.probe_servers(ctx);
         let (mut served, mut budget) = (0, MAX_TIMERS_PER_LOOP);
         // Each may send two segments.
         while ctx.outbox.remaining_capacity() >= 2

@@ -52,6 +52,7 @@ impl<B: Buffer> Hop<B> {
         }
         let verdict = match judge(&self.tables, link, interface, station, &buffer, parsed) {
             Judgement::Route(egress) => return Admitted::Transit(buffer, egress),
+            Judgement::Own if parsed.is_whole_tcp() => return Admitted::Local(buffer),
             Judgement::Own => take_own(buffer, parsed, ctx),
             Judgement::NeighbourDiscovery => {
                 self.take_neighbour_discovery(interface, buffer, parsed, ctx)

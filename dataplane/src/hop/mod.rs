@@ -57,6 +57,8 @@ pub enum Admitted<B> {
     Done(Verdict<B>),
     /// It is to be routed: nothing of it has been changed.
     Transit(B, Egress),
+    /// It is a whole TCP segment for one of our own addresses.
+    Local(B),
 }
 
 /// The hop of one worker.

@@ -190,6 +190,12 @@ impl<I: Io> Worker<I> {
             .admit(interface, frame, parsed, &mut context!(self, time))
         {
             Admitted::Transit(frame, egress) => Some((frame, egress)),
+            Admitted::Local(frame) => {
+                let mut ctx = context!(self, time);
+                let verdict = self.guard.take_local(frame, parsed, interface, &mut ctx);
+                self.settle(verdict, parsed, interface, None, time);
+                None
+            }
             Admitted::Done(verdict) => {
                 self.settle(verdict, parsed, interface, None, time);
                 None

@@ -406,6 +406,7 @@ fn guard_config(mode: Mode) -> GuardConfig {
         timers: Timers::default(),
         half_open_per_source: u16::MAX,
         unknown: Unknown::Drop,
+        probe_from: Vec::new(),
         outside_mtu: 1500,
         inside_mtu: 1500,
     }

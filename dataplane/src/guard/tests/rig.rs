@@ -28,6 +28,7 @@ pub(super) const SERVER_ISN: u32 = 0x7fff_fff8;
 pub(super) const HALF_OPEN_PER_SOURCE: u16 = 4;
 const CLIENT: Address = Address::from_v4([198, 51, 100, 7]);
 const SERVER: Address = Address::from_v4([10, 0, 0, 10]);
+pub(super) const OWN: Address = Address::from_v4([10, 0, 0, 1]);
 const SERVER_PORT: u16 = 80;
 const OUTSIDE: InterfaceId = InterfaceId(0);
 const INSIDE: InterfaceId = InterfaceId(1);
@@ -43,6 +44,7 @@ pub(super) struct Segment {
     pub(super) sack: Vec<(u32, u32)>,
     pub(super) payload: Vec<u8>,
     pub(super) octets: usize,
+    pub(super) source_port: u16,
 }
 
 /// What became of a frame.
@@ -91,6 +93,7 @@ fn config() -> GuardConfig {
         timers: Timers::default(),
         half_open_per_source: HALF_OPEN_PER_SOURCE,
         unknown: Unknown::Drop,
+        probe_from: Vec::new(),
         outside_mtu: 1500,
         inside_mtu: 1500,
     }
@@ -317,6 +320,40 @@ impl Rig {
         self.client_frame(self.client_isn.wrapping_add(1), ack, flags::ACK, data)
     }
 
+    /// The server's answer to a probe, and what the guard makes of it.
+    pub(super) fn server_answers_probe(&mut self, probe: &Segment, port: u16) -> Shown {
+        let mut bytes = [0; 40];
+        let length = self.server_options.write(&mut bytes);
+        let frame = frame(&TcpSegment {
+            source: SERVER,
+            destination: OWN,
+            source_port: SERVER_PORT,
+            destination_port: port,
+            sequence: SERVER_ISN,
+            acknowledgement: probe.sequence.wrapping_add(1),
+            flags: flags::SYN | flags::ACK,
+            window: 5000,
+            options: &bytes[..length],
+            payload: b"",
+            ttl: 64,
+            dscp_ecn: 0,
+            identification: 0,
+        });
+        let parsed = parse(&frame).expect("a frame of this test");
+        let mut ctx = Context {
+            now_ns: self.now_ns,
+            unix_s: self.now_ns / 1_000_000_000,
+            io: &mut self.io,
+            counters: &mut self.counters,
+            outbox: &mut self.outbox,
+            transmit: &mut self.transmit,
+        };
+        let verdict = self
+            .guard
+            .take_local(MemoryBuffer::new(&frame), &parsed, INSIDE, &mut ctx);
+        shown(verdict)
+    }
+
     pub(super) fn server_syn_ack(&self) -> Vec<u8> {
         let mut bytes = [0; 40];
         let length = self.server_options.write(&mut bytes);
@@ -410,6 +447,16 @@ fn frame(segment: &TcpSegment<'_>) -> Vec<u8> {
     frame
 }
 
+fn shown(verdict: Verdict<MemoryBuffer>) -> Shown {
+    match verdict {
+        Verdict::Forward(packet) => Shown::Forward(show(&packet.bytes()[14..])),
+        Verdict::Reply(packet) => Shown::Reply(show(&packet.bytes()[14..])),
+        Verdict::Hold => Shown::Held,
+        Verdict::Drop(_, reason) => Shown::Dropped(reason),
+        Verdict::Reject(_) => panic!("rejected"),
+    }
+}
+
 /// Reads a packet that left the guard; every checksum must hold.
 fn show(packet: &[u8]) -> Segment {
     let parsed = parse_network(packet).expect("a whole packet");
@@ -441,5 +488,6 @@ fn show(packet: &[u8]) -> Segment {
         sack: edges.chunks(2).map(|pair| (pair[0], pair[1])).collect(),
         payload: tcp.payload().to_vec(),
         octets: packet.len() + 14,
+        source_port: tcp.source_port(),
     }
 }

@@ -163,6 +163,10 @@ impl Rig {
                     Outcome::Taken
                 }
                 Admitted::Done(Verdict::Hold) => Outcome::Taken,
+                Admitted::Local(buffer) => {
+                    ctx.discard(buffer, DropReason::NotForUs);
+                    Outcome::Dropped(DropReason::NotForUs)
+                }
                 Admitted::Done(_) => panic!("the hop gives no such verdict"),
             },
         )

@@ -1,0 +1,155 @@
+//! Asking a server what it does before the first client comes: a SYN from our own address, whose
+//! SYN-ACK is read and reset. The application behind it never hears of it.
+//!
+//! The probe's number is a cookie, so the answer proves itself to whichever worker it meets; a
+//! worker that is not met asks again, from another port.
+
+use super::Guard;
+use super::answer::{self, Answer, Ends, Options};
+use super::cookie::{Agreed, Cookie, Tuple};
+use super::server::Offered;
+use crate::context::Context;
+use crate::counters::Event;
+use crate::drop_reason::DropReason;
+use crate::io::{InterfaceId, Io};
+use crate::packet::Buffer;
+use crate::parse::{Parsed, flags};
+use crate::verdict::Verdict;
+use crate::wire::tcp_options::SynOptions;
+
+/// From one round of questions to the next.
+const INTERVAL_NS: u64 = 1_000_000_000;
+/// Servers asked in one turn of the loop.
+const MAX_ASKED: usize = 8;
+/// The first of the ports that are asked from (RFC 6335 §6: dynamic ports).
+const FIRST_PORT: u16 = 49_152;
+const PORT_COUNT: u16 = 16_384;
+
+/// Who is asked next, and when.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Schedule {
+    next_ns: u64,
+    place: usize,
+    round: u16,
+}
+
+impl<B: Buffer> Guard<B> {
+    /// Asks those servers that have not answered yet, a bounded number at once.
+    #[inline]
+    pub(super) fn probe_servers<I: Io<Buffer = B>>(&mut self, ctx: &mut Context<'_, I>) {
+        if ctx.now_ns >= self.probe.next_ns {
+            self.probe_round(ctx);
+        }
+    }
+
+    #[cold]
+    fn probe_round<I: Io<Buffer = B>>(&mut self, ctx: &mut Context<'_, I>) {
+        let end = self.servers.len().min(self.probe.place + MAX_ASKED);
+        for place in self.probe.place..end {
+            self.ask(place as u16, ctx);
+        }
+        self.probe.place = end;
+        if end == self.servers.len() {
+            self.probe.place = 0;
+            self.probe.round = self.probe.round.wrapping_add(1);
+            self.probe.next_ns = ctx.now_ns + INTERVAL_NS;
+        }
+    }
+
+    fn ask<I: Io<Buffer = B>>(&mut self, place: u16, ctx: &mut Context<'_, I>) {
+        let server = self.servers.get(place);
+        let family = server.address.family();
+        let from = self
+            .config
+            .probe_from
+            .iter()
+            .find(|own| own.family() == family);
+        let (Some(&own), Some(ports)) = (from, server.ports.first()) else {
+            return;
+        };
+        if server.is_learned || self.is_draining || ctx.outbox.remaining_capacity() < MAX_ASKED {
+            return;
+        }
+        let port =
+            FIRST_PORT + self.probe.round.wrapping_mul(7919).wrapping_add(place) % PORT_COUNT;
+        let ends = Ends {
+            source: own,
+            destination: server.address,
+            source_port: port,
+            destination_port: *ports.start(),
+        };
+        let tuple = Tuple {
+            client: own,
+            server: server.address,
+            client_port: port,
+            server_port: *ports.start(),
+            client_sequence: 0,
+        };
+        let cookie = self.config.jar.make(&tuple, Agreed::default(), ctx.unix_s);
+        let options = Options::of_syn(&SynOptions {
+            mss: Some(self.largest_mss(family)),
+            window_scale: Some(0),
+            sack_permitted: true,
+            timestamps: Some((1, 0)),
+        });
+        let syn = Answer {
+            sequence: cookie.sequence,
+            acknowledgement: 0,
+            flags: flags::SYN | flags::ECE | flags::CWR,
+            window: 0xffff,
+        };
+        if answer::send(ends, &syn, &options, ctx) {
+            ctx.counters.count(Event::ProbeSent);
+        }
+    }
+
+    /// A segment for one of our own addresses: a server's answer to a probe, or nothing of ours.
+    pub fn take_local<I: Io<Buffer = B>>(
+        &mut self,
+        packet: B,
+        parsed: &Parsed,
+        interface: InterfaceId,
+        ctx: &mut Context<'_, I>,
+    ) -> Verdict<B> {
+        let place = self.servers.find(parsed.source);
+        let Some(place) = place.filter(|_| self.config.inside.contains(interface)) else {
+            return Verdict::Drop(packet, DropReason::NotForUs);
+        };
+        let read = match self.read_to_act_on(&packet, parsed) {
+            Ok(read) => read,
+            Err(reason) => return Verdict::Drop(packet, reason),
+        };
+        let tuple = Tuple {
+            client: parsed.destination,
+            server: parsed.source,
+            client_port: parsed.destination_port,
+            server_port: parsed.source_port,
+            client_sequence: 0,
+        };
+        let cookie = Cookie {
+            sequence: read.acknowledgement.wrapping_sub(1),
+            timestamp: 0,
+        };
+        let is_syn_ack = read.has(flags::SYN) && read.has(flags::ACK) && !read.has(flags::RST);
+        if !is_syn_ack
+            || self
+                .config
+                .jar
+                .check(&tuple, cookie, false, ctx.unix_s)
+                .is_err()
+        {
+            return Verdict::Drop(packet, DropReason::NotForUs);
+        }
+        let everything = Offered {
+            window_scale: true,
+            sack: true,
+            timestamps: true,
+            ecn: true,
+        };
+        let ecn = read.flags & (flags::ECE | flags::CWR) == flags::ECE;
+        self.servers
+            .get_mut(place)
+            .learn(everything, &read.options, read.window, ecn);
+        answer::reset(packet, parsed, read.acknowledgement, read.end(), ctx)
+    }
+}
