@@ -75,6 +75,22 @@ impl<B> Mesh<B> {
         }
     }
 
+    /// Gives `count` messages to another worker, who sees all of them or, when its ring lacks
+    /// room and they are dropped, none.
+    #[must_use]
+    pub fn send_together(
+        &mut self,
+        to: WorkerId,
+        count: usize,
+        messages: impl Iterator<Item = Message<B>>,
+    ) -> bool {
+        let ring = self.to[usize::from(to.0)].as_mut();
+        match ring.map(|ring| ring.write_chunk_uninit(count)) {
+            Some(Ok(chunk)) => chunk.fill_from_iter(messages) == count,
+            _ => false,
+        }
+    }
+
     /// The next message from worker number `from`.
     pub fn receive(&mut self, from: usize) -> Option<Message<B>> {
         self.from[from].as_mut()?.pop().ok()
@@ -112,5 +128,31 @@ mod tests {
         );
         assert!(matches!(second.receive(0), Some(Message::Frame(_, 0))));
         assert!(second.receive(2).is_none());
+    }
+
+    #[test]
+    fn what_belongs_together_arrives_together_or_not_at_all() {
+        let mut meshes = Mesh::<u8>::new(2);
+        let [first, second] = &mut meshes[..] else {
+            unreachable!()
+        };
+        let frames = |count: u8| (0..count).map(|n| Message::Frame(PortId(0), n));
+        for n in 0..HAND_OFF_RING - 3 {
+            assert!(
+                first
+                    .send(WorkerId(1), Message::Frame(PortId(0), n as u8))
+                    .is_ok()
+            );
+        }
+        assert!(!first.send_together(WorkerId(1), 4, frames(4)));
+        assert_eq!(first.room(WorkerId(1)), 3);
+        assert!(first.send_together(WorkerId(1), 3, frames(3)));
+        assert!(
+            !first.send_together(WorkerId(0), 1, frames(1)),
+            "not to itself"
+        );
+        let arrived: Vec<_> = std::iter::from_fn(|| second.receive(0)).collect();
+        assert_eq!(arrived.len(), HAND_OFF_RING);
+        assert!(matches!(arrived[HAND_OFF_RING - 1], Message::Frame(_, 2)));
     }
 }

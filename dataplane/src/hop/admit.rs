@@ -7,12 +7,11 @@ use super::{Admitted, Egress, Hop};
 use crate::context::Context;
 use crate::drop_reason::DropReason;
 use crate::io::{InterfaceId, Io};
-use crate::packet::{Buffer, ChecksumStatus};
+use crate::packet::Buffer;
 use crate::parse::{Fragment, Kind, Parsed, protocol};
 use crate::verdict::Verdict;
 use crate::wire::address::{Address, Family};
 use crate::wire::bytes::u16_at;
-use crate::wire::checksum::internet_checksum;
 use crate::wire::ethernet::{self, MacAddress};
 use crate::wire::icmpv6::kind;
 
@@ -31,6 +30,7 @@ const fn refuse(reason: DropReason) -> Judgement {
 impl<B: Buffer> Hop<B> {
     /// Judges a frame that came in by `interface`, and deals with what concerns the hop alone. A
     /// packet that is admitted for transit is unchanged, so that an ICMP error can still quote it.
+    /// The IPv4 header checksum was verified when the frame was parsed.
     pub fn admit<I: Io<Buffer = B>>(
         &mut self,
         interface: InterfaceId,
@@ -79,12 +79,13 @@ fn judge<B: Buffer>(
     parsed: &Parsed,
 ) -> Judgement {
     let packet = &buffer.bytes()[usize::from(parsed.network)..];
-    if parsed.family == Family::V4 && !header_is_sound(buffer, packet) {
-        return refuse(DropReason::BadIpv4Checksum);
-    }
     let is_group = station != link.mac;
     if is_group && !station.is_multicast() {
         return refuse(DropReason::NotForUs);
+    }
+    // No station is a group; an answer to such a frame would go to everyone.
+    if ethernet::source(buffer.bytes()).is_multicast() {
+        return refuse(DropReason::MartianSource);
     }
     // Before the source is looked at: a host that checks for a duplicate address has none.
     if is_neighbour_discovery(buffer.bytes(), parsed) && concerns(link, parsed.destination) {
@@ -99,23 +100,6 @@ fn judge<B: Buffer>(
         return refuse(reason);
     }
     judge_destination(tables, link, interface, packet, parsed)
-}
-
-/// The header checksum, unless the NIC has looked (RFC 1812 §5.2.2).
-#[inline]
-fn header_is_sound<B: Buffer>(buffer: &B, packet: &[u8]) -> bool {
-    match buffer.network_checksum() {
-        ChecksumStatus::Good => true,
-        ChecksumStatus::Bad => false,
-        ChecksumStatus::Unknown => {
-            let header_bytes = packet
-                .first()
-                .map_or(0, |first| usize::from(first & 0x0f) * 4);
-            packet
-                .get(..header_bytes)
-                .is_some_and(|header| internet_checksum(header) == 0)
-        }
-    }
 }
 
 #[inline]

@@ -240,7 +240,7 @@ impl<B: Buffer> Hop<B> {
     ) {
         let packet = &buffer.bytes()[network..];
         let header_bytes = usize::from(packet[0] & 0x0f) * 4;
-        let room = (usize::from(egress.mtu_bytes) - header_bytes) & !7;
+        let room = usize::from(egress.mtu_bytes).saturating_sub(header_bytes) & !7;
         let field = u16_at(packet, 6);
         let mut later: ArrayVec<B, MAX_FRAGMENTS_MADE> = ArrayVec::new();
         let mut begin = header_bytes + room;

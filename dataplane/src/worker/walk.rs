@@ -245,10 +245,7 @@ impl<I: Io> Worker<I> {
         match self.fragments.insert(interface, frame, parsed, &mut ctx) {
             FragmentOutcome::Held => {}
             FragmentOutcome::Drop(frame, reason) => ctx.discard(frame, reason),
-            FragmentOutcome::Complete(datagram) => {
-                ctx.counters.count(Event::Reassembled);
-                self.steer_datagram(port, datagram, time);
-            }
+            FragmentOutcome::Complete(datagram) => self.steer_datagram(port, datagram, time),
         }
     }
 
@@ -268,21 +265,18 @@ impl<I: Io> Worker<I> {
             return self.handle_datagram(port, datagram, time);
         }
         let count = datagram.len();
-        if self.mesh.room(owner) < count {
-            for (frame, _) in datagram {
-                drop(frame);
-                self.counters.dropped(DropReason::HandOffFull);
-            }
-            return;
-        }
-        self.counters.add(Event::HandedOff, count as u64);
-        for (place, (frame, _)) in datagram.into_iter().enumerate() {
-            let message = match place {
+        let messages = datagram
+            .into_iter()
+            .enumerate()
+            .map(|(place, (frame, _))| match place {
                 0 => Message::Datagram(port, frame, count as u8),
                 _ => Message::Frame(port, frame),
-            };
-            // There was room, and nobody else fills this ring.
-            let _ = self.mesh.send(owner, message);
+            });
+        // All at once, so that the other worker never sees a part of it.
+        if self.mesh.send_together(owner, count, messages) {
+            self.counters.add(Event::HandedOff, count as u64);
+        } else {
+            (0..count).for_each(|_| self.counters.dropped(DropReason::HandOffFull));
         }
     }
 
