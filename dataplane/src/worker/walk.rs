@@ -13,9 +13,11 @@ use crate::hop::{Admitted, Complaint, Egress};
 use crate::io::{InterfaceId, Io, PortId, WorkerId};
 use crate::limits::BURST;
 use crate::mesh::Message;
-use crate::packet::{Buffer, Burst};
+use crate::packet::{Buffer, Burst, ChecksumStatus};
 use crate::parse::{Fragment, Kind, Parsed, parse, protocol};
 use crate::verdict::Verdict;
+use crate::wire::address::Family;
+use crate::wire::checksum::internet_checksum;
 
 /// A frame with its facts.
 struct Arrival<B> {
@@ -358,11 +360,60 @@ impl<I: Io> Worker<I> {
     }
 }
 
-/// Parses a frame that stands in one piece.
+/// Parses a frame that stands in one piece and whose IPv4 header checksum holds, as the NIC or
+/// its sum says (RFC 1812 §5.2.2).
 #[inline]
 fn parse_whole<B: Buffer>(frame: &B) -> Result<Parsed, DropReason> {
     if !frame.is_contiguous() {
         return Err(DropReason::MultiSegment);
     }
-    parse(frame.bytes())
+    let parsed = parse(frame.bytes())?;
+    if parsed.kind == Kind::Ip && parsed.family == Family::V4 {
+        let holds = match frame.network_checksum() {
+            ChecksumStatus::Good => true,
+            ChecksumStatus::Bad => false,
+            ChecksumStatus::Unknown => {
+                let start = usize::from(parsed.network);
+                let header_bytes = usize::from(frame.bytes()[start] & 0x0f) * 4;
+                internet_checksum(&frame.bytes()[start..start + header_bytes]) == 0
+            }
+        };
+        if !holds {
+            return Err(DropReason::BadIpv4Checksum);
+        }
+    }
+    Ok(parsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::MemoryBuffer;
+    use crate::wire::address::Address;
+    use crate::wire::ipv4::{Ipv4Header, write_ipv4};
+
+    #[test]
+    fn a_broken_ipv4_header_ends_here_unless_the_nic_vouches_for_it() {
+        let mut bytes = [0; 14 + 20];
+        bytes[12..14].copy_from_slice(&[0x08, 0x00]);
+        let header = Ipv4Header {
+            source: Address::from_v4([192, 0, 2, 7]),
+            destination: Address::from_v4([10, 0, 0, 10]),
+            protocol: 253,
+            ttl: 64,
+            total_bytes: 20,
+            identification: 0,
+            dont_fragment: true,
+            dscp_ecn: 0,
+        };
+        write_ipv4(&mut bytes[14..], &header);
+        assert!(parse_whole(&MemoryBuffer::new(&bytes)).is_ok());
+        bytes[14 + 8] -= 1;
+        let mut broken = MemoryBuffer::new(&bytes);
+        assert_eq!(parse_whole(&broken), Err(DropReason::BadIpv4Checksum));
+        broken.checksum = ChecksumStatus::Good;
+        assert!(parse_whole(&broken).is_ok());
+        broken.checksum = ChecksumStatus::Bad;
+        assert_eq!(parse_whole(&broken), Err(DropReason::BadIpv4Checksum));
+    }
 }
