@@ -6,7 +6,7 @@ mod walk;
 use crate::capture::Tap;
 use crate::command::WorkerDesk;
 use crate::context::{Context, Outbox};
-use crate::counters::{Counters, Published};
+use crate::counters::{Counters, Event, Published};
 use crate::drop_reason::DropReason;
 use crate::fragment::Reassembler;
 use crate::guard::Guard;
@@ -214,8 +214,9 @@ impl<I: Io> Worker<I> {
         self.transmit.flush(&mut self.io, &mut self.counters);
         for (owner, port, interface, frame) in self.transmit.passed_on() {
             let message = Message::Departure(port, interface, frame);
-            if self.mesh.send(owner, message).is_err() {
-                self.counters.dropped(DropReason::HandOffFull);
+            match self.mesh.send(owner, message) {
+                Ok(()) => self.counters.count(Event::HandedOff),
+                Err(_) => self.counters.dropped(DropReason::HandOffFull),
             }
         }
         if self.mesh.workers() > 1 {
@@ -245,6 +246,9 @@ impl<I: Io> Worker<I> {
                     break;
                 };
                 served += 1;
+                if !matches!(message, Message::Neighbour(_)) {
+                    self.counters.count(Event::TakenOver);
+                }
                 match message {
                     Message::Frame(port, frame) => self.walk_one(port, frame, time),
                     Message::Datagram(port, first, count) => {

@@ -282,6 +282,14 @@ impl<I: Io> Worker<I> {
         }
     }
 
+    /// Frees frames that share one fate.
+    fn drop_all(&mut self, frames: impl Iterator<Item = (I::Buffer, Parsed)>, reason: DropReason) {
+        for (frame, _) in frames {
+            drop(frame);
+            self.counters.dropped(reason);
+        }
+    }
+
     /// A datagram that another worker found whole.
     pub(super) fn take_datagram(
         &mut self,
@@ -301,11 +309,11 @@ impl<I: Io> Worker<I> {
                 Ok(parsed) if !datagram.is_full() => datagram.push((frame, parsed)),
                 _ => self.counters.dropped(DropReason::FragmentMalformed),
             }
-            if left > 0 {
-                next = match self.mesh.receive(from) {
-                    Some(Message::Frame(_, frame)) => Some(frame),
-                    _ => None,
-                };
+            if left > 0
+                && let Some(Message::Frame(_, frame)) = self.mesh.receive(from)
+            {
+                self.counters.count(Event::TakenOver);
+                next = Some(frame);
             }
         }
         self.handle_datagram(port, datagram, time);
@@ -327,19 +335,17 @@ impl<I: Io> Worker<I> {
             behind: behind as u16,
             ..parsed
         };
-        // It was found when the fragment came, and reloads keep interfaces.
-        let interface = self
-            .hop
-            .interface_of(port, parsed.vlan)
-            .unwrap_or(InterfaceId(0));
+        let Some(interface) = self.hop.interface_of(port, parsed.vlan) else {
+            // A reload took it away while the fragments waited.
+            drop(first);
+            self.counters.dropped(DropReason::UnknownVlan);
+            return self.drop_all(fragments, DropReason::UnknownVlan);
+        };
         // Each fragment was admitted when it came; the way out may have gone since.
         let Some(egress) = self.hop.egress(parsed.destination, Some(interface)) else {
+            drop(first);
             self.counters.dropped(DropReason::NoRoute);
-            for (frame, _) in fragments {
-                drop(frame);
-                self.counters.dropped(DropReason::NoRoute);
-            }
-            return;
+            return self.drop_all(fragments, DropReason::NoRoute);
         };
         let lookup = self.guard.prepare(&head, interface);
         let mut ctx = context!(self, time);
