@@ -116,8 +116,9 @@ impl<B: Buffer> Guard<B> {
         }
         pending.attempts += 1;
         self.wheel.arm(id.0, ctx.now_ns + wait_ns);
-        answer::send(ends, &syn, &options, ctx);
-        ctx.counters.count(Event::ServerSynSent);
+        if answer::send(ends, &syn, &options, ctx) {
+            ctx.counters.count(Event::ServerSynSent);
+        }
     }
 
     /// A client's segment while its server has not answered.
@@ -132,6 +133,10 @@ impl<B: Buffer> Guard<B> {
             Ok(read) => read,
             Err(reason) => return Verdict::Drop(packet, reason),
         };
+        if parsed.behind > 0 {
+            // The rest of it could not wait with it.
+            return Verdict::Drop(packet, DropReason::FragmentOfGuarded);
+        }
         let session = self.sessions.get(id);
         let (place, first) = (session.pending, session.client_acked);
         if read.has(flags::SYN) {
