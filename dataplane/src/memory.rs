@@ -35,6 +35,20 @@ impl MemoryBuffer {
         }
     }
 
+    /// Makes it a packet of these bytes, as a fresh one is. `false`, and nothing done, when they
+    /// do not fit.
+    #[must_use]
+    pub fn refill(&mut self, bytes: &[u8]) -> bool {
+        let end = HEADROOM_BYTES + bytes.len();
+        let fits = end <= self.storage.len();
+        if fits {
+            self.storage[HEADROOM_BYTES..end].copy_from_slice(bytes);
+            (self.start, self.end) = (HEADROOM_BYTES, end);
+            (self.checksum, self.offload) = (ChecksumStatus::Unknown, None);
+        }
+        fits
+    }
+
     /// A packet of these bytes in a buffer of the usual size.
     pub fn new(bytes: &[u8]) -> Self {
         Self::with_tail(bytes, 2048usize.saturating_sub(bytes.len()))
@@ -177,6 +191,19 @@ mod tests {
         assert!(!packet.prepend(1));
         assert!(!packet.set_len(HEADROOM_BYTES + 6));
         assert!(packet.set_len(HEADROOM_BYTES + 5));
+    }
+
+    #[test]
+    fn a_buffer_that_is_filled_again_is_as_fresh() {
+        let mut packet = MemoryBuffer::with_tail(&[1, 2, 3], 2);
+        assert!(packet.trim_front(2));
+        packet.checksum = ChecksumStatus::Bad;
+        assert!(!packet.refill(&[0; 6]));
+        assert_eq!(packet.bytes(), [3]);
+        assert!(packet.refill(&[7; 5]));
+        assert_eq!(packet.bytes(), [7; 5]);
+        assert_eq!(packet.transport_checksum(), ChecksumStatus::Unknown);
+        assert!(packet.prepend(HEADROOM_BYTES));
     }
 
     #[test]

@@ -1,0 +1,1 @@
+//! Whatever comes, the sums hold.
