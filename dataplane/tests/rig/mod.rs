@@ -189,6 +189,7 @@ impl Setup {
             timers: Timers::default(),
             half_open_per_source: 16,
             unknown: self.unknown,
+            probe_from: Vec::new(),
             outside_mtu: self.mtu_bytes[0],
             inside_mtu: self.mtu_bytes[1],
         }

@@ -604,7 +604,7 @@ fn fragments_go_on_together_or_end_together() {
         }
         assert_eq!(rig.drops(DropReason::NotForUs), 6);
         assert_eq!(rig.drops(DropReason::FragmentOfGuarded), 6);
-        assert_eq!(rig.event(Event::Reassembled), 6);
+        assert_eq!(rig.event(Event::Reassembled), 4);
         rig.advance_ms(3_000);
         assert_eq!(rig.drops(DropReason::FragmentTimeout), 2);
         assert_eq!(rig.pool.live(), 0);

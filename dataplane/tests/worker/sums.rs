@@ -1,1 +1,0 @@
-//! Whatever comes, the sums hold.
