@@ -102,7 +102,8 @@ pub struct Appliance {
     reports: Vec<Report>,
     shard: Shard,
     random: Random,
-    is_busy: bool,
+    /// Rounds of polls since there was last something to do.
+    idle_rounds: u32,
 }
 
 impl Appliance {
@@ -150,7 +151,7 @@ impl Appliance {
             desks,
             reports: Vec::new(),
             random,
-            is_busy: true,
+            idle_rounds: 0,
         };
         appliance.command(0, Command::Announce);
         appliance
@@ -167,7 +168,7 @@ impl Appliance {
     /// # Panics
     /// When the worker's ring of commands is full.
     pub fn command(&mut self, worker: usize, command: Command) {
-        self.is_busy = true;
+        self.idle_rounds = 0;
         let pushed = self.desks[worker].commands.push(command);
         assert!(pushed.is_ok(), "the ring of commands is full");
     }
@@ -232,7 +233,7 @@ impl Appliance {
     /// Whether nothing is on its way between workers, or waiting to be received.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        !self.is_busy
+        self.idle_rounds > IDLE_ROUNDS
     }
 
     /// How many packets came in or were made of which no account is given. It is 0 whenever the
@@ -268,7 +269,7 @@ impl Appliance {
 impl Node for Appliance {
     fn receive(&mut self, port: usize, frame: Vec<u8>, _now_ns: u64) {
         let worker = self.worker_for(&frame);
-        self.is_busy = true;
+        self.idle_rounds = 0;
         let buffer = MemoryBuffer::new(&frame);
         self.workers[worker]
             .io_mut()
@@ -281,6 +282,9 @@ impl Node for Appliance {
             unix_s: self.settings.unix_s + now_ns / 1_000_000_000,
         };
         let count = self.workers.len() as u64;
+        if self.is_settled() {
+            self.idle_rounds = 0;
+        }
         let mut served = 0;
         // Now and then a worker is late: others run twice before it does.
         let turns = 2 * count;
@@ -302,11 +306,11 @@ impl Node for Appliance {
                 }
             }
         }
-        self.is_busy = served > 0;
+        self.idle_rounds = if served > 0 { 0 } else { self.idle_rounds + 1 };
     }
 
     fn next_wake_ns(&self, now_ns: u64) -> Option<u64> {
-        if self.is_busy {
+        if !self.is_settled() {
             return Some(now_ns);
         }
         let next_ns = self
@@ -318,6 +322,10 @@ impl Node for Appliance {
         Some(next_ns.max(now_ns + TIMER_GRAIN_NS))
     }
 }
+
+/// After so many rounds without work there is none on its way between workers either: what a timer
+/// has given another worker is not counted as served.
+const IDLE_ROUNDS: u32 = 1;
 
 const TIMER_GRAIN_NS: u64 = 100_000;
 

@@ -7,10 +7,12 @@
 pub mod appliance;
 pub mod frame;
 pub mod host;
+pub mod internet;
 pub mod invariant;
 pub mod link;
 pub mod node;
 pub mod random;
+pub mod scenario;
 pub mod site;
 pub mod trace;
 pub mod world;

@@ -161,6 +161,9 @@ impl Site {
         let appliance = world.add("appliance", Appliance::new(settings));
         let outside = world.add("outside", Switch::new(SWITCH_PORTS));
         let inside = world.add("inside", Switch::new(SWITCH_PORTS));
+        [outside, inside]
+            .into_iter()
+            .for_each(|switch| world.trace_mut().hide(switch));
         world.connect((appliance, OUTSIDE), (outside, 0), LinkSettings::default());
         world.connect((appliance, INSIDE), (inside, 0), LinkSettings::default());
         Self {

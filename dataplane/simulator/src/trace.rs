@@ -1,13 +1,13 @@
 //! What went over the links: the last of it in full, all of it as a hash, or all of it in full for
 //! a capture.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Write;
 
 use crate::frame::{self, Packet};
 use crate::world::NodeId;
 
-/// How many passages are kept for a failure's report.
+/// How many passages are kept for a failure's report, unless `TIDEGATE_TRACE` says otherwise.
 const KEPT: usize = 60;
 
 /// Where on its way a frame was seen.
@@ -37,15 +37,39 @@ pub struct Passage {
 }
 
 /// The memory of a run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Trace {
     last: VecDeque<Passage>,
+    kept: usize,
+    /// Nodes of which no report is made.
+    hidden: BTreeSet<NodeId>,
     hash: u64,
     passages: u64,
     recording: Option<Vec<Passage>>,
 }
 
+impl Default for Trace {
+    fn default() -> Self {
+        let wanted = std::env::var("TIDEGATE_TRACE")
+            .ok()
+            .and_then(|text| text.parse().ok());
+        Self {
+            last: VecDeque::new(),
+            kept: wanted.unwrap_or(KEPT),
+            hidden: BTreeSet::new(),
+            hash: 0,
+            passages: 0,
+            recording: None,
+        }
+    }
+}
+
 impl Trace {
+    /// Leaves a node out of failures' reports: what passes it passes others too.
+    pub fn hide(&mut self, node: NodeId) {
+        self.hidden.insert(node);
+    }
+
     /// Keeps every passage from here on.
     pub fn record(&mut self) {
         self.recording = Some(Vec::new());
@@ -83,10 +107,17 @@ impl Trace {
         if let Some(recording) = &mut self.recording {
             recording.push(passage.clone());
         }
-        if self.last.len() == KEPT {
-            self.last.pop_front();
+        // Neighbours that ask for each other are hardly ever what went wrong.
+        let is_talk = passage
+            .packet
+            .as_ref()
+            .is_some_and(|one| !one.is_neighbour_discovery());
+        if is_talk && !self.hidden.contains(&passage.node) {
+            if self.last.len() == self.kept {
+                self.last.pop_front();
+            }
+            self.last.push_back(passage);
         }
-        self.last.push_back(passage);
     }
 
     fn mix(&mut self, word: u64) {

@@ -269,6 +269,12 @@ impl World {
         ended.map_err(|(invariant, what)| self.failure(invariant, what))
     }
 
+    /// A failure at this point of the run, for what is no invariant's to say.
+    #[must_use]
+    pub fn fail(&self, invariant: &str, what: String) -> Box<Failure> {
+        self.failure(invariant, what)
+    }
+
     fn failure(&self, invariant: &str, what: String) -> Box<Failure> {
         Box::new(Failure {
             seed: self.seed,

@@ -107,10 +107,13 @@ impl Application {
         book: &mut Book,
         now_ns: u64,
     ) {
-        let (pace, way) = match self.way {
+        let (mut pace, way) = match self.way {
             Way::Up => (plan.client_pace, Way::Down),
             Way::Down => (plan.server_pace, Way::Up),
         };
+        if is_over(socket) {
+            pace = Pace::EAGER;
+        }
         if pace != Pace::EAGER && now_ns < self.next_read_ns {
             return;
         }
@@ -192,7 +195,7 @@ impl Application {
 
     fn note_end(&self, socket: &Socket<'_>, plan: &Plan, number: usize, book: &mut Book) {
         let progress = self.progress(number, book);
-        if progress.end.is_some() || !matches!(socket.state(), State::Closed | State::TimeWait) {
+        if progress.end.is_some() || !is_over(socket) {
             return;
         }
         let total = if self.way == Way::Up {
@@ -206,4 +209,9 @@ impl Application {
             && socket.send_queue() == 0;
         progress.end = Some(if is_clean { End::Closed } else { End::Reset });
     }
+}
+
+/// Whether nothing more can come.
+fn is_over(socket: &Socket<'_>) -> bool {
+    matches!(socket.state(), State::Closed | State::TimeWait)
 }

@@ -11,10 +11,10 @@ use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr};
+use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr, IpEndpoint};
 
 use self::application::Application;
-use crate::frame::Mac;
+use crate::frame::{self, Mac, flag};
 use crate::node::{Departure, Node};
 
 pub use plan::{Book, Close, End, HEAD_BYTES, Pace, Plan, Progress, Record, SharedBook, Way};
@@ -161,6 +161,24 @@ impl Host {
         self.connections.len()
     }
 
+    /// Whether `frame` is a SYN of a connection that is there already. The stack would let another
+    /// listening socket take it, as if it were a new one.
+    fn is_repeated_syn(&self, frame: &[u8]) -> bool {
+        let Some(packet) = frame::decode(frame) else {
+            return false;
+        };
+        let (Some(ends), Some(segment)) = (packet.ends(), packet.segment()) else {
+            return false;
+        };
+        segment.has(flag::SYN)
+            && !segment.has(flag::ACK)
+            && self.connections.iter().any(|connection| {
+                let socket = self.sockets.get::<Socket<'_>>(connection.handle);
+                let remote = IpEndpoint::new(ends.source.into(), ends.source_port);
+                socket.remote_endpoint() == Some(remote)
+            })
+    }
+
     fn socket(&self) -> Socket<'static> {
         let receive = SocketBuffer::new(vec![0; self.settings.receive_bytes]);
         let send = SocketBuffer::new(vec![0; self.settings.send_bytes]);
@@ -255,7 +273,7 @@ impl Host {
 
 impl Node for Host {
     fn receive(&mut self, _port: usize, frame: Vec<u8>, _now_ns: u64) {
-        if self.is_on {
+        if self.is_on && !self.is_repeated_syn(&frame) {
             self.wire.arrived.push_back(frame);
         }
     }

@@ -1,6 +1,8 @@
 //! Every packet of the appliance's is accounted for, its tables keep their bounds, and nothing
 //! leaves it with a wrong checksum.
 
+use dataplane::counters::{Counters, Event};
+use dataplane::drop_reason::DropReason;
 use dataplane::limits::{MAX_HALF_OPEN, MAX_HELD};
 
 use super::Invariant;
@@ -12,14 +14,33 @@ use crate::world::{NodeId, World};
 /// `received + created = sent + held + dropped (by reason) + consumed`.
 pub struct Accounting {
     appliance: NodeId,
+    /// The counters when the account was last balanced.
+    balanced: Counters,
 }
 
 impl Accounting {
     /// Of this appliance.
     #[must_use]
     pub fn new(appliance: NodeId) -> Self {
-        Self { appliance }
+        Self {
+            appliance,
+            balanced: Counters::default(),
+        }
     }
+}
+
+/// What was counted between the two, as text.
+fn difference(earlier: &Counters, later: &Counters) -> String {
+    let events = Event::ALL
+        .iter()
+        .map(|&event| (event.label(), later.event(event) - earlier.event(event)));
+    let drops = DropReason::ALL
+        .iter()
+        .map(|&reason| (reason.label(), later.drops(reason) - earlier.drops(reason)));
+    let changed = events.chain(drops).filter(|(_, count)| *count > 0);
+    changed
+        .map(|(label, count)| format!(" {label} {count}"))
+        .collect()
 }
 
 impl Invariant for Accounting {
@@ -31,9 +52,12 @@ impl Invariant for Accounting {
         let appliance = world.get::<Appliance>(self.appliance);
         let unaccounted = appliance.unaccounted();
         if unaccounted < 0 || (appliance.is_settled() && unaccounted != 0) {
-            return Err(format!(
-                "{unaccounted} packets came in or were made and are nowhere"
-            ));
+            let counted = difference(&self.balanced, &appliance.counters());
+            let what = "packets came in or were made and are nowhere; counted since all was well:";
+            return Err(format!("{unaccounted} {what}{counted}"));
+        }
+        if unaccounted == 0 {
+            self.balanced = appliance.counters();
         }
         Ok(())
     }

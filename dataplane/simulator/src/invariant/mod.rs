@@ -1,9 +1,11 @@
 //! What must hold at every step.
 
 mod accounting;
+mod guarded;
 mod streams;
 
 pub use accounting::{Accounting, Bounds, Checksums};
+pub use guarded::{Proof, Splice};
 pub use streams::Streams;
 
 use crate::trace::Passage;

@@ -1,0 +1,327 @@
+//! What the guard promises to servers and to bystanders.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::Invariant;
+use crate::appliance::{INSIDE, OUTSIDE};
+use crate::frame::{Ends, Packet, Segment, flag};
+use crate::trace::{Passage, Place};
+use crate::world::NodeId;
+
+/// Only clients that have proved themselves reach a protected server, each handshake opens one
+/// connection there, and nobody else is sent more than it sent (CASES 1, 2, 9).
+///
+/// It is a model of its own: a client is proved when it acknowledges the number of a SYN-ACK that
+/// was sent to it.
+pub struct Proof {
+    appliance: NodeId,
+    services: BTreeSet<(IpAddr, u16)>,
+    /// The numbers of the SYN-ACKs that each client was sent.
+    offered: BTreeMap<Ends, BTreeSet<u32>>,
+    proved: BTreeSet<Ends>,
+    proved_sources: BTreeSet<IpAddr>,
+    /// The client's first number in the last SYN that its server was sent.
+    opened: BTreeMap<Ends, u32>,
+    /// Handshakes that have opened a connection.
+    spent: BTreeSet<(Ends, u32)>,
+    balance: BTreeMap<IpAddr, Balance>,
+}
+
+/// What a source sent, less what it was sent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Balance {
+    packets: i64,
+    octets: i64,
+}
+
+impl Proof {
+    /// For these services behind this appliance.
+    #[must_use]
+    pub fn new(appliance: NodeId, services: impl IntoIterator<Item = (IpAddr, u16)>) -> Self {
+        Self {
+            appliance,
+            services: services.into_iter().collect(),
+            offered: BTreeMap::new(),
+            proved: BTreeSet::new(),
+            proved_sources: BTreeSet::new(),
+            opened: BTreeMap::new(),
+            spent: BTreeSet::new(),
+            balance: BTreeMap::new(),
+        }
+    }
+
+    fn is_service(&self, address: IpAddr, port: u16) -> bool {
+        self.services.contains(&(address, port))
+    }
+
+    fn arrives_outside(&mut self, packet: &Packet) {
+        let balance = self.balance.entry(packet.source).or_default();
+        balance.packets += 1;
+        balance.octets += packet.length as i64;
+        if let (Some(ends), Some(segment)) = (packet.ends(), packet.segment())
+            && segment.has(flag::ACK)
+        {
+            let cookie = segment.acknowledgement.wrapping_sub(1);
+            if self
+                .offered
+                .get(&ends)
+                .is_some_and(|offered| offered.contains(&cookie))
+            {
+                self.proved.insert(ends);
+                self.proved_sources.insert(ends.source);
+            }
+        }
+    }
+
+    fn leaves_outside(&mut self, packet: &Packet) -> Result<(), String> {
+        if packet.is_neighbour_discovery() {
+            return Ok(());
+        }
+        if let (Some(ends), Some(segment)) = (packet.ends(), packet.segment())
+            && segment.has(flag::SYN | flag::ACK)
+        {
+            self.offered
+                .entry(ends.reversed())
+                .or_default()
+                .insert(segment.sequence);
+        }
+        if self.proved_sources.contains(&packet.destination) {
+            return Ok(());
+        }
+        let balance = self.balance.entry(packet.destination).or_default();
+        balance.packets -= 1;
+        balance.octets -= packet.length as i64;
+        if balance.packets < 0 || balance.octets < 0 {
+            let what = "was sent more than it sent, without proof";
+            return Err(format!(
+                "{} {what}: {balance:?}, last {packet}",
+                packet.destination
+            ));
+        }
+        Ok(())
+    }
+
+    fn leaves_inside(&mut self, packet: &Packet) -> Result<(), String> {
+        let (Some(ends), Some(segment)) = (packet.ends(), packet.segment()) else {
+            return Ok(());
+        };
+        if !self.is_service(ends.destination, ends.destination_port) {
+            return Ok(());
+        }
+        if !self.proved.contains(&ends) {
+            return Err(format!("an unproved client reaches a server: {packet}"));
+        }
+        if segment.has(flag::SYN) {
+            if self.spent.contains(&(ends, segment.sequence)) {
+                return Err(format!("one handshake opens a second connection: {packet}"));
+            }
+            self.opened.insert(ends, segment.sequence);
+        } else if segment.has(flag::ACK)
+            && !segment.has(flag::RST)
+            && let Some(&first) = self.opened.get(&ends)
+        {
+            // A server's answer that is not accepted leaves the client free to try again.
+            self.spent.insert((ends, first));
+        }
+        Ok(())
+    }
+}
+
+impl Invariant for Proof {
+    fn name(&self) -> &'static str {
+        "only proved clients reach a server"
+    }
+
+    fn observe(&mut self, passage: &Passage) -> Result<(), String> {
+        let Some(packet) = passage
+            .packet
+            .as_ref()
+            .filter(|_| passage.node == self.appliance)
+        else {
+            return Ok(());
+        };
+        match (passage.place, passage.port) {
+            (Place::Arrived, OUTSIDE) => self.arrives_outside(packet),
+            (Place::Departed, OUTSIDE) => self.leaves_outside(packet)?,
+            (Place::Departed, INSIDE) => self.leaves_inside(packet)?,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Each side of a splice sees one connection: the server's numbers reach the client as numbers
+/// that continue from its cookie, timestamps likewise, and the client's reach the server as its
+/// own (seed 000).
+pub struct Splice {
+    appliance: NodeId,
+    /// The SYN-ACKs that each client was sent, by their number and the client's own.
+    offered: BTreeMap<(Ends, u32, u32), Numbers>,
+    /// The one that each client has acknowledged last.
+    accepted: BTreeMap<Ends, Numbers>,
+    spliced: BTreeMap<Ends, Spliced>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Numbers {
+    sequence: u32,
+    timestamp: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Spliced {
+    cookie: Numbers,
+    server: Numbers,
+    /// How far the server's data and clock have come from its SYN-ACK's.
+    server_end: u32,
+    server_clock: u32,
+}
+
+impl Splice {
+    /// Of this appliance.
+    #[must_use]
+    pub fn new(appliance: NodeId) -> Self {
+        Self {
+            appliance,
+            offered: BTreeMap::new(),
+            accepted: BTreeMap::new(),
+            spliced: BTreeMap::new(),
+        }
+    }
+
+    fn arrives_outside(&mut self, ends: Ends, segment: &Segment) {
+        let cookie = segment.acknowledgement.wrapping_sub(1);
+        let first = segment.sequence.wrapping_sub(1);
+        if let Some(&numbers) = self.offered.get(&(ends, cookie, first)) {
+            self.accepted.insert(ends, numbers);
+        }
+    }
+
+    fn arrives_inside(&mut self, ends: Ends, segment: &Segment) {
+        let client = ends.reversed();
+        let stamp = segment.timestamps().map(|(value, _)| value);
+        if segment.has(flag::SYN | flag::ACK)
+            && let Some(&cookie) = self.accepted.get(&client)
+        {
+            let server = Numbers {
+                sequence: segment.sequence,
+                timestamp: stamp,
+            };
+            let is_same = |known: &Spliced| known.server.sequence == segment.sequence;
+            if !self.spliced.get(&client).is_some_and(is_same) {
+                let fresh = Spliced {
+                    cookie,
+                    server,
+                    server_end: 1,
+                    server_clock: 0,
+                };
+                self.spliced.insert(client, fresh);
+            }
+        }
+        let Some(session) = self.spliced.get_mut(&client) else {
+            return;
+        };
+        let end = segment.end().wrapping_sub(session.server.sequence);
+        if !segment.has(flag::RST) && end < 1 << 31 {
+            session.server_end = session.server_end.max(end);
+        }
+        if let (Some(stamp), Some(first)) = (stamp, session.server.timestamp) {
+            let clock = stamp.wrapping_sub(first);
+            if clock < 1 << 31 {
+                session.server_clock = session.server_clock.max(clock);
+            }
+        }
+    }
+
+    fn leaves_outside(&mut self, ends: Ends, segment: &Segment) -> Result<(), String> {
+        let client = ends.reversed();
+        let stamp = segment.timestamps().map(|(value, _)| value);
+        if segment.has(flag::SYN | flag::ACK) {
+            let cookie = Numbers {
+                sequence: segment.sequence,
+                timestamp: stamp,
+            };
+            let first = segment.acknowledgement.wrapping_sub(1);
+            self.offered
+                .insert((client, segment.sequence, first), cookie);
+            return Ok(());
+        }
+        let Some(session) = self
+            .spliced
+            .get(&client)
+            .filter(|_| !segment.has(flag::RST))
+        else {
+            return Ok(());
+        };
+        let offset = segment.sequence.wrapping_sub(session.cookie.sequence);
+        if offset > session.server_end {
+            return Err(format!(
+                "a number towards the client is beyond the server's data: {segment}"
+            ));
+        }
+        if let (Some(stamp), Some(first)) = (stamp, session.cookie.timestamp) {
+            let clock = stamp.wrapping_sub(first);
+            if clock > session.server_clock {
+                return Err(format!(
+                    "a timestamp towards the client is not the server's: {segment}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn leaves_inside(&mut self, ends: Ends, segment: &Segment) -> Result<(), String> {
+        let Some(session) = self.spliced.get(&ends) else {
+            return Ok(());
+        };
+        if segment.has(flag::SYN) || !segment.has(flag::ACK) {
+            return Ok(());
+        }
+        let offset = segment
+            .acknowledgement
+            .wrapping_sub(session.server.sequence);
+        if offset > session.server_end {
+            return Err(format!(
+                "the server gets an acknowledgement of what it never sent: {segment}"
+            ));
+        }
+        let echo = segment.timestamps().map(|(_, echo)| echo);
+        if let (Some(echo), Some(first)) = (echo, session.server.timestamp)
+            && echo != 0
+            && echo.wrapping_sub(first) > session.server_clock
+        {
+            return Err(format!(
+                "the server gets an echo that was never its own: {segment}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Invariant for Splice {
+    fn name(&self) -> &'static str {
+        "each side sees one connection"
+    }
+
+    fn observe(&mut self, passage: &Passage) -> Result<(), String> {
+        let Some(packet) = passage
+            .packet
+            .as_ref()
+            .filter(|_| passage.node == self.appliance)
+        else {
+            return Ok(());
+        };
+        let (Some(ends), Some(segment)) = (packet.ends(), packet.segment()) else {
+            return Ok(());
+        };
+        match (passage.place, passage.port) {
+            (Place::Arrived, OUTSIDE) => self.arrives_outside(ends, segment),
+            (Place::Arrived, INSIDE) => self.arrives_inside(ends, segment),
+            (Place::Departed, OUTSIDE) => self.leaves_outside(ends, segment)?,
+            (Place::Departed, INSIDE) => self.leaves_inside(ends, segment)?,
+            _ => {}
+        }
+        Ok(())
+    }
+}
