@@ -263,6 +263,8 @@ impl Host {
             let lives = connection.application.serve(socket, &mut book, now_ns);
             // An aborted socket still has its RST to send.
             let lives = lives || socket.remote_endpoint().is_some();
+            // A handshake that was reset leaves a socket that listens again, with less to offer.
+            let lives = lives && socket.state() != State::Listen;
             if !lives {
                 sockets.remove(connection.handle);
             }
