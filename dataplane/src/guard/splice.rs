@@ -197,7 +197,7 @@ impl<B: Buffer> Guard<B> {
         let session = self.sessions.get_mut(id);
         if let Err(refusal) = check_client(session, &read) {
             if enforced {
-                return self.refuse(id, refusal, &read, packet, parsed, ctx);
+                return self.refuse(id, refusal, packet, parsed, ctx);
             }
             ctx.counters.count(Event::WouldRefuse);
         }
@@ -275,7 +275,6 @@ impl<B: Buffer> Guard<B> {
         &mut self,
         id: Id,
         refusal: Refusal,
-        read: &Segment,
         packet: B,
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
@@ -284,20 +283,17 @@ impl<B: Buffer> Guard<B> {
         let session = self.sessions.get_mut(id);
         if refusal.challenge && session.state == State::Established {
             if session.may_challenge(now_ns) {
+                let offered = session.client_edge.wrapping_sub(session.client_acked);
                 let challenge = Answer {
                     sequence: session.server_next.wrapping_sub(session.sequence_delta),
                     acknowledgement: session.client_acked,
                     flags: flags::ACK,
-                    window: 0xffff,
+                    window: (offered >> session.told_scale()).min(0xffff) as u16,
                 };
-                let options = match read.options.timestamps {
-                    // The newest clock reading of the server that the client has shown to know.
-                    Some(stamps) if stamps.echo != 0 => {
-                        Options::timestamps(stamps.echo, stamps.value)
-                    }
-                    _ => Options::NONE,
-                };
-                if answer::send(Ends::back(parsed), &challenge, &options, ctx) {
+                // No timestamps: the server's clock is not known here, and what the refused
+                // segment echoes may be an outsider's number, by which the client would judge
+                // the server's next segments to be old (RFC 7323 §5.3).
+                if answer::send(Ends::back(parsed), &challenge, &Options::NONE, ctx) {
                     ctx.counters.count(Event::ChallengeSent);
                 }
             } else {
