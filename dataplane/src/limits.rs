@@ -18,6 +18,8 @@ pub const MAX_EXTENSION_HEADERS: usize = 8;
 pub const MAX_OUTBOX: usize = 64;
 /// Slots of the ring from one worker to another.
 pub const HAND_OFF_RING: usize = 1024;
+/// Frames that wait for the end of a loop to be passed on to the worker that sends them.
+pub const MAX_PASSED_ON: usize = 256;
 /// Routes of one appliance.
 pub const MAX_ROUTES: usize = 1 << 20;
 /// Neighbours that a worker knows.

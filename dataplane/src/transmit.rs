@@ -5,7 +5,7 @@ use arrayvec::ArrayVec;
 use crate::counters::{Counters, Event};
 use crate::drop_reason::DropReason;
 use crate::io::{InterfaceId, Io, PortId, WorkerId};
-use crate::limits::{BURST, MAX_PORTS};
+use crate::limits::{BURST, MAX_PASSED_ON, MAX_PORTS};
 use crate::packet::{Buffer, Burst};
 
 /// How a worker's frames reach a port.
@@ -33,6 +33,9 @@ struct Stage<B> {
 #[derive(Debug)]
 pub struct Transmit<B> {
     stages: ArrayVec<Stage<B>, MAX_PORTS>,
+    /// What other workers must send. More than a burst: one loop takes a burst from each port and
+    /// each worker, and all of them may leave by one way.
+    passed_on: Vec<(WorkerId, PortId, InterfaceId, B)>,
 }
 
 impl<B: Buffer> Transmit<B> {
@@ -46,8 +49,10 @@ impl<B: Buffer> Transmit<B> {
             frames: Burst::new(),
             interfaces: ArrayVec::new(),
         };
+        let is_alone = ways.iter().all(|way| *way == TransmitWay::Queue);
         Self {
             stages: ways.iter().map(stage).collect(),
+            passed_on: Vec::with_capacity(if is_alone { 0 } else { MAX_PASSED_ON }),
         }
     }
 
@@ -66,14 +71,16 @@ impl<B: Buffer> Transmit<B> {
             counters.dropped(DropReason::TransmitFull);
             return;
         };
-        if stage.frames.is_full() {
-            match stage.way {
-                TransmitWay::Queue => stage.flush(port, io, counters),
-                TransmitWay::Through(_) => {
-                    counters.dropped(DropReason::TransmitFull);
-                    return;
-                }
+        if let TransmitWay::Through(worker) = stage.way {
+            if self.passed_on.len() < MAX_PASSED_ON {
+                self.passed_on.push((worker, port, interface, frame));
+            } else {
+                counters.dropped(DropReason::TransmitFull);
             }
+            return;
+        }
+        if stage.frames.is_full() {
+            stage.flush(port, io, counters);
         }
         stage.frames.push(frame);
         stage.interfaces.push(interface);
@@ -82,7 +89,7 @@ impl<B: Buffer> Transmit<B> {
     /// Hands everything over to the ports that this worker has a queue on.
     pub fn flush<I: Io<Buffer = B>>(&mut self, io: &mut I, counters: &mut Counters) {
         for (port, stage) in self.stages.iter_mut().enumerate() {
-            if stage.way == TransmitWay::Queue && !stage.frames.is_empty() {
+            if !stage.frames.is_empty() {
                 stage.flush(PortId(port as u8), io, counters);
             }
         }
@@ -91,22 +98,13 @@ impl<B: Buffer> Transmit<B> {
     /// Takes the frames that another worker must send: whom to hand each to, the port, the
     /// interface. They are not counted as sent here.
     pub fn passed_on(&mut self) -> impl Iterator<Item = (WorkerId, PortId, InterfaceId, B)> + '_ {
-        self.stages
-            .iter_mut()
-            .enumerate()
-            .filter_map(|(port, stage)| match stage.way {
-                TransmitWay::Queue => None,
-                TransmitWay::Through(worker) => Some((worker, PortId(port as u8), stage)),
-            })
-            .flat_map(|(worker, port, stage)| {
-                let frames = stage.frames.drain(..).zip(stage.interfaces.drain(..));
-                frames.map(move |(frame, interface)| (worker, port, interface, frame))
-            })
+        self.passed_on.drain(..)
     }
 
     /// How many frames wait.
     pub fn waiting(&self) -> usize {
-        self.stages.iter().map(|stage| stage.frames.len()).sum()
+        let staged: usize = self.stages.iter().map(|stage| stage.frames.len()).sum();
+        staged + self.passed_on.len()
     }
 }
 
@@ -196,13 +194,14 @@ mod tests {
     #[test]
     fn a_port_of_another_worker_gets_its_frames_through_it() {
         let mut rig = Rig::new(TransmitWay::Through(WorkerId(7)));
-        for byte in 0..BURST as u8 + 2 {
-            rig.push(byte);
+        for number in 0..MAX_PASSED_ON + 2 {
+            rig.push(number as u8);
         }
         rig.transmit.flush(&mut rig.io, &mut rig.counters);
         assert_eq!(rig.counters.drops(DropReason::TransmitFull), 2);
+        assert_eq!(rig.transmit.waiting(), MAX_PASSED_ON);
         let passed: Vec<_> = rig.transmit.passed_on().collect();
-        assert_eq!(passed.len(), BURST);
+        assert_eq!(passed.len(), MAX_PASSED_ON);
         let (worker, port, interface, frame) = &passed[1];
         assert_eq!(
             (*worker, *port, *interface, frame.bytes()[0]),
