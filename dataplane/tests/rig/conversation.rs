@@ -74,7 +74,8 @@ impl Conversation {
         };
         Self {
             client,
-            client_port: 40_000 + number % 8_192,
+            // Not in step with the address: flows are spread by the exclusive-or of both.
+            client_port: 1_024 + number.wrapping_mul(40_503) % 60_000,
             server,
             server_port: 80,
             client_isn: 0xffff_ff00_u32.wrapping_add(u32::from(number) << 8),

@@ -347,6 +347,15 @@ impl Rig {
         served
     }
 
+    /// Polls one worker alone.
+    pub(crate) fn poll_only(&mut self, worker: usize) -> usize {
+        let time = self.time();
+        let served = self.workers[worker].poll(time);
+        self.balance(worker);
+        self.balance_buffers();
+        served
+    }
+
     pub(crate) fn advance_ms(&mut self, ms: u64) {
         self.now_ns += ms * MS_NS;
         self.poll();

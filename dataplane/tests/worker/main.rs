@@ -1,7 +1,9 @@
-//! The whole worker at the level of frames: what becomes of each, and how all of them add up.
+//! The whole worker at the level of frames: what becomes of each, how all of them add up, and how
+//! several workers share the work.
 #![forbid(unsafe_code)]
 
 #[path = "../rig/mod.rs"]
 mod rig;
 
+mod several;
 mod verdicts;
