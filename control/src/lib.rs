@@ -1,6 +1,14 @@
 //! The daemon and the command line.
 #![forbid(unsafe_code)]
 
+pub mod capture;
 pub mod cli;
+pub mod client;
+pub mod configuration;
+pub mod daemon;
 pub mod doctor;
+pub mod failure;
+mod logging;
 pub mod profile;
+pub mod protocol;
+pub mod report;

@@ -3,16 +3,24 @@
 //! A command writes to the two streams it is handed and gives back its exit code, so that a test
 //! can call it as the shell does.
 
+mod capture;
 mod check;
 mod doctor;
 mod keygen;
+mod reload;
+mod run;
 mod schema;
+mod show;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::client;
+use crate::failure::Failure;
 
 /// A command's end: 0 done, 1 refused or failed, 2 called wrongly.
 pub(crate) type Outcome = io::Result<u8>;
@@ -38,15 +46,38 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run an appliance, in the foreground, until it is told to stop
+    Run(run::Arguments),
     /// Check profiles wholly, with no packet sent
     Check(check::Arguments),
     /// Make or rotate the file of the cookie keys
     Keygen(keygen::Arguments),
     /// Say what this machine lacks for DPDK or for a profile, and how to cure it
     Doctor(doctor::Arguments),
+    /// Show what a running daemon knows
+    Show(show::Arguments),
+    /// Copy packets of a running daemon into a pcapng file
+    Capture(capture::Arguments),
+    /// Have a running daemon read its profile and keys again; bad ones change nothing
+    Reload(reload::Arguments),
     /// Print the JSON Schema of profiles
     #[command(hide = true)]
     Schema,
+}
+
+/// Which daemon is meant.
+#[derive(Debug, clap::Args)]
+struct SocketArguments {
+    /// The daemon's control socket; without it, $TIDEGATE_SOCKET, or the only one in /run/tidegate
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+}
+
+impl SocketArguments {
+    fn path(&self) -> Result<PathBuf, Failure> {
+        let environment = std::env::var_os(client::SOCKET_VARIABLE);
+        client::find_socket(self.socket.as_deref(), environment, None)
+    }
 }
 
 /// Runs the process's own command line.
@@ -89,6 +120,10 @@ pub fn run(
 
 fn dispatch(command: &Command, streams: &mut Streams<'_>) -> Outcome {
     match command {
+        Command::Run(arguments) => run::run(arguments, streams),
+        Command::Show(arguments) => show::run(arguments, streams),
+        Command::Capture(arguments) => capture::run(arguments, streams),
+        Command::Reload(arguments) => reload::run(arguments, streams),
         Command::Check(arguments) => check::run(arguments, streams),
         Command::Keygen(arguments) => keygen::run(arguments, streams),
         Command::Doctor(arguments) => doctor::run(arguments, streams),

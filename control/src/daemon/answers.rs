@@ -1,0 +1,374 @@
+//! What is shown: from the workers' statuses and counters to the report's words.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+
+use dataplane::command::{Command, NeighbourPage, Report, SessionPage, WorkerStatus};
+use dataplane::counters::{Counters, Event};
+use dataplane::drop_reason::DropReason;
+use dataplane::hop::{Neighbour, NeighbourState};
+use dataplane::wire::address::Address;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::control_loop::Control;
+use super::hardware::{mac_text, offload_names};
+use super::metrics::{self, Snapshot, WorkerFigures};
+use crate::profile::{GuardMode, Link};
+use crate::protocol::{DEFAULT_SESSIONS, MAXIMUM_SESSIONS, Topic};
+use crate::report::{
+    Audit, CookieCounts, DeviceCounters, DropRow, Drops, Guard, NeighbourRow, Neighbours, PortRow,
+    Ports, ServerRow, SessionCounts, SessionRow, Sessions, WorkerRow, Workers,
+};
+
+fn text_of(address: Address) -> String {
+    IpAddr::from(address).to_string()
+}
+
+fn to_value(report: &impl Serialize) -> Result<Value, String> {
+    serde_json::to_value(report).map_err(|error| error.to_string())
+}
+
+impl Control {
+    /// Answers `show`.
+    pub(super) fn show(&mut self, topic: Topic, limit: Option<usize>) -> Result<Value, String> {
+        match topic {
+            Topic::Ports => to_value(&Ports {
+                ports: self.ports(),
+            }),
+            Topic::Workers => to_value(&self.workers()?),
+            Topic::Guard => to_value(&self.guard()?),
+            Topic::Sessions => {
+                let limit = limit.unwrap_or(DEFAULT_SESSIONS).min(MAXIMUM_SESSIONS);
+                to_value(&self.sessions(limit)?)
+            }
+            Topic::Neighbours => to_value(&self.neighbours()?),
+            Topic::Drops => to_value(&drops(&self.crew.counters())),
+        }
+    }
+
+    fn ports(&self) -> Vec<PortRow> {
+        let mut counters = Counters::default();
+        for worker in self.crew.counters() {
+            counters.merge(&worker);
+        }
+        let ports = self.profile.ports.iter().enumerate();
+        ports
+            .map(|(index, port)| {
+                let place = usize::from(self.layout.ports[index].0);
+                let device = &self.hardware.ports[place];
+                let (info, link) = (device.info(), device.link().ok());
+                let traffic = counters.traffic(index);
+                PortRow {
+                    name: port.name.clone(),
+                    device: info.name.clone(),
+                    parent: match port.link {
+                        Link::Device(_) => None,
+                        Link::Parent(parent) => Some(self.profile.ports[parent].name.clone()),
+                    },
+                    vlan: port.vlan,
+                    driver: info.driver.clone(),
+                    mac: mac_text(info.mac),
+                    link_up: link.map(|link| link.up),
+                    link_mbps: link.and_then(|link| link.speed_mbps),
+                    mtu: port.mtu_bytes.min(info.mtu),
+                    addresses: port.addresses.iter().map(ToString::to_string).collect(),
+                    receive_queues: info.rx_queues,
+                    transmit_queues: info.tx_queues,
+                    rss: info.rss,
+                    offloads: offload_names(info.offloads)
+                        .into_iter()
+                        .map(Into::into)
+                        .collect(),
+                    numa_node: info.socket,
+                    received_packets: traffic.received_packets,
+                    received_bytes: traffic.received_bytes,
+                    sent_packets: traffic.sent_packets,
+                    sent_bytes: traffic.sent_bytes,
+                    device_counters: device_counters(device),
+                }
+            })
+            .collect()
+    }
+
+    fn workers(&mut self) -> Result<Workers, String> {
+        let statuses = self.statuses()?;
+        let counters = self.crew.counters();
+        let mut rows = Vec::new();
+        for (worker, (status, counters)) in statuses.iter().zip(&counters).enumerate() {
+            let member = &self.crew.members[worker];
+            let figure = |figure: &std::sync::atomic::AtomicU64| figure.load(Ordering::Relaxed);
+            let busy = (
+                figure(&member.figures.busy_ns),
+                figure(&member.figures.total_ns),
+            );
+            let before = std::mem::replace(&mut self.busy_before[worker], busy);
+            let spans = (
+                busy.0.saturating_sub(before.0),
+                busy.1.saturating_sub(before.1),
+            );
+            let events = Event::ALL.iter();
+            let waiting = status.guard.held + status.hop_held + status.fragments_held;
+            rows.push(WorkerRow {
+                worker,
+                core: member.core,
+                loops: figure(&member.figures.loops),
+                busy_loops: figure(&member.figures.busy_loops),
+                sleeps: figure(&member.figures.sleeps),
+                busy_share: if spans.1 == 0 {
+                    0.0
+                } else {
+                    (spans.0 as f64 / spans.1 as f64).min(1.0)
+                },
+                handed_off: counters.event(Event::HandedOff),
+                audit: Audit {
+                    received: counters.event(Event::Received),
+                    created: counters.event(Event::Created),
+                    sent: counters.event(Event::Sent),
+                    held: waiting as u64,
+                    dropped: counters.all_drops(),
+                    consumed: counters.event(Event::Consumed),
+                },
+                events: events
+                    .map(|event| (event.label().to_owned(), counters.event(*event)))
+                    .collect(),
+            });
+        }
+        Ok(Workers {
+            workers: rows,
+            buffers: self.hardware.pool.size(),
+            buffers_in_use: self.hardware.pool.in_use(),
+        })
+    }
+
+    fn guard(&mut self) -> Result<Guard, String> {
+        let statuses = self.statuses()?;
+        let mut counters = Counters::default();
+        for worker in self.crew.counters() {
+            counters.merge(&worker);
+        }
+        let sum = |of: fn(&dataplane::guard::GuardStatus) -> usize| -> u64 {
+            statuses.iter().map(|status| of(&status.guard) as u64).sum()
+        };
+        Ok(Guard {
+            mode: match self.profile.guard.as_ref().map(|guard| guard.mode) {
+                None => "none",
+                Some(GuardMode::Always) => "always",
+                Some(GuardMode::OnFlood) => "on-flood",
+                Some(GuardMode::Monitor) => "monitor",
+                Some(GuardMode::Off) => "off",
+            }
+            .into(),
+            active: statuses.iter().any(|status| status.guard.is_active),
+            flood: statuses.iter().any(|status| status.guard.is_flood),
+            draining: self.draining_since.is_some(),
+            syns_per_second: statuses.iter().map(|status| status.guard.syns_per_s).sum(),
+            sessions: SessionCounts {
+                live: sum(|guard| guard.live),
+                opening: sum(|guard| guard.opening),
+                in_table: sum(|guard| guard.sessions),
+                capacity: sum(|guard| guard.capacity),
+                memory_bytes: sum(|guard| guard.memory_bytes),
+                opened: counters.event(Event::SessionOpened),
+            },
+            cookies: CookieCounts {
+                sent: counters.event(Event::CookieSent),
+                accepted: counters.event(Event::CookieAccepted),
+                invalid: counters.drops(DropReason::CookieInvalid),
+                expired: counters.drops(DropReason::CookieExpired),
+                replayed: counters.drops(DropReason::CookieReplayed),
+            },
+            held: sum(|guard| guard.held),
+            servers: self.servers(&statuses),
+        })
+    }
+
+    /// The servers of the profile, each as the first worker that has learned it knows it.
+    fn servers(&self, statuses: &[WorkerStatus]) -> Vec<ServerRow> {
+        let Some(guard) = &self.profile.guard else {
+            return Vec::new();
+        };
+        let servers = guard.protect.iter();
+        servers
+            .map(|server| {
+                let address = Address::from(server.server);
+                let known = statuses.iter().flat_map(|status| &status.servers);
+                let mut known = known.filter(|row| row.address == address);
+                let first = known.clone().next();
+                let best = known.find(|row| row.is_learned).or(first);
+                let traits = best.map(|row| row.traits);
+                ServerRow {
+                    address: server.server.to_string(),
+                    ports: server.ports.iter().map(ToString::to_string).collect(),
+                    learned: best.is_some_and(|row| row.is_learned),
+                    mss: traits.map_or(0, |traits| traits.mss),
+                    window_scale: traits.and_then(|traits| traits.window_scale),
+                    sack: traits.is_some_and(|traits| traits.sack),
+                    timestamps: traits.is_some_and(|traits| traits.timestamps),
+                    ecn: traits.is_some_and(|traits| traits.ecn),
+                }
+            })
+            .collect()
+    }
+
+    fn sessions(&mut self, limit: usize) -> Result<Sessions, String> {
+        let mut sessions = Vec::new();
+        for worker in 0..self.crew.members.len() {
+            let mut page = Box::<SessionPage>::default();
+            loop {
+                let Report::Sessions(filled) = self.crew.ask(worker, Command::Sessions(page))?
+                else {
+                    break;
+                };
+                for row in &filled.rows {
+                    if sessions.len() == limit {
+                        return Ok(Sessions {
+                            sessions,
+                            more: true,
+                        });
+                    }
+                    sessions.push(SessionRow {
+                        client: text_of(row.client),
+                        client_port: row.client_port,
+                        server: text_of(row.server),
+                        server_port: row.server_port,
+                        state: row.state.label().into(),
+                        spliced: row.is_spliced,
+                        sequence_delta: row.sequence_delta,
+                        idle_ms: row.idle_ms,
+                        worker,
+                    });
+                }
+                if filled.is_last {
+                    break;
+                }
+                page = filled;
+            }
+        }
+        Ok(Sessions {
+            sessions,
+            more: false,
+        })
+    }
+
+    fn neighbours(&mut self) -> Result<Neighbours, String> {
+        let mut best: BTreeMap<(u8, String), Neighbour> = BTreeMap::new();
+        for worker in 0..self.crew.members.len() {
+            let mut page = Box::<NeighbourPage>::default();
+            loop {
+                let Report::Neighbours(filled) =
+                    self.crew.ask(worker, Command::Neighbours(page))?
+                else {
+                    break;
+                };
+                for row in &filled.rows {
+                    let key = (row.interface.0, text_of(row.address));
+                    let known = best.entry(key).or_insert(*row);
+                    if rank(row.state) > rank(known.state) {
+                        *known = *row;
+                    }
+                }
+                if filled.next.is_none() {
+                    break;
+                }
+                page = filled;
+            }
+        }
+        let rows = best
+            .into_iter()
+            .map(|((interface, address), neighbour)| NeighbourRow {
+                port: self
+                    .profile
+                    .ports
+                    .get(usize::from(interface))
+                    .map_or_else(String::new, |port| port.name.clone()),
+                address,
+                mac: neighbour
+                    .mac
+                    .is_unicast()
+                    .then(|| mac_text(neighbour.mac.0)),
+                state: state_text(neighbour.state).into(),
+            });
+        Ok(Neighbours {
+            neighbours: rows.collect(),
+        })
+    }
+
+    /// The metrics' text. What a worker does not tell in time is left out.
+    pub(super) fn metrics(&mut self) -> String {
+        let figure = |figure: &std::sync::atomic::AtomicU64| figure.load(Ordering::Relaxed);
+        let members = self.crew.members.iter().zip(self.crew.counters());
+        let workers = members.map(|(member, counters)| WorkerFigures {
+            core: member.core,
+            counters,
+            loops: figure(&member.figures.loops),
+            busy_ns: figure(&member.figures.busy_ns),
+            total_ns: figure(&member.figures.total_ns),
+        });
+        let workers = workers.collect();
+        let snapshot = Snapshot {
+            appliance: self.profile.name.clone(),
+            workers,
+            ports: self.ports(),
+            guard: self.guard().ok(),
+            buffers: self.hardware.pool.size(),
+            buffers_in_use: self.hardware.pool.in_use(),
+        };
+        metrics::text(&snapshot)
+    }
+}
+
+fn device_counters(device: &bindings::Port) -> DeviceCounters {
+    let stats = device.stats().unwrap_or_default();
+    DeviceCounters {
+        received_packets: stats.ipackets,
+        received_bytes: stats.ibytes,
+        sent_packets: stats.opackets,
+        sent_bytes: stats.obytes,
+        missed: stats.imissed,
+        receive_errors: stats.ierrors,
+        transmit_errors: stats.oerrors,
+        no_buffer: stats.rx_nombuf,
+    }
+}
+
+fn drops(workers: &[Counters]) -> Drops {
+    let reasons = DropReason::ALL.iter();
+    let drops: Vec<DropRow> = reasons
+        .map(|reason| {
+            let workers: Vec<u64> = workers.iter().map(|worker| worker.drops(*reason)).collect();
+            DropRow {
+                reason: reason.label().into(),
+                count: workers.iter().sum(),
+                sentence: reason.sentence().into(),
+                workers,
+            }
+        })
+        .collect();
+    Drops {
+        total: drops.iter().map(|row| row.count).sum(),
+        drops,
+    }
+}
+
+/// How much a neighbour's state tells.
+fn rank(state: NeighbourState) -> u8 {
+    match state {
+        NeighbourState::Failed => 0,
+        NeighbourState::Incomplete => 1,
+        NeighbourState::Stale => 2,
+        NeighbourState::Probe => 3,
+        NeighbourState::Reachable => 4,
+    }
+}
+
+fn state_text(state: NeighbourState) -> &'static str {
+    match state {
+        NeighbourState::Failed => "failed",
+        NeighbourState::Incomplete => "incomplete",
+        NeighbourState::Stale => "stale",
+        NeighbourState::Probe => "probe",
+        NeighbourState::Reachable => "reachable",
+    }
+}

@@ -1,0 +1,293 @@
+//! The control thread: it alone talks to the workers, and does all that is slow.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError};
+use dataplane::command::{Command, Report, WorkerStatus};
+use rtrb::Consumer;
+use serde_json::Value;
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+use super::crew::{Crew, Orders};
+use super::hardware::Hardware;
+use super::worker_thread::WallClock;
+use super::{notify, reload};
+use crate::configuration::Layout;
+use crate::logging::LogControl;
+use crate::profile::Profile;
+use crate::protocol::Request;
+
+/// How often the control thread looks around when nobody asks for anything.
+const TURN: Duration = Duration::from_millis(100);
+/// How often links are looked at, and the wall clock is followed.
+const LOOK_AROUND: Duration = Duration::from_millis(500);
+
+/// What the control thread is asked by those who speak with the outside.
+pub(super) enum Query {
+    /// To show something, or to reload.
+    Answer(Request, oneshot::Sender<Result<Value, String>>),
+    /// To copy packets.
+    Capture {
+        /// The profile's port; all without.
+        port: Option<String>,
+        /// The filter's text; all packets without.
+        filter: Option<String>,
+        /// Where the copies will be found.
+        reply: oneshot::Sender<Result<CaptureFeed, String>>,
+    },
+    /// To stop copying; the number of packets that did not fit into the rings comes back.
+    EndCapture(u64, oneshot::Sender<u64>),
+    /// The metrics' text.
+    Metrics(oneshot::Sender<String>),
+    /// To reload, by a signal.
+    Reload,
+    /// To stop once the sessions have ended; at once when asked again.
+    Terminate,
+}
+
+/// Where the copies of a capture are found.
+pub(super) struct CaptureFeed {
+    /// The capture's number.
+    pub(super) number: u64,
+    /// One ring for each worker.
+    pub(super) rings: Vec<Consumer<dataplane::capture::Captured>>,
+    /// The names of the ports with a device, by their number in the copies.
+    pub(super) ports: Vec<String>,
+    /// Turns the workers' time into that since 1970.
+    pub(super) wall: Arc<WallClock>,
+}
+
+/// What the control thread owns.
+pub(super) struct Control {
+    pub(super) file: PathBuf,
+    pub(super) profile: Profile,
+    pub(super) layout: Layout,
+    pub(super) hardware: Hardware,
+    pub(super) crew: Crew,
+    pub(super) wall: Arc<WallClock>,
+    pub(super) log: LogControl,
+    /// For the busy share: each worker's busy and whole time when it was last asked for.
+    pub(super) busy_before: Vec<(u64, u64)>,
+    /// The capture that runs, by its number, and how many copies had been lost before it.
+    pub(super) capture: Option<(u64, u64)>,
+    pub(super) captures: u64,
+    /// Since when no new session is opened.
+    pub(super) draining_since: Option<Instant>,
+    pub(super) links_up: Vec<Option<bool>>,
+    looked_around: Instant,
+    is_ended: bool,
+}
+
+impl Control {
+    pub(super) fn new(
+        file: PathBuf,
+        profile: Profile,
+        layout: Layout,
+        hardware: Hardware,
+        crew: Crew,
+        wall: Arc<WallClock>,
+        log: LogControl,
+    ) -> Self {
+        Self {
+            busy_before: vec![(0, 0); crew.members.len()],
+            links_up: vec![None; hardware.ports.len()],
+            file,
+            profile,
+            layout,
+            hardware,
+            crew,
+            wall,
+            log,
+            capture: None,
+            captures: 0,
+            draining_since: None,
+            looked_around: Instant::now(),
+            is_ended: false,
+        }
+    }
+
+    /// Serves queries until the daemon is to end, and then ends the workers.
+    pub(super) fn run(mut self, queries: &Receiver<Query>) {
+        self.look_at_links();
+        notify::tell("READY=1");
+        info!(appliance = self.profile.name, "running");
+        while !self.is_ended {
+            match queries.recv_timeout(TURN) {
+                Ok(query) => self.serve(query),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if self.looked_around.elapsed() >= LOOK_AROUND {
+                self.looked_around = Instant::now();
+                self.wall.set();
+                self.look_at_links();
+            }
+            self.go_on_draining();
+        }
+        self.end();
+    }
+
+    fn serve(&mut self, query: Query) {
+        // Whoever asked may be gone by now: then nobody wants the answer.
+        match query {
+            Query::Answer(request, reply) => {
+                let _ = reply.send(self.answer(&request));
+            }
+            Query::Capture {
+                port,
+                filter,
+                reply,
+            } => {
+                let feed = self.begin_capture(port.as_deref(), filter.as_deref());
+                if let Err(Ok(feed)) = reply.send(feed) {
+                    self.end_capture(feed.number);
+                }
+            }
+            Query::EndCapture(number, reply) => {
+                let _ = reply.send(self.end_capture(number));
+            }
+            Query::Metrics(reply) => {
+                let _ = reply.send(self.metrics());
+            }
+            Query::Reload => {
+                if let Err(text) = self.reload() {
+                    error!("the profile was not reloaded: {text}");
+                }
+            }
+            Query::Terminate => self.terminate(),
+        }
+    }
+
+    fn answer(&mut self, request: &Request) -> Result<Value, String> {
+        match request {
+            Request::Show { topic, limit } => self.show(*topic, *limit),
+            Request::Reload => self
+                .reload()
+                .map(|told| serde_json::json!({ "reloaded": told })),
+            Request::Capture { .. } => Err("a capture is no question".into()),
+        }
+    }
+
+    /// How each worker stands.
+    pub(super) fn statuses(&mut self) -> Result<Vec<WorkerStatus>, String> {
+        let reports = self
+            .crew
+            .ask_all(|_| Command::Status(WorkerStatus::empty()))?;
+        let statuses = reports.into_iter().filter_map(|report| match report {
+            Report::Status(status) => Some(*status),
+            _ => None,
+        });
+        Ok(statuses.collect())
+    }
+
+    /// Reads the profile and the keys again. What is wrong with them changes nothing.
+    fn reload(&mut self) -> Result<String, String> {
+        notify::tell_reloading();
+        let outcome = self.try_reload();
+        notify::tell("READY=1");
+        outcome
+    }
+
+    fn try_reload(&mut self) -> Result<String, String> {
+        let fresh = reload::read(&self.file, &self.profile)?;
+        let orders = Orders::new(&fresh.profile, &self.layout, &self.hardware, &fresh.keys)
+            .map_err(|failure| format!("{}: {failure}", self.file.display()))?;
+        let addresses_changed = reload::addresses_changed(&self.profile, &fresh.profile);
+        self.crew.reconfigure(orders)?;
+        self.log.set_level(fresh.profile.runtime.log.level);
+        self.profile = fresh.profile;
+        if addresses_changed {
+            self.announce();
+        }
+        let told = reload::summary(&self.profile);
+        info!("reloaded {}: {told}", self.file.display());
+        Ok(told)
+    }
+
+    /// Tells the links' neighbours our addresses; one worker does it for all.
+    fn announce(&mut self) {
+        if let Err(text) = self.crew.ask(0, Command::Announce) {
+            warn!("our addresses were not announced: {text}");
+        }
+    }
+
+    /// Follows the links' states: the neighbours of one that comes up learn our addresses.
+    fn look_at_links(&mut self) {
+        let mut came_up = false;
+        for (place, port) in self.hardware.ports.iter().enumerate() {
+            let Ok(link) = port.link() else {
+                continue;
+            };
+            let before = self.links_up[place].replace(link.up);
+            if before == Some(link.up) {
+                continue;
+            }
+            let name = &self.profile.ports[self.layout.devices[place]].name;
+            if link.up {
+                info!(port = name, mbps = link.speed_mbps, "link up");
+                came_up = true;
+            } else {
+                warn!(
+                    "the link of port {name} is down; see its cable, or `ip link set … up` on \
+                     both sides of a virtual one"
+                );
+            }
+        }
+        if came_up {
+            self.announce();
+        }
+    }
+
+    fn terminate(&mut self) {
+        let limit_s = self
+            .profile
+            .guard
+            .as_ref()
+            .map_or(0, |guard| guard.timers.drain_s);
+        if self.draining_since.is_some() || limit_s == 0 {
+            self.is_ended = true;
+            return;
+        }
+        notify::tell("STOPPING=1");
+        self.draining_since = Some(Instant::now());
+        match self.crew.ask_all(|_| Command::Drain) {
+            Ok(_) => info!(
+                limit_s,
+                "draining: no new session is opened; another signal stops at once"
+            ),
+            Err(text) => warn!("not every worker drains: {text}"),
+        }
+    }
+
+    fn go_on_draining(&mut self) {
+        let (Some(since), Some(guard)) = (self.draining_since, &self.profile.guard) else {
+            return;
+        };
+        let limit = Duration::from_secs(guard.timers.drain_s.into());
+        let live: usize = match self.statuses() {
+            Ok(statuses) => statuses.iter().map(|status| status.guard.live).sum(),
+            Err(_) => 0,
+        };
+        if live == 0 {
+            info!("drained");
+            self.is_ended = true;
+        } else if since.elapsed() >= limit {
+            warn!(
+                "{live} sessions were still live after {} s",
+                limit.as_secs()
+            );
+            self.is_ended = true;
+        }
+    }
+
+    /// Ends the workers, then the ports, then EAL.
+    fn end(self) {
+        notify::tell("STOPPING=1");
+        self.crew.stop();
+        drop(self.hardware);
+        info!("stopped");
+    }
+}

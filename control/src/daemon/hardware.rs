@@ -1,0 +1,404 @@
+//! EAL, the packet memory and the ports: from a profile to queues that are ready to be polled.
+
+use std::fs;
+use std::path::Path;
+
+use arrayvec::ArrayVec;
+use bindings::mempool::MempoolConfig;
+use bindings::port::{Offloads, Rss};
+use bindings::{Eal, EalConfig, Mempool, Port, PortConfig, PortInfo};
+use dataplane::io::{PortId, WorkerId};
+use dataplane::limits::{MAX_PORTS, MAX_QUEUES_PER_WORKER};
+use dataplane::port::{DpdkIo, PortQueues};
+use dataplane::transmit::TransmitWay;
+use tracing::{info, warn};
+
+use super::memory::{self, CACHE, DESCRIPTORS, QueueCount};
+use crate::configuration::{DeviceFacts, Layout};
+use crate::failure::Failure;
+use crate::logging;
+use crate::profile::{ChecksumOffload, Device, Link, Profile, is_pci_address};
+
+/// Drivers whose frames the kernel may have relieved of their VLAN tag.
+const DRIVERS_THAT_STRIP_TAGS: [&str; 1] = ["net_af_packet"];
+/// Drivers that say of a missing checksum that it does not matter, as between virtual machines.
+const DRIVERS_WITHOUT_CHECKSUMS: [&str; 3] = ["net_virtio", "net_virtio_user", "net_vhost"];
+
+/// The started hardware. Dropped, it is closed: not before the workers' queues are.
+pub(super) struct Hardware {
+    /// The devices, in the order of [`Layout::devices`].
+    pub(super) ports: Vec<Port>,
+    /// The packet memory.
+    pub(super) pool: Mempool,
+    _eal: Eal,
+}
+
+/// What one worker polls, and how it sends.
+pub(super) struct WorkerQueues {
+    /// Its queues.
+    pub(super) io: DpdkIo,
+    /// The ports that it receives from.
+    pub(super) receives: ArrayVec<PortId, MAX_PORTS>,
+    /// Its way out by each port.
+    pub(super) ways: Vec<TransmitWay>,
+}
+
+fn device(profile: &Profile, index: usize) -> &Device {
+    match &profile.ports[index].link {
+        Link::Device(device) => device,
+        Link::Parent(_) => unreachable!("a layout lists only ports with a device"),
+    }
+}
+
+/// How many queues to ask of a device. Each queue that an AF_PACKET device was given takes its
+/// share of the frames, so all of them must be polled.
+fn wanted_queues(device: &Device, workers: usize) -> u16 {
+    let given = device
+        .argument("qpairs")
+        .and_then(|number| number.parse().ok());
+    let most = workers * MAX_QUEUES_PER_WORKER;
+    let wanted = device.queues.or(given).unwrap_or(workers as u16);
+    wanted.clamp(1, most.min(u16::MAX.into()) as u16)
+}
+
+/// The device as DPDK is told it: with the queues that the profile asks for, where the driver
+/// must know them beforehand.
+fn device_arguments(device: &Device) -> String {
+    let is_af_packet = device.arguments.starts_with("net_af_packet");
+    match device.queues {
+        Some(queues) if is_af_packet && queues > 1 && device.argument("qpairs").is_none() => {
+            format!("{},qpairs={queues}", device.arguments)
+        }
+        _ => device.arguments.clone(),
+    }
+}
+
+/// Starts EAL, makes the pool, and starts every port.
+pub(super) fn start(profile: &Profile, layout: &Layout) -> Result<Hardware, Failure> {
+    for &index in &layout.devices {
+        interface_exists(&profile.ports[index].name, device(profile, index))?;
+    }
+    let workers = profile.runtime.workers.len();
+    let queues = layout.devices.iter();
+    let queues: Vec<u16> = queues
+        .map(|&index| wanted_queues(device(profile, index), workers))
+        .collect();
+    let count = QueueCount {
+        receive: queues.iter().map(|&queues| u32::from(queues)).sum(),
+        transmit: (workers * layout.devices.len()) as u32,
+    };
+    let plan = memory::plan(profile, count)?;
+    let huge_pages =
+        memory::huge_pages(Path::new("/"), profile.runtime.huge_pages, plan.memory_mib)?;
+    let eal = start_eal(profile, layout, huge_pages, plan.memory_mib)?;
+    let pool = MempoolConfig {
+        name: "packets".into(),
+        count: plan.buffers,
+        cache: CACHE,
+        data_room_bytes: plan.data_room_bytes,
+        socket: None,
+    };
+    let pool = Mempool::new(&eal, &pool).map_err(|error| {
+        Failure::new(
+            error.to_string(),
+            "give it more memory by `runtime.memory_mib`, or free huge pages",
+        )
+    })?;
+    info!(
+        buffers = plan.buffers,
+        data_room_bytes = plan.data_room_bytes,
+        memory_mib = plan.memory_mib,
+        huge_pages,
+        "packet memory"
+    );
+    let mut ports = Vec::new();
+    for (&index, &queues) in layout.devices.iter().zip(&queues) {
+        ports.push(start_port(profile, index, queues, &eal, &pool)?);
+    }
+    Ok(Hardware {
+        ports,
+        pool,
+        _eal: eal,
+    })
+}
+
+fn start_eal(
+    profile: &Profile,
+    layout: &Layout,
+    huge_pages: bool,
+    memory_mib: u32,
+) -> Result<Eal, Failure> {
+    let devices = layout.devices.iter().map(|&index| device(profile, index));
+    let pci: Vec<String> = devices
+        .filter(|device| is_pci_address(&device.arguments))
+        .map(|device| device.arguments.clone())
+        .collect();
+    let config = EalConfig {
+        file_prefix: profile.runtime.file_prefix.clone(),
+        huge_pages,
+        // Huge pages are taken as they are needed; all that a process without them will ever
+        // have is reserved at the start.
+        memory_mib: if huge_pages { 0 } else { memory_mib },
+        main_core: profile.runtime.control_core as usize,
+        service_cores: vec![profile.runtime.control_core as usize],
+        pci: !pci.is_empty(),
+        pci_allow: pci,
+        log_level: logging::dpdk_level_of(profile.runtime.log.level),
+        ..EalConfig::default()
+    };
+    info!(
+        dpdk = bindings::eal::version(),
+        arguments = config.arguments()[1..].join(" "),
+        "EAL"
+    );
+    bindings::log::set_log_sink(logging::dpdk_line)
+        .and_then(|()| Eal::init(&config))
+        .map_err(|error| {
+            Failure::new(
+                error.to_string(),
+                "`tidegate doctor` says what DPDK lacks here",
+            )
+        })
+}
+
+/// A kernel interface that is not there is DPDK's most opaque error.
+fn interface_exists(port: &str, device: &Device) -> Result<(), Failure> {
+    let by_interface = ["net_af_packet", "net_af_xdp"];
+    let Some(wanted) = device.argument("iface") else {
+        return Ok(());
+    };
+    if !by_interface
+        .iter()
+        .any(|driver| device.arguments.starts_with(driver))
+    {
+        return Ok(());
+    }
+    let table = fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
+    let mut names = table
+        .lines()
+        .skip(2)
+        .filter_map(|line| line.split_once(':'));
+    if table.is_empty() || names.any(|(name, _)| name.trim() == wanted) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        format!("port {port}: there is no network interface {wanted} in this network name space"),
+        format!("create it, or correct `ports.{port}.device`"),
+    ))
+}
+
+fn start_port(
+    profile: &Profile,
+    index: usize,
+    queues: u16,
+    eal: &Eal,
+    pool: &Mempool,
+) -> Result<Port, Failure> {
+    let (name, device) = (&profile.ports[index].name, device(profile, index));
+    let failed = |error: bindings::Error| {
+        let cure = if device.is_pci() {
+            "bind the device to vfio-pci; `tidegate doctor PROFILE` says what it lacks".into()
+        } else {
+            format!("correct `ports.{name}.device`; `tidegate doctor PROFILE` says what it lacks")
+        };
+        Failure::new(format!("port {name}: {error}"), cure)
+    };
+    let id = Port::attach(eal, &device_arguments(device)).map_err(failed)?;
+    let mut config = PortConfig {
+        rx_queues: queues,
+        tx_queues: profile.runtime.workers.len() as u16,
+        rx_descriptors: DESCRIPTORS,
+        tx_descriptors: DESCRIPTORS,
+        mtu: profile.ports[index].mtu_bytes,
+        rss: Some(Rss {
+            tcp: true,
+            udp: true,
+        }),
+        offloads: Offloads::default(),
+        promiscuous: device.promiscuous,
+    };
+    let without = DRIVERS_WITHOUT_CHECKSUMS;
+    let is_without = without
+        .iter()
+        .any(|driver| device.arguments.starts_with(driver));
+    if device.checksum_offload == ChecksumOffload::Auto && !is_without {
+        config.offloads = Offloads::ALL;
+    }
+    let mut port = Port::configure(eal, id, &config, pool).map_err(failed)?;
+    port.start().map_err(failed)?;
+    tell(profile, index, &port);
+    Ok(port)
+}
+
+/// Logs a started port, and what about it is not as it was asked for.
+fn tell(profile: &Profile, index: usize, port: &Port) {
+    let (name, info) = (&profile.ports[index].name, port.info());
+    info!(
+        port = name,
+        device = info.name,
+        driver = info.driver,
+        mac = mac_text(info.mac),
+        mtu = info.mtu,
+        receive_queues = info.rx_queues,
+        transmit_queues = info.tx_queues,
+        rss = info.rss,
+        offloads = offload_names(info.offloads).join(" "),
+        numa_node = info.socket,
+        "port"
+    );
+    if info.mtu < profile.ports[index].mtu_bytes {
+        warn!(
+            "port {name} takes packets of {} bytes, not of {}; set `ports.{name}.mtu: {}`",
+            info.mtu, profile.ports[index].mtu_bytes, info.mtu
+        );
+    }
+    for &core in &profile.runtime.workers {
+        if let (Some(port_node), Some(core_node)) = (info.socket, numa_node_of(core))
+            && port_node != core_node
+        {
+            warn!(
+                "port {name} is on NUMA node {port_node}, and the worker on core {core} is on \
+                 node {core_node}, so each packet crosses between them; choose cores of node \
+                 {port_node} for `runtime.workers` (see `lscpu`)"
+            );
+        }
+    }
+}
+
+/// The NUMA node of a core, on a machine that has several.
+fn numa_node_of(core: u32) -> Option<u32> {
+    let folder = fs::read_dir(format!("/sys/devices/system/cpu/cpu{core}")).ok()?;
+    let names = folder.flatten().map(|entry| entry.file_name());
+    names
+        .filter_map(|name| name.to_str()?.strip_prefix("node")?.parse().ok())
+        .next()
+}
+
+/// A station address as people write it.
+pub(super) fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|octet| format!("{octet:02x}")).join(":")
+}
+
+/// The names of the offloads that are on.
+pub(super) fn offload_names(offloads: Offloads) -> Vec<&'static str> {
+    [
+        (offloads.rx_ipv4_checksum, "rx-ipv4-checksum"),
+        (offloads.rx_tcp_checksum, "rx-tcp-checksum"),
+        (offloads.rx_udp_checksum, "rx-udp-checksum"),
+        (offloads.tx_ipv4_checksum, "tx-ipv4-checksum"),
+        (offloads.tx_tcp_checksum, "tx-tcp-checksum"),
+        (offloads.tx_udp_checksum, "tx-udp-checksum"),
+    ]
+    .into_iter()
+    .filter_map(|(is_on, name)| is_on.then_some(name))
+    .collect()
+}
+
+impl Hardware {
+    /// What the hop must know of each device.
+    pub(super) fn facts(&self) -> Vec<DeviceFacts> {
+        let facts = |port: &Port| DeviceFacts {
+            mac: port.mac(),
+            mtu_bytes: port.info().mtu,
+        };
+        self.ports.iter().map(facts).collect()
+    }
+
+    /// Deals the queues out: receive queue q to worker q modulo the workers, transmit queue q to
+    /// worker q. A worker that a port has no transmit queue for sends through another one.
+    pub(super) fn deal(&mut self, workers: usize) -> Vec<WorkerQueues> {
+        (0..workers)
+            .map(|worker| self.deal_to(worker, workers))
+            .collect()
+    }
+
+    fn deal_to(&mut self, worker: usize, workers: usize) -> WorkerQueues {
+        let mut queues = ArrayVec::new();
+        let mut receives = ArrayVec::new();
+        let mut ways = Vec::new();
+        for (place, port) in self.ports.iter_mut().enumerate() {
+            let info: PortInfo = port.info().clone();
+            let receive: ArrayVec<_, MAX_QUEUES_PER_WORKER> = (0..info.rx_queues)
+                .filter(|&queue| usize::from(queue) % workers == worker)
+                .filter_map(|queue| port.take_rx_queue(queue))
+                .collect();
+            if !receive.is_empty() {
+                receives.push(PortId(place as u8));
+            }
+            let transmit = port.take_tx_queue(worker as u16);
+            ways.push(match &transmit {
+                Some(_) => TransmitWay::Queue,
+                None => {
+                    TransmitWay::Through(WorkerId((worker % usize::from(info.tx_queues)) as u8))
+                }
+            });
+            let strips = DRIVERS_THAT_STRIP_TAGS
+                .iter()
+                .any(|name| info.driver.starts_with(name));
+            queues.push(PortQueues {
+                receive,
+                transmit,
+                completes_tcp_checksum: info.offloads.tx_tcp_checksum,
+                restores_vlan_tags: strips,
+            });
+        }
+        WorkerQueues {
+            io: DpdkIo::new(queues, self.pool.clone()),
+            receives,
+            ways,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(arguments: &str, queues: Option<u16>) -> Device {
+        Device {
+            arguments: arguments.into(),
+            queues,
+            promiscuous: true,
+            checksum_offload: ChecksumOffload::Auto,
+        }
+    }
+
+    #[test]
+    fn queues_are_those_written_else_one_a_worker() {
+        assert_eq!(wanted_queues(&device("0000:3b:00.0", None), 4), 4);
+        assert_eq!(wanted_queues(&device("0000:3b:00.0", Some(2)), 4), 2);
+        let given = "net_af_packet0,iface=out0,qpairs=3";
+        assert_eq!(wanted_queues(&device(given, None), 1), 3);
+        assert_eq!(device_arguments(&device(given, Some(3))), given);
+        assert_eq!(
+            device_arguments(&device("net_af_packet0,iface=out0", Some(2))),
+            "net_af_packet0,iface=out0,qpairs=2"
+        );
+        assert_eq!(device_arguments(&device("net_tap0", Some(2))), "net_tap0");
+    }
+
+    // CASES 28: port gone.
+    #[test]
+    fn an_interface_that_is_not_there_is_told_with_its_cure() {
+        let gone = device("net_af_packet0,iface=nosuch0", None);
+        let failure = interface_exists("outside", &gone).unwrap_err();
+        assert_eq!(
+            failure.to_string(),
+            "port outside: there is no network interface nosuch0 in this network name space; \
+             create it, or correct `ports.outside.device`"
+        );
+        assert_eq!(
+            interface_exists("outside", &device("net_af_packet0,iface=lo", None)),
+            Ok(())
+        );
+        assert_eq!(
+            interface_exists("outside", &device("net_tap0,iface=tap7", None)),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn a_mac_is_written_by_twos() {
+        assert_eq!(mac_text([0, 1, 0xab, 3, 4, 0xff]), "00:01:ab:03:04:ff");
+    }
+}

@@ -1,0 +1,320 @@
+//! The metrics as Prometheus reads them: its text format, version 0.0.4.
+
+use std::fmt::{Display, Write};
+
+use dataplane::counters::{Counters, Event};
+use dataplane::drop_reason::DropReason;
+
+use crate::report::{Guard, PortRow};
+
+/// What the text says that it is.
+pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A worker's numbers.
+pub(super) struct WorkerFigures {
+    pub(super) core: u32,
+    pub(super) counters: Counters,
+    pub(super) loops: u64,
+    pub(super) busy_ns: u64,
+    pub(super) total_ns: u64,
+}
+
+/// Everything that is told.
+pub(super) struct Snapshot {
+    pub(super) appliance: String,
+    pub(super) workers: Vec<WorkerFigures>,
+    pub(super) ports: Vec<PortRow>,
+    pub(super) guard: Option<Guard>,
+    pub(super) buffers: usize,
+    pub(super) buffers_in_use: usize,
+}
+
+/// A text in the making.
+#[derive(Default)]
+struct Text(String);
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+}
+
+impl Text {
+    fn family(&mut self, name: &str, kind: Kind, help: &str) {
+        let help = help.replace('\\', "\\\\").replace('\n', "\\n");
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+        };
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.0.push_str(name);
+        for (place, (label, text)) in labels.iter().enumerate() {
+            let text = text
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"")
+                .replace('\n', "\\n");
+            let before = if place == 0 { '{' } else { ',' };
+            let _ = write!(self.0, "{before}{label}=\"{text}\"");
+        }
+        let end = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.0, "{end} {value}");
+    }
+
+    fn one(&mut self, name: &str, kind: Kind, help: &str, value: impl Display) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+}
+
+/// The text of a snapshot.
+pub(super) fn text(snapshot: &Snapshot) -> String {
+    let mut text = Text::default();
+    text.family(
+        "tidegate_build_info",
+        Kind::Gauge,
+        "The program and the DPDK that it runs on.",
+    );
+    text.sample(
+        "tidegate_build_info",
+        &[
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("dpdk", &bindings::eal::version()),
+            ("appliance", &snapshot.appliance),
+        ],
+        1,
+    );
+    workers(&mut text, &snapshot.workers);
+    ports(&mut text, &snapshot.ports);
+    if let Some(report) = &snapshot.guard {
+        guard(&mut text, report);
+    }
+    text.one(
+        "tidegate_buffers",
+        Kind::Gauge,
+        "Packet buffers in all.",
+        snapshot.buffers,
+    );
+    text.one(
+        "tidegate_buffers_in_use",
+        Kind::Gauge,
+        "Packet buffers in hands, queues and devices.",
+        snapshot.buffers_in_use,
+    );
+    text.0
+}
+
+fn workers(text: &mut Text, workers: &[WorkerFigures]) {
+    let seconds = |nanoseconds: u64| nanoseconds as f64 / 1e9;
+    let sentences = |sentences: Vec<(&str, &str)>| {
+        let sentences = sentences
+            .iter()
+            .map(|(label, sentence)| format!("{label}: {sentence}"));
+        sentences.collect::<Vec<_>>().join(" ")
+    };
+    let events = Event::ALL.iter();
+    let events = sentences(
+        events
+            .map(|event| (event.label(), event.sentence()))
+            .collect(),
+    );
+    text.family(
+        "tidegate_events_total",
+        Kind::Counter,
+        &format!("What workers count. {events}"),
+    );
+    for (number, worker) in workers.iter().enumerate() {
+        for &event in Event::ALL {
+            let labels = [("worker", &*number.to_string()), ("event", event.label())];
+            text.sample(
+                "tidegate_events_total",
+                &labels,
+                worker.counters.event(event),
+            );
+        }
+    }
+    let reasons = DropReason::ALL.iter();
+    let reasons = sentences(
+        reasons
+            .map(|reason| (reason.label(), reason.sentence()))
+            .collect(),
+    );
+    text.family(
+        "tidegate_drops_total",
+        Kind::Counter,
+        &format!("Packets that ended here. {reasons}"),
+    );
+    for (number, worker) in workers.iter().enumerate() {
+        for &reason in DropReason::ALL {
+            let labels = [("worker", &*number.to_string()), ("reason", reason.label())];
+            text.sample(
+                "tidegate_drops_total",
+                &labels,
+                worker.counters.drops(reason),
+            );
+        }
+    }
+    let mut each = |name: &str, help: &str, value: &dyn Fn(&WorkerFigures) -> f64| {
+        text.family(name, Kind::Counter, help);
+        for (number, worker) in workers.iter().enumerate() {
+            let labels = [
+                ("worker", &*number.to_string()),
+                ("core", &*worker.core.to_string()),
+            ];
+            text.sample(name, &labels, value(worker));
+        }
+    };
+    each(
+        "tidegate_worker_loops_total",
+        "Turns of a worker's loop.",
+        &|worker| worker.loops as f64,
+    );
+    each(
+        "tidegate_worker_busy_seconds_total",
+        "Time spent in turns that found something to do.",
+        &|worker| seconds(worker.busy_ns),
+    );
+    each(
+        "tidegate_worker_seconds_total",
+        "Time since a worker's loop began.",
+        &|worker| seconds(worker.total_ns),
+    );
+}
+
+fn ports(text: &mut Text, ports: &[PortRow]) {
+    type Value = fn(&PortRow) -> u64;
+    let interfaces: [(&str, &str, Value); 4] = [
+        (
+            "received_packets",
+            "Frames that workers received.",
+            |port| port.received_packets,
+        ),
+        ("received_bytes", "Octets that workers received.", |port| {
+            port.received_bytes
+        }),
+        ("sent_packets", "Frames that workers sent.", |port| {
+            port.sent_packets
+        }),
+        ("sent_bytes", "Octets that workers sent.", |port| {
+            port.sent_bytes
+        }),
+    ];
+    for (name, help, value) in interfaces {
+        let name = format!("tidegate_port_{name}_total");
+        text.family(&name, Kind::Counter, help);
+        for port in ports {
+            text.sample(&name, &[("port", &port.name)], value(port));
+        }
+    }
+    let devices: [(&str, &str, Value); 8] = [
+        (
+            "received_packets",
+            "Frames that the device received.",
+            |port| port.device_counters.received_packets,
+        ),
+        (
+            "received_bytes",
+            "Octets that the device received.",
+            |port| port.device_counters.received_bytes,
+        ),
+        ("sent_packets", "Frames that the device sent.", |port| {
+            port.device_counters.sent_packets
+        }),
+        ("sent_bytes", "Octets that the device sent.", |port| {
+            port.device_counters.sent_bytes
+        }),
+        ("missed", "Frames that nobody fetched in time.", |port| {
+            port.device_counters.missed
+        }),
+        ("receive_errors", "Frames received with an error.", |port| {
+            port.device_counters.receive_errors
+        }),
+        (
+            "transmit_errors",
+            "Frames that the device could not send.",
+            |port| port.device_counters.transmit_errors,
+        ),
+        (
+            "no_buffer",
+            "Frames lost because no buffer was free.",
+            |port| port.device_counters.no_buffer,
+        ),
+    ];
+    for (name, help, value) in devices {
+        let name = format!("tidegate_device_{name}_total");
+        text.family(&name, Kind::Counter, help);
+        for port in ports.iter().filter(|port| port.parent.is_none()) {
+            text.sample(
+                &name,
+                &[("port", &port.name), ("device", &port.device)],
+                value(port),
+            );
+        }
+    }
+    text.family(
+        "tidegate_link_up",
+        Kind::Gauge,
+        "Whether a device's link is up.",
+    );
+    for port in ports.iter().filter(|port| port.parent.is_none()) {
+        if let Some(is_up) = port.link_up {
+            text.sample("tidegate_link_up", &[("port", &port.name)], u8::from(is_up));
+        }
+    }
+}
+
+fn guard(text: &mut Text, guard: &Guard) {
+    text.family(
+        "tidegate_sessions",
+        Kind::Gauge,
+        "Sessions: live ones, those whose server has not answered yet, and all in the tables.",
+    );
+    let sessions = &guard.sessions;
+    for (state, count) in [
+        ("live", sessions.live),
+        ("opening", sessions.opening),
+        ("in_table", sessions.in_table),
+    ] {
+        text.sample("tidegate_sessions", &[("state", state)], count);
+    }
+    let gauges: [(&str, &str, u64); 6] = [
+        (
+            "tidegate_sessions_capacity",
+            "Sessions that fit.",
+            sessions.capacity,
+        ),
+        (
+            "tidegate_sessions_memory_bytes",
+            "Octets of the session tables.",
+            sessions.memory_bytes,
+        ),
+        (
+            "tidegate_syns_per_second",
+            "SYNs for protected services a second.",
+            guard.syns_per_second,
+        ),
+        (
+            "tidegate_guard_active",
+            "Whether SYNs are answered by cookie now.",
+            guard.active.into(),
+        ),
+        (
+            "tidegate_guard_flood",
+            "Whether a flood is on.",
+            guard.flood.into(),
+        ),
+        (
+            "tidegate_draining",
+            "Whether no new session is opened.",
+            guard.draining.into(),
+        ),
+    ];
+    for (name, help, value) in gauges {
+        text.one(name, Kind::Gauge, help, value);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::report::SessionCounts;
+
+/// A name, its labels, and a value.
+type Sample = (String, BTreeMap<String, String>, f64);
+
+/// Reads the text format as strictly as a scraper does: every sample belongs to the family that
+/// was last begun, each family begins once and has help and a type, and no sample comes twice.
+fn read(text: &str) -> Result<Vec<Sample>, String> {
+    let mut families = BTreeSet::new();
+    let mut family: Option<(String, bool)> = None;
+    let mut seen = BTreeSet::new();
+    let mut samples = Vec::new();
+    if !text.ends_with('\n') {
+        return Err("the last line has no end".into());
+    }
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').ok_or("no help")?;
+            is_name(name)?;
+            if help.is_empty() || !families.insert(name.to_owned()) {
+                return Err(format!("{name}: no help, or begun twice"));
+            }
+            family = Some((name.to_owned(), false));
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').ok_or("no type")?;
+            let counts = name.ends_with("_total");
+            match &mut family {
+                Some((begun, typed)) if begun == name && !*typed => *typed = true,
+                _ => return Err(format!("{name}: a type without help")),
+            }
+            if (kind, counts) != ("counter", true) && (kind, counts) != ("gauge", false) {
+                return Err(format!("{name}: {kind}"));
+            }
+        } else {
+            let (name, labels, value) = sample(line)?;
+            if family
+                .as_ref()
+                .is_none_or(|(begun, typed)| *begun != name || !typed)
+            {
+                return Err(format!("{line}: outside its family"));
+            }
+            if !seen.insert((name.clone(), labels.clone())) {
+                return Err(format!("{line}: twice"));
+            }
+            samples.push((name, labels, value));
+        }
+    }
+    Ok(samples)
+}
+
+fn is_name(name: &str) -> Result<(), String> {
+    let first = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let rest = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if first && rest {
+        Ok(())
+    } else {
+        Err(format!("`{name}` is no name"))
+    }
+}
+
+fn sample(line: &str) -> Result<Sample, String> {
+    let end = line
+        .find(['{', ' '])
+        .ok_or_else(|| format!("{line}: no value"))?;
+    let (name, mut rest) = line.split_at(end);
+    is_name(name)?;
+    let mut labels = BTreeMap::new();
+    if let Some(mut inner) = rest.strip_prefix('{') {
+        loop {
+            let (label, after) = inner.split_once("=\"").ok_or("no label's value")?;
+            is_name(label)?;
+            let mut text = String::new();
+            let mut characters = after.char_indices();
+            let close = loop {
+                match characters.next().ok_or("a label's value has no end")? {
+                    (at, '"') => break at,
+                    (_, '\\') => match characters.next().map(|(_, c)| c) {
+                        Some('n') => text.push('\n'),
+                        Some(c @ ('\\' | '"')) => text.push(c),
+                        other => return Err(format!("{other:?} is escaped")),
+                    },
+                    (_, c) => text.push(c),
+                }
+            };
+            labels.insert(label.to_owned(), text);
+            inner = &after[close + 1..];
+            match inner.strip_prefix(',') {
+                Some(next) => inner = next,
+                None => break,
+            }
+        }
+        rest = inner.strip_prefix('}').ok_or("no closing brace")?;
+    }
+    let value = rest.strip_prefix(' ').ok_or("no space before the value")?;
+    let value = value
+        .parse()
+        .map_err(|_| format!("`{value}` is no number"))?;
+    Ok((name.to_owned(), labels, value))
+}
+
+fn snapshot() -> Snapshot {
+    let mut counters = Counters::default();
+    counters.add(Event::CookieSent, 12);
+    counters.dropped(DropReason::CookieInvalid);
+    let worker = |core, counters| WorkerFigures {
+        core,
+        counters,
+        loops: u64::MAX,
+        busy_ns: 1_500_000_000,
+        total_ns: 3_000_000_000,
+    };
+    Snapshot {
+        appliance: "odd \"name\" \\ of\ntwo lines".into(),
+        workers: vec![worker(1, counters), worker(3, Counters::default())],
+        ports: vec![
+            PortRow {
+                name: "outside".into(),
+                link_up: Some(true),
+                received_packets: 7,
+                ..PortRow::default()
+            },
+            PortRow {
+                name: "tagged".into(),
+                parent: Some("outside".into()),
+                ..PortRow::default()
+            },
+        ],
+        guard: Some(Guard {
+            active: true,
+            sessions: SessionCounts {
+                live: 5,
+                ..SessionCounts::default()
+            },
+            ..Guard::default()
+        }),
+        buffers: 100,
+        buffers_in_use: 40,
+    }
+}
+
+#[test]
+fn a_scraper_reads_every_line() {
+    let samples = read(&text(&snapshot())).unwrap();
+    let value = |name: &str, wanted: &[(&str, &str)]| {
+        let found = samples.iter().find(|(found, labels, _)| {
+            let matches =
+                |(label, text): &(&str, &str)| labels.get(*label).map(String::as_str) == Some(text);
+            found == name && wanted.iter().all(matches)
+        });
+        found.map(|(_, _, value)| *value)
+    };
+    let build = ("appliance", "odd \"name\" \\ of\ntwo lines");
+    assert_eq!(value("tidegate_build_info", &[build]), Some(1.0));
+    let cookies = [("worker", "0"), ("event", "cookie_sent")];
+    assert_eq!(value("tidegate_events_total", &cookies), Some(12.0));
+    let invalid = [("worker", "0"), ("reason", "cookie_invalid")];
+    assert_eq!(value("tidegate_drops_total", &invalid), Some(1.0));
+    assert_eq!(
+        value("tidegate_worker_busy_seconds_total", &[("core", "3")]),
+        Some(1.5)
+    );
+    assert_eq!(
+        value(
+            "tidegate_port_received_packets_total",
+            &[("port", "outside")]
+        ),
+        Some(7.0)
+    );
+    assert_eq!(
+        value(
+            "tidegate_port_received_packets_total",
+            &[("port", "tagged")]
+        ),
+        Some(0.0)
+    );
+    assert_eq!(
+        value("tidegate_device_missed_total", &[("port", "tagged")]),
+        None
+    );
+    assert_eq!(value("tidegate_link_up", &[("port", "outside")]), Some(1.0));
+    assert_eq!(value("tidegate_sessions", &[("state", "live")]), Some(5.0));
+    assert_eq!(value("tidegate_guard_active", &[]), Some(1.0));
+    assert_eq!(value("tidegate_buffers_in_use", &[]), Some(40.0));
+    let drops = samples
+        .iter()
+        .filter(|(name, _, _)| name == "tidegate_drops_total");
+    assert_eq!(drops.count(), 2 * DropReason::COUNT);
+}
+
+#[test]
+fn the_reader_of_this_test_refuses_what_a_scraper_would() {
+    for wrong in [
+        "a 1",
+        "a 1\n",
+        "# HELP a x\n# TYPE a gauge\na{b=\"c} 1\n",
+        "# HELP a x\n# TYPE a gauge\na{b=\"\\q\"} 1\n",
+        "# HELP a x\n# TYPE a gauge\na one\n",
+        "# HELP a x\n# TYPE a counter\na 1\n",
+        "# HELP a x\n# TYPE a gauge\na 1\na 1\n",
+        "# HELP a x\n# TYPE a gauge\nb 1\n",
+    ] {
+        assert!(read(wrong).is_err(), "{wrong}");
+    }
+}

@@ -1,0 +1,183 @@
+//! What a reload may change, and what it may not.
+
+use std::path::Path;
+
+use dataplane::guard::cookie::CookieKey;
+
+use crate::configuration;
+use crate::profile::{self, Link, Profile, Runtime, Strictness};
+
+/// A profile that can take the place of the one that is in force.
+pub(super) struct Fresh {
+    pub(super) profile: Profile,
+    pub(super) keys: Vec<CookieKey>,
+}
+
+/// Reads the profile and its keys, and checks that they can be taken over while packets flow.
+///
+/// # Errors
+/// Everything that is wrong, or cannot change without a restart.
+pub(super) fn read(file: &Path, running: &Profile) -> Result<Fresh, String> {
+    let loaded = profile::load(file, Strictness::Run).map_err(|errors| errors.to_string())?;
+    let fixed = fixed_keys(running, &loaded.profile);
+    if !fixed.is_empty() {
+        return Err(format!(
+            "{}: {} cannot change while the daemon runs; put {} back, or restart the daemon",
+            file.display(),
+            fixed.join(", "),
+            if fixed.len() == 1 { "it" } else { "them" },
+        ));
+    }
+    for line in loaded.warnings.list {
+        tracing::warn!("{}:{line}", file.display());
+    }
+    let keys = configuration::cookie_keys(&loaded.profile).map_err(|error| error.to_string())?;
+    Ok(Fresh {
+        profile: loaded.profile,
+        keys,
+    })
+}
+
+/// The keys whose values differ and cannot change without a restart.
+fn fixed_keys(running: &Profile, fresh: &Profile) -> Vec<String> {
+    let mut keys = runtime_keys(&running.runtime, &fresh.runtime);
+    if running.name != fresh.name {
+        // Names that follow from it need no mention.
+        keys.retain(|key| {
+            !["runtime.file_prefix", "runtime.control_socket"].contains(&key.as_str())
+        });
+        keys.insert(0, "appliance.name".into());
+    }
+    let names = |profile: &Profile| -> Vec<String> {
+        profile.ports.iter().map(|port| port.name.clone()).collect()
+    };
+    if names(running) != names(fresh) {
+        keys.push("the names and order of `ports`".into());
+        return keys;
+    }
+    for (before, after) in running.ports.iter().zip(&fresh.ports) {
+        let name = &before.name;
+        if before.link != after.link {
+            let key = match (&before.link, &after.link) {
+                (Link::Device(_), Link::Device(_)) => "device",
+                _ => "parent",
+            };
+            keys.push(format!("ports.{name}.{key}"));
+        }
+        if before.vlan != after.vlan {
+            keys.push(format!("ports.{name}.vlan"));
+        }
+        if before.mtu_bytes < after.mtu_bytes {
+            keys.push(format!("ports.{name}.mtu (to a larger one)"));
+        }
+    }
+    keys
+}
+
+fn runtime_keys(running: &Runtime, fresh: &Runtime) -> Vec<String> {
+    let workers_differ = running.workers != fresh.workers
+        && !(running.workers_are_automatic && fresh.workers_are_automatic);
+    [
+        ("workers", workers_differ),
+        ("control_core", running.control_core != fresh.control_core),
+        ("poll", running.poll != fresh.poll),
+        ("huge_pages", running.huge_pages != fresh.huge_pages),
+        ("memory_mib", running.memory_mib != fresh.memory_mib),
+        ("file_prefix", running.file_prefix != fresh.file_prefix),
+        (
+            "control_socket",
+            running.control_socket != fresh.control_socket,
+        ),
+        ("metrics", running.metrics != fresh.metrics),
+        ("log.format", running.log.format != fresh.log.format),
+        ("sessions", running.sessions != fresh.sessions),
+    ]
+    .into_iter()
+    .filter(|(_, differs)| *differs)
+    .map(|(key, _)| format!("runtime.{key}"))
+    .collect()
+}
+
+/// Whether the neighbours must be told of addresses.
+pub(super) fn addresses_changed(running: &Profile, fresh: &Profile) -> bool {
+    let mut ports = running.ports.iter().zip(&fresh.ports);
+    ports.any(|(before, after)| before.addresses != after.addresses)
+}
+
+/// What is in force, in a few words.
+pub(super) fn summary(profile: &Profile) -> String {
+    let servers = profile
+        .guard
+        .as_ref()
+        .map_or(0, |guard| guard.protect.len());
+    format!(
+        "{} rules, {} routes, {servers} protected servers",
+        profile.rules.len(),
+        profile.routes.len()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::Machine;
+
+    fn profile(text: &str) -> Profile {
+        let machine = Machine {
+            cores: vec![0, 1, 2, 3],
+            isolated_cores: Vec::new(),
+        };
+        profile::parse(text, Path::new("p.yaml"), &machine, Strictness::Check)
+            .expect("a good profile")
+            .profile
+    }
+
+    // CASES 28
+    #[test]
+    fn what_cannot_change_is_named() {
+        let running = profile(
+            "appliance: { name: a }\nruntime: { workers: [1], poll: busy }\n\
+             ports: { x: { device: net_null0, mtu: 1400 }, y: { device: net_null1 } }",
+        );
+        assert!(fixed_keys(&running, &running).is_empty());
+        let fresh = profile(
+            "appliance: { name: b }\nruntime: { workers: [1, 2], poll: adaptive }\n\
+             ports: { x: { device: net_null7, mtu: 1500 }, y: { parent: x, vlan: 7 } }",
+        );
+        assert_eq!(
+            fixed_keys(&running, &fresh),
+            [
+                "appliance.name",
+                "runtime.workers",
+                "runtime.poll",
+                "ports.x.device",
+                "ports.x.mtu (to a larger one)",
+                "ports.y.parent",
+                "ports.y.vlan",
+            ]
+        );
+        let renamed = profile(
+            "appliance: { name: a }\nruntime: { workers: [1], poll: busy }\n\
+             ports: { z: { device: net_null0, mtu: 1400 }, y: { device: net_null1 } }",
+        );
+        assert_eq!(
+            fixed_keys(&running, &renamed),
+            ["the names and order of `ports`"]
+        );
+    }
+
+    #[test]
+    fn rules_addresses_and_a_smaller_mtu_can_change() {
+        let running = profile(
+            "runtime: { workers: [1] }\nports: { x: { device: net_null0, address: [10.0.0.1/24] } }",
+        );
+        let fresh = profile(
+            "runtime: { workers: [1], log: { level: debug } }\n\
+             ports: { x: { device: net_null0, mtu: 1400, address: [10.0.0.2/24] } }\n\
+             rules: [ { default: deny } ]",
+        );
+        assert!(fixed_keys(&running, &fresh).is_empty());
+        assert!(addresses_changed(&running, &fresh));
+        assert!(!addresses_changed(&running, &running));
+    }
+}
