@@ -37,6 +37,11 @@ impl FloodMeter {
         self.rate_per_s
     }
 
+    /// When [`Self::turn`] may next find that a flood is over.
+    pub fn next_deadline_ns(&self) -> Option<u64> {
+        self.is_flood.then_some(self.span_start_ns + SPAN_NS)
+    }
+
     /// Counts a SYN. A span whose SYNs already exceed a whole span's worth need not end first.
     #[inline]
     pub fn count(&mut self, now_ns: u64, thresholds: &FloodThresholds) -> Option<FloodChange> {

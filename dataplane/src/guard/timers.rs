@@ -39,7 +39,9 @@ impl<B: Buffer> Guard<B> {
 
     /// When [`Self::tick`] is next due, if anything waits.
     pub fn next_deadline_ns(&self) -> Option<u64> {
-        self.wheel.next_deadline_ns()
+        let timers = self.wheel.next_deadline_ns();
+        let deadlines = [timers, self.flood.next_deadline_ns()];
+        deadlines.into_iter().flatten().min()
     }
 
     fn expire<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &mut Context<'_, I>) {
