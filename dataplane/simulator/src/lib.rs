@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod appliance;
+pub mod capture;
 pub mod frame;
 pub mod host;
 pub mod internet;

@@ -1,19 +1,28 @@
-//! Every script of `tests/scripts`, in every setting.
+//! Every script of `tests/scripts`, in every setting; some of them compared frame by frame with
+//! the captures of `tests/golden`.
+
+mod common;
 
 use std::path::PathBuf;
 
+use simulator::NodeId;
+use simulator::capture::pcapng;
 use simulator::script::{Script, Setting, play};
 use simulator::site::Family;
 
-fn scripts() -> Vec<PathBuf> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
-    let entries = std::fs::read_dir(&folder).expect("the folder of the scripts");
-    let mut scripts: Vec<_> = entries
-        .map(|entry| entry.expect("a readable folder").path())
-        .collect();
-    scripts.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
-    scripts.sort();
-    scripts
+fn names() -> Vec<String> {
+    let entries = std::fs::read_dir(common::folder()).expect("the folder of the scripts");
+    let paths = entries.map(|entry| entry.expect("a readable folder").path());
+    let scripts = paths.filter(|path| path.extension().is_some_and(|extension| extension == "txt"));
+    let name = |path: PathBuf| {
+        path.file_stem()
+            .expect("a file's name")
+            .to_string_lossy()
+            .into_owned()
+    };
+    let mut names: Vec<_> = scripts.map(name).collect();
+    names.sort();
+    names
 }
 
 fn settings(script: &Script) -> Vec<Setting> {
@@ -33,18 +42,8 @@ fn settings(script: &Script) -> Vec<Setting> {
 fn every_script_goes_as_it_says() {
     let wanted = std::env::var("TIDEGATE_SCRIPT").unwrap_or_default();
     let (mut played, mut failures) = (0, Vec::new());
-    for path in scripts() {
-        let name = path
-            .file_stem()
-            .expect("a file's name")
-            .to_string_lossy()
-            .into_owned();
-        if !name.contains(&wanted) {
-            continue;
-        }
-        let text = std::fs::read_to_string(&path).expect("a readable script");
-        let script = Script::parse(&text)
-            .unwrap_or_else(|error| panic!("{name}: line {}: {}", error.line, error.what));
+    for name in names().iter().filter(|name| name.contains(&wanted)) {
+        let script = common::script(name);
         for setting in settings(&script) {
             played += 1;
             if let Err(what) = play(&script, setting) {
@@ -60,4 +59,39 @@ fn every_script_goes_as_it_says() {
         failures.join("\n\n"),
         failures.len()
     );
+}
+
+/// A site's appliance is the first node of its world.
+const APPLIANCE: NodeId = NodeId(0);
+
+#[test]
+fn golden_captures_have_not_changed() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let is_update = std::env::var_os("TIDEGATE_GOLDEN_UPDATE").is_some();
+    for name in [
+        "handshake",
+        "server-without-options",
+        "icmp-translated",
+        "challenge-limit",
+    ] {
+        for (family, number) in [(Family::V4, 4), (Family::V6, 6)] {
+            let setting = Setting { family, workers: 1 };
+            let world =
+                play(&common::script(name), setting).unwrap_or_else(|what| panic!("{what}"));
+            let capture = pcapng(world.trace().recorded(), APPLIANCE, &["outside", "inside"]);
+            let path = folder.join(format!("{name}-ipv{number}.pcapng"));
+            if is_update {
+                std::fs::write(&path, capture).expect("a folder that can be written to");
+                continue;
+            }
+            let golden =
+                std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            assert!(
+                golden == capture,
+                "{} differs. If the change is meant, look at it in a capture reader after \
+                 TIDEGATE_GOLDEN_UPDATE=1 cargo test -p tidegate-simulator golden",
+                path.display()
+            );
+        }
+    }
 }

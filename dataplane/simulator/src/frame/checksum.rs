@@ -37,7 +37,8 @@ pub(super) fn pseudo_header(
 }
 
 /// Whether every checksum of a frame is right: the IPv4 header's, and TCP's, UDP's or ICMP's
-/// unless the packet is a fragment.
+/// unless the packet is a fragment. Right is only what its sender would have computed afresh: of
+/// the two forms of zero, 0xffff is wrong where 0x0000 is due (RFC 1624 §3).
 ///
 /// # Errors
 /// Which one is wrong.
@@ -47,9 +48,7 @@ pub fn verify(frame: &[u8]) -> Result<(), String> {
     };
     if layout.is_ipv4 {
         let header = &frame[layout.network..layout.network + layout.network_header_bytes];
-        if checksum(header, 0) != 0 {
-            return Err("the IPv4 header checksum is wrong".into());
-        }
+        compare("IPv4 header", header, 10, 0)?;
     }
     if layout.fragment.is_some() {
         return Ok(());
@@ -57,18 +56,30 @@ pub fn verify(frame: &[u8]) -> Result<(), String> {
     let transport = &frame[layout.transport..layout.end];
     let pseudo =
         |protocol| pseudo_header(layout.source, layout.destination, protocol, transport.len());
-    let (name, total) = match layout.protocol {
-        6 => ("TCP", checksum(transport, pseudo(6))),
+    match layout.protocol {
+        6 => compare("TCP", transport, 16, pseudo(6)),
         // A UDP checksum of 0 over IPv4 is none.
-        17 if layout.is_ipv4 && transport.get(6..8) == Some(&[0, 0]) => return Ok(()),
-        17 => ("UDP", checksum(transport, pseudo(17))),
-        1 => ("ICMP", checksum(transport, 0)),
-        58 => ("ICMPv6", checksum(transport, pseudo(58))),
-        _ => return Ok(()),
+        17 if layout.is_ipv4 && transport.get(6..8) == Some(&[0, 0]) => Ok(()),
+        17 => compare("UDP", transport, 6, pseudo(17)),
+        1 => compare("ICMP", transport, 2, 0),
+        58 => compare("ICMPv6", transport, 2, pseudo(58)),
+        _ => Ok(()),
+    }
+}
+
+fn compare(name: &str, bytes: &[u8], at: usize, start: u32) -> Result<(), String> {
+    let Some(field) = bytes.get(at..at + 2) else {
+        return Err(format!("the {name} header is cut off"));
     };
-    if total == 0 {
+    let found = u16::from_be_bytes([field[0], field[1]]);
+    let mut cleared = bytes.to_vec();
+    cleared[at..at + 2].fill(0);
+    let due = checksum(&cleared, start);
+    if found == due {
         Ok(())
     } else {
-        Err(format!("the {name} checksum is wrong"))
+        Err(format!(
+            "the {name} checksum is {found:#06x}, not {due:#06x}"
+        ))
     }
 }

@@ -25,6 +25,8 @@ pub struct Proof {
     opened: BTreeMap<Ends, u32>,
     /// Handshakes that have opened a connection.
     spent: BTreeSet<(Ends, u32)>,
+    /// Servers that spoke to a client, who may be reset for it.
+    spoken: BTreeSet<Ends>,
     balance: BTreeMap<IpAddr, Balance>,
 }
 
@@ -47,6 +49,7 @@ impl Proof {
             proved_sources: BTreeSet::new(),
             opened: BTreeMap::new(),
             spent: BTreeSet::new(),
+            spoken: BTreeSet::new(),
             balance: BTreeMap::new(),
         }
     }
@@ -109,6 +112,9 @@ impl Proof {
         if !self.is_service(ends.destination, ends.destination_port) {
             return Ok(());
         }
+        if segment.has(flag::RST) && self.spoken.remove(&ends) {
+            return Ok(());
+        }
         if !self.proved.contains(&ends) {
             return Err(format!("an unproved client reaches a server: {packet}"));
         }
@@ -145,6 +151,7 @@ impl Invariant for Proof {
             (Place::Arrived, OUTSIDE) => self.arrives_outside(packet),
             (Place::Departed, OUTSIDE) => self.leaves_outside(packet)?,
             (Place::Departed, INSIDE) => self.leaves_inside(packet)?,
+            (Place::Arrived, INSIDE) => self.spoken.extend(packet.ends().map(Ends::reversed)),
             _ => {}
         }
         Ok(())

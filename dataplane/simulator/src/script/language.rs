@@ -136,11 +136,11 @@ pub struct Script {
 pub(super) const CLIENT_PORT: u16 = 40_000;
 
 impl Script {
-    /// Reads a script.
+    /// Reads a script. `part` gives the text of a part that it uses.
     ///
     /// # Errors
     /// The first line that cannot be read.
-    pub fn parse(text: &str) -> Result<Self, ScriptError> {
+    pub fn parse(text: &str, part: &dyn Fn(&str) -> Option<String>) -> Result<Self, ScriptError> {
         let mut script = Self::default();
         for (number, line) in text.lines().enumerate() {
             let line = line.split('#').next().unwrap_or_default().trim();
@@ -148,12 +148,24 @@ impl Script {
                 continue;
             }
             let number = number + 1;
+            let fault = |what| ScriptError { line: number, what };
+            if let Some(name) = line.strip_prefix("use ") {
+                let text = part(name).ok_or_else(|| fault(format!("there is no part {name}")))?;
+                let used = Self::parse(&text, part).map_err(|error| {
+                    fault(format!("{name}: line {}: {}", error.line, error.what))
+                })?;
+                // Its lines are told by the line that uses them.
+                script
+                    .lines
+                    .extend(used.lines.into_iter().map(|(_, line)| (number, line)));
+                continue;
+            }
             if let Some(rest) = line.strip_prefix("only ") {
                 let (key, value) = rest.split_once(' ').unwrap_or((rest, ""));
                 script.only.insert(key.to_owned(), value.trim().to_owned());
                 continue;
             }
-            let parsed = parse_line(line).map_err(|what| ScriptError { line: number, what })?;
+            let parsed = parse_line(line).map_err(fault)?;
             script.lines.push((number, parsed));
         }
         Ok(script)
