@@ -55,7 +55,6 @@ drop_reasons! {
     NeighbourQueueFull "neighbour_queue_full" "Too many packets already wait for an address resolution.",
     NeighbourTableFull "neighbour_table_full" "The neighbour table is full.",
     UnsolicitedNeighbour "unsolicited_neighbour" "An ARP or neighbour message that answers nothing we asked, or fails RFC 4861's checks.",
-    IcmpRateLimited "icmp_rate_limited" "An ICMP error was due but its rate limit is used up.",
     IcmpUnmatched "icmp_unmatched" "An ICMP error quotes a packet of no session, or one outside its window.",
     // Fragments.
     FragmentMalformed "fragment_malformed" "The fragment is tiny, misaligned, reaches past 65,535 octets, or hides its transport header.",
