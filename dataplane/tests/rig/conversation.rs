@@ -103,10 +103,8 @@ impl Conversation {
         let bytes = &packet[usize::from(parsed.transport)..usize::from(parsed.end)];
         let options = tcp_options::parse(Tcp::new(bytes).expect("a segment").options());
         self.cookie = seen.sequence;
-        self.told_clock = options
-            .expect("options")
-            .timestamps
-            .map_or(0, |stamps| stamps.value);
+        let stamps = options.ok().and_then(|options| options.timestamps);
+        self.told_clock = stamps.map_or(0, |stamps| stamps.value);
     }
 
     /// The server's answer to the SYN that it was sent.

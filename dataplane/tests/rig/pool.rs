@@ -34,6 +34,7 @@ impl Pool {
         Some(PooledBuffer {
             packet: Some(packet),
             pool: Arc::clone(self),
+            is_contiguous: true,
         })
     }
 }
@@ -44,6 +45,8 @@ pub(crate) struct PooledBuffer {
     /// There until it is dropped.
     packet: Option<MemoryBuffer>,
     pool: Arc<Pool>,
+    /// Whether it pretends to be in one piece.
+    pub(crate) is_contiguous: bool,
 }
 
 impl PooledBuffer {
@@ -99,6 +102,6 @@ impl Buffer for PooledBuffer {
     }
 
     fn is_contiguous(&self) -> bool {
-        self.packet().is_contiguous()
+        self.is_contiguous
     }
 }

@@ -5,5 +5,8 @@
 #[path = "../rig/mod.rs"]
 mod rig;
 
+mod refusals;
 mod several;
+mod steps;
+mod sums;
 mod verdicts;

@@ -1,63 +1,19 @@
-//! Each verdict, and each reason to drop that a frame can meet: it is sent or freed exactly once.
+//! Each verdict: the frame is sent or freed exactly once.
 //! The rig checks the sums after every poll; these tests say which way each frame goes.
 
 use dataplane::counters::Event;
 use dataplane::drop_reason::DropReason;
-use dataplane::guard::config::{Mode, Unknown};
-use dataplane::parse::{flags, protocol};
-use dataplane::wire::address::{Address, Family};
+use dataplane::guard::config::Mode;
+use dataplane::parse::flags;
+use dataplane::wire::address::Family;
 use dataplane::wire::arp::ArpOperation;
-use dataplane::wire::ethernet::MacAddress;
 
 use crate::rig::conversation::{Conversation, see};
 use crate::rig::packets::{
-    address, assert_sound, echo, fragments, icmp_error, ip, port_unreachable, too_big, udp,
+    address, assert_sound, echo, fragments, icmp_error, port_unreachable, too_big, udp,
 };
-use crate::rig::{DENIED, OUTSIDE_MAC, REJECTED, Rig, SERVER_MAC, Setup, Side, all_sound, facts};
-
-const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
-
-fn setups() -> impl Iterator<Item = Setup> {
-    let vlans = [[None, None], [Some(100), Some(200)], [None, Some(200)]];
-    (1..=3).flat_map(move |workers| {
-        vlans.map(|vlans| Setup {
-            workers,
-            vlans,
-            ..Setup::default()
-        })
-    })
-}
-
-/// Some address outside that is nobody's client.
-fn stranger(family: Family) -> Address {
-    match family {
-        Family::V4 => address("203.0.113.9"),
-        Family::V6 => address("2001:db8:7::9"),
-    }
-}
-
-fn server(family: Family) -> Address {
-    Conversation::new(family, 1).server
-}
-
-/// The drop that one packet from `side` ends in.
-fn dropped(rig: &mut Rig, side: Side, packet: &[u8]) -> DropReason {
-    let frame = rig.framed(side, packet);
-    dropped_frame(rig, side, &frame)
-}
-
-fn dropped_frame(rig: &mut Rig, side: Side, frame: &[u8]) -> DropReason {
-    let before = rig.counters();
-    rig.arrive(side, frame);
-    let sent = rig.settle();
-    let after = rig.counters();
-    let reasons = DropReason::ALL.iter().copied();
-    let counted: Vec<_> = reasons
-        .filter(|&reason| after.drops(reason) != before.drops(reason))
-        .collect();
-    assert_eq!(counted.len(), 1, "{counted:?}, sent {sent:02x?}");
-    counted[0]
-}
+use crate::rig::{OUTSIDE_MAC, REJECTED, Rig, Setup, Side, all_sound, facts};
+use crate::steps::{FAMILIES, dropped, proved, server, setups, stranger};
 
 #[test]
 fn a_session_opens_carries_data_and_closes() {
@@ -184,157 +140,6 @@ fn what_a_rule_rejects_is_told_and_freed() {
 }
 
 #[test]
-fn malformed_frames_end_under_their_own_reasons() {
-    // CASES 5 and 12
-    let mut rig = Rig::new(Setup::default());
-    let good = udp(stranger(Family::V4), server(Family::V4), (1, 2), b"data");
-    let frame = rig.framed(Side::Outside, &good);
-    let changed = |at: usize, to: &[u8]| {
-        let mut frame = frame.clone();
-        frame[at..at + to.len()].copy_from_slice(to);
-        frame
-    };
-    let six = udp(stranger(Family::V6), server(Family::V6), (1, 2), b"data");
-    let mut extended = six[..40].to_vec();
-    extended[6] = 0;
-    extended[4..6].copy_from_slice(&72u16.to_be_bytes());
-    for _ in 0..9 {
-        extended.extend([0, 0, 1, 4, 0, 0, 0, 0]);
-    }
-    let mut tagged = frame.clone();
-    tagged.splice(12..12, [0x81, 0x00, 0x00, 0x09]);
-    let arp = rig.frame(
-        Side::Outside,
-        MacAddress::BROADCAST,
-        SERVER_MAC,
-        0x0806,
-        &[0; 28],
-    );
-    let cases: Vec<(Vec<u8>, DropReason)> = vec![
-        (frame[..13].to_vec(), DropReason::FrameTooShort),
-        (changed(12, &[0x88, 0xcc]), DropReason::UnknownEtherType),
-        (tagged, DropReason::UnknownVlan),
-        (arp, DropReason::MalformedArp),
-        (changed(14, &[0x44]), DropReason::MalformedIpv4),
-        (changed(24, &[0, 1]), DropReason::BadIpv4Checksum),
-        (
-            rig.framed(Side::Outside, &six[..44]),
-            DropReason::MalformedIpv6,
-        ),
-        (
-            rig.framed(Side::Outside, &extended),
-            DropReason::TooManyExtensionHeaders,
-        ),
-        (frame[..14 + 20].to_vec(), DropReason::MalformedIpv4),
-        (changed(0, &[2, 0, 0, 0, 7, 7]), DropReason::NotForUs),
-    ];
-    for (frame, reason) in cases {
-        assert_eq!(dropped_frame(&mut rig, Side::Outside, &frame), reason);
-    }
-    let short = ip(
-        stranger(Family::V4),
-        server(Family::V4),
-        protocol::UDP,
-        &[0; 7],
-    );
-    assert_eq!(
-        dropped(&mut rig, Side::Outside, &short),
-        DropReason::MalformedTransport
-    );
-    assert_eq!(rig.pool.live(), 0);
-}
-
-#[test]
-fn the_hop_refuses_under_its_own_reasons() {
-    // CASES 12
-    let mut rig = Rig::new(Setup::default());
-    let to = server(Family::V4);
-    let from = |source: &str| udp(address(source), to, (1, 2), &[0; 40]);
-    let cases = [
-        ("127.0.0.1", DropReason::MartianSource),
-        ("192.0.2.1", DropReason::OwnSource),
-        ("10.0.0.10", DropReason::OwnSource),
-        ("10.0.0.77", DropReason::SpoofedSource),
-    ];
-    for (source, reason) in cases {
-        assert_eq!(
-            dropped(&mut rig, Side::Outside, &from(source)),
-            reason,
-            "{source}"
-        );
-    }
-    let nowhere = udp(
-        address("2001:db8:7::9"),
-        address("2a00::1"),
-        (1, 2),
-        &[0; 60],
-    );
-    assert_eq!(
-        dropped(&mut rig, Side::Outside, &nowhere),
-        DropReason::NoRoute
-    );
-    let mut old = from("203.0.113.9");
-    old[8] = 1;
-    old[10..12].fill(0);
-    let checksum = dataplane::wire::checksum::internet_checksum(&old[..20]);
-    old[10..12].copy_from_slice(&checksum.to_be_bytes());
-    assert_eq!(
-        dropped(&mut rig, Side::Outside, &old),
-        DropReason::TtlExpired
-    );
-    let own = udp(address("203.0.113.9"), address("192.0.2.1"), (1, 2), b"");
-    assert_eq!(dropped(&mut rig, Side::Outside, &own), DropReason::NotForUs);
-    let claim = rig.arp(
-        Side::Outside,
-        ArpOperation::Reply,
-        address("192.0.2.99"),
-        address("192.0.2.1"),
-    );
-    assert_eq!(
-        dropped_frame(&mut rig, Side::Outside, &claim),
-        DropReason::UnsolicitedNeighbour
-    );
-
-    let mut rig = Rig::new(Setup {
-        mtu_bytes: [1500, 1300],
-        ..Setup::default()
-    });
-    let large = udp(stranger(Family::V6), server(Family::V6), (1, 2), &[0; 1400]);
-    assert_eq!(
-        dropped(&mut rig, Side::Outside, &large),
-        DropReason::PacketTooBig
-    );
-}
-
-#[test]
-fn full_tables_and_queues_refuse_and_count() {
-    let mut rig = Rig::new(Setup {
-        buffers: 2048,
-        ..Setup::default()
-    });
-    rig.neighbours_answer = false;
-    let to =
-        |last: u16| Address::from_bits(address("fd00:1::").to_bits() | 0x1_0000 | u128::from(last));
-    for number in 0..600 {
-        let packet = udp(stranger(Family::V6), to(number), (1, 2), b"");
-        rig.send(Side::Outside, &packet);
-    }
-    rig.settle();
-    assert_eq!(rig.drops(DropReason::NeighbourTableFull), 600 - 512);
-    for _ in 0..40 {
-        let packet = udp(stranger(Family::V6), to(0), (1, 2), b"");
-        rig.send(Side::Outside, &packet);
-    }
-    rig.settle();
-    assert!(rig.drops(DropReason::NeighbourQueueFull) > 0);
-    for _ in 0..200 {
-        rig.advance_ms(50);
-    }
-    assert!(rig.drops(DropReason::NeighbourUnresolved) > 0);
-    assert!(rig.event(Event::IcmpErrorSuppressed) > 0);
-}
-
-#[test]
 fn a_full_transmit_queue_and_an_empty_pool_lose_nothing_uncounted() {
     for family in FAMILIES {
         let mut rig = Rig::new(Setup::default());
@@ -366,52 +171,6 @@ fn a_full_transmit_queue_and_an_empty_pool_lose_nothing_uncounted() {
         rig.now_ns += 600_000_000;
         assert_eq!(see(&rig.settle_one(Side::Inside)).flags, flags::SYN);
     }
-}
-
-#[test]
-fn the_guard_refuses_strangers_under_its_own_reasons() {
-    // CASES 2
-    let mut rig = Rig::new(Setup::default());
-    let talk = Conversation::new(Family::V4, 5);
-    let segment = |tcp_flags| talk.client_segment(1, 2, tcp_flags, &[], b"");
-    let cases = [
-        (segment(flags::ACK), DropReason::CookieInvalid),
-        (segment(flags::RST), DropReason::ResetWithoutSession),
-        (segment(flags::FIN), DropReason::BadTcpFlags),
-        (segment(flags::SYN | flags::FIN), DropReason::BadTcpFlags),
-        (segment(flags::SYN | flags::ACK), DropReason::NoSession),
-        (
-            talk.client_segment(1, 2, flags::SYN, &[2, 1, 0, 0], b""),
-            DropReason::MalformedTcpOptions,
-        ),
-    ];
-    for (packet, reason) in cases {
-        assert_eq!(dropped(&mut rig, Side::Outside, &packet), reason);
-    }
-    let mut wrong = talk.syn();
-    *wrong.last_mut().expect("octets") ^= 1;
-    assert_eq!(
-        dropped(&mut rig, Side::Outside, &wrong),
-        DropReason::BadTransportChecksum
-    );
-    let mut denied = talk.clone();
-    denied.client = address(DENIED);
-    assert_eq!(
-        dropped(&mut rig, Side::Outside, &denied.syn()),
-        DropReason::DeniedByRule
-    );
-    let late = talk.server_segment(9, 9, flags::RST, &[], b"");
-    assert_eq!(
-        dropped(&mut rig, Side::Inside, &late),
-        DropReason::ResetWithoutSession
-    );
-
-    let mut rig = Rig::new(Setup {
-        unknown: Unknown::Reset,
-        ..Setup::default()
-    });
-    rig.send(Side::Outside, &segment(flags::ACK));
-    assert_eq!(see(&rig.settle_one(Side::Outside)).flags, flags::RST);
 }
 
 #[test]
@@ -679,4 +438,46 @@ fn modes_that_refuse_nothing_lose_nothing() {
         rig.settle();
         assert_eq!(rig.pool.live(), 0);
     }
+}
+
+#[test]
+fn a_client_that_gives_up_takes_what_it_sent_along() {
+    for family in FAMILIES {
+        let mut rig = Rig::new(Setup::default());
+        let mut talk = proved(&mut rig, family, 1);
+        let data = talk.client_sends(flags::ACK, b"early");
+        rig.send(Side::Outside, &data);
+        rig.settle();
+        let far = talk.client_segment(talk.client_next() + 9, 0, flags::RST, &[], b"");
+        assert_eq!(
+            dropped(&mut rig, Side::Outside, &far),
+            DropReason::ResetNotExact
+        );
+        let reset = talk.client_segment(talk.client_next(), 0, flags::RST, &[], b"");
+        rig.send(Side::Outside, &reset);
+        assert_eq!(see(&rig.settle_one(Side::Inside)).flags, flags::RST);
+        // The ACK, the data and the RST itself.
+        assert_eq!(rig.drops(DropReason::SessionExpired), 3);
+        assert_eq!(rig.pool.live(), 0);
+    }
+}
+
+#[test]
+fn while_draining_nothing_new_is_opened_and_what_lives_goes_on() {
+    let mut rig = Rig::new(Setup::default());
+    let mut talk = Conversation::new(Family::V6, 1);
+    rig.open(&mut talk);
+    let mut late = Conversation::new(Family::V6, 2);
+    rig.send(Side::Outside, &late.syn());
+    let cookie = rig.settle_one(Side::Outside);
+    late.take_cookie(&cookie);
+    rig.command(0, dataplane::command::Command::Drain);
+    let syn = Conversation::new(Family::V6, 3).syn();
+    assert_eq!(dropped(&mut rig, Side::Outside, &syn), DropReason::Draining);
+    let ack = late.client_sends(flags::ACK, b"");
+    rig.send(Side::Outside, &ack);
+    assert_eq!(see(&rig.settle_one(Side::Outside)).flags, flags::RST);
+    let data = talk.client_sends(flags::ACK, b"still here");
+    rig.send(Side::Outside, &data);
+    assert_eq!(see(&rig.settle_one(Side::Inside)).payload, b"still here");
 }
