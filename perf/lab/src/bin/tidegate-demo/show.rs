@@ -16,16 +16,13 @@ pub(crate) struct Shown {
 /// Asks the daemon.
 pub(crate) fn read(daemon: &Daemon) -> Result<Shown> {
     let guard = daemon.show("guard")?;
-    let sessions = number(&guard, "sessions_opened")
-        .ok_or_else(|| Error::new(format!("no sessions_opened in show guard: {guard}")))?;
+    let sessions = guard["sessions"]["opened"]
+        .as_u64()
+        .ok_or_else(|| Error::new(format!("no sessions.opened in show guard: {guard}")))?;
     let drops = daemon.show("drops")?;
     let mut drops = reasons(&drops);
     drops.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     Ok(Shown { sessions, drops })
-}
-
-fn number(value: &Value, key: &str) -> Option<u64> {
-    value.get(key)?.as_u64()
 }
 
 fn reasons(drops: &Value) -> Vec<(String, u64)> {
@@ -34,7 +31,7 @@ fn reasons(drops: &Value) -> Vec<(String, u64)> {
         .flatten()
         .filter_map(|row| {
             let reason = row["reason"].as_str()?.to_owned();
-            Some((reason, number(row, "count")?))
+            Some((reason, row["count"].as_u64()?))
         })
         .filter(|(_, count)| *count > 0)
         .collect()

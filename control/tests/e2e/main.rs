@@ -1,0 +1,10 @@
+//! The daemon between real clients and a real server, in name spaces. Needs root.
+#![forbid(unsafe_code)]
+
+mod common;
+mod flood;
+mod lifecycle;
+mod links;
+mod refusals;
+mod servers;
+mod traffic;
