@@ -108,6 +108,17 @@ impl Guarded {
             .unwrap_or_else(|| panic!("no {pointer} in {guard}"))
     }
 
+    /// Waits until a number of `show guard` is this one.
+    pub(crate) fn wait_for(&self, pointer: &str, number: u64) {
+        wait_until(pointer, Duration::from_secs(2), || {
+            match self.guard(pointer) {
+                there if there == number => Ok(()),
+                there => Err(Error::new(format!("{there}, not {number}"))),
+            }
+        })
+        .unwrap();
+    }
+
     /// Waits until no session is live.
     pub(crate) fn wait_for_no_session(&self, limit: Duration) {
         wait_until("the last session's end", limit, || {

@@ -45,7 +45,7 @@ fn a_key_file_that_is_missing_or_open_to_all_or_broken() {
     let (_exclusive, lab, text) = prepared(&Profile::default());
     let keys = lab.scratch.file("cookie.key");
     std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o644)).unwrap();
-    assert_names(&refusal(&lab, &text), &["cookie.key", "0600"]);
+    assert_names(&refusal(&lab, &text), &["cookie.key", "0644", "chmod 600"]);
     std::fs::remove_file(&keys).unwrap();
     assert_names(&refusal(&lab, &text), &["cookie.key", "keygen"]);
     std::fs::write(&keys, "nonsense").unwrap();

@@ -183,13 +183,17 @@ impl Lab {
     }
 }
 
-/// Kernel variables that every name space has alike: no waiting for duplicate addresses, no
-/// autoconfiguration, no filter that is not the guard's, no memory of earlier connections.
+/// Kernel variables that every name space has alike, whatever the machine's own are: no waiting for
+/// duplicate addresses, no autoconfiguration, no filter that is not the guard's, no memory of
+/// earlier connections, and Linux's own TCP.
 fn prepare(namespace: &Namespace) -> Result<()> {
     namespace.sysctl(&[
         "net.ipv4.conf.all.rp_filter=0",
         "net.ipv4.conf.default.rp_filter=0",
         "net.ipv4.tcp_no_metrics_save=1",
+        "net.ipv4.tcp_congestion_control=cubic",
+        "net.ipv4.tcp_rmem=4096 131072 6291456",
+        "net.ipv4.tcp_wmem=4096 16384 4194304",
         "net.ipv6.conf.all.accept_dad=0",
         "net.ipv6.conf.default.accept_dad=0",
         "net.ipv6.conf.default.dad_transmits=0",
