@@ -66,7 +66,9 @@ impl Report {
         if flood > 0 {
             wrong.push(format!("{flood} packets of the flood reached the server"));
         }
-        if sequence_numbers.same > 0 || sequence_numbers.differ < served.all().served {
+        // Connections that had the same ports count once, and an observer may miss one.
+        let seen_enough = sequence_numbers.differ >= served.all().served * 9 / 10;
+        if sequence_numbers.same > 0 || !seen_enough {
             wrong.push(format!(
                 "the guard was not seen in the path: of {} connections, {} had other sequence \
                  numbers on the two sides and {} the same",
@@ -240,7 +242,7 @@ mod tests {
             |report| report.with.inside.spoofed_syns = 1,
             |report| report.with.inside.spoofed_others = 1,
             |report| report.with.sequence_numbers.same = 1,
-            |report| report.with.sequence_numbers.differ = 23,
+            |report| report.with.sequence_numbers.differ = 20,
             |report| report.with.sent.acks = 0,
             |report| report.daemon_ended_well = false,
         ];
