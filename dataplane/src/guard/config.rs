@@ -42,7 +42,8 @@ pub enum Unknown {
     /// It is dropped.
     #[default]
     Drop,
-    /// It is answered by a RST no larger than itself.
+    /// It is answered by a RST no larger than itself. So is a client's second segment that arrives
+    /// before its handshake's ACK: on paths that lose or reorder packets some connections fail.
     Reset,
 }
 

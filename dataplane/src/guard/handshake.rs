@@ -63,6 +63,7 @@ impl<B: Buffer> Guard<B> {
             window: traits.window,
         };
         ctx.counters.count(Event::CookieSent);
+        self.cookie_sent_ns = Some(ctx.now_ns);
         answer::reply(packet, parsed, &answer, &options)
     }
 
@@ -91,6 +92,10 @@ impl<B: Buffer> Guard<B> {
             .check(&tuple, cookie, stamps.is_some(), ctx.unix_s);
         let agreed = match checked {
             Ok(agreed) => agreed,
+            // Protection has just gone off: whoever has no cookie passes.
+            Err(_) if !self.is_active() => {
+                return self.let_through(lookup, ended, packet, parsed, ctx);
+            }
             Err(error) => return self.refuse_stranger(error, &read, packet, parsed, ctx),
         };
         if !self.checksum_holds(&packet, parsed) {

@@ -94,6 +94,8 @@ pub struct Guard<B> {
     live: usize,
     flood: FloodMeter,
     is_draining: bool,
+    /// When a SYN was last answered by cookie.
+    cookie_sent_ns: Option<u64>,
     probe: probe::Schedule,
     /// The coarse time that sessions remember: units of 2^24 ns.
     tick: u32,
@@ -116,6 +118,7 @@ impl<B: Buffer> Guard<B> {
             live: 0,
             flood: FloodMeter::default(),
             is_draining: false,
+            cookie_sent_ns: None,
             probe: probe::Schedule::default(),
             tick: 0,
             config,
@@ -125,6 +128,7 @@ impl<B: Buffer> Guard<B> {
     /// Takes over a new configuration and leaves the old one in its place. Sessions go on.
     pub fn reconfigure(&mut self, config: &mut Box<GuardConfig>) {
         self.servers.install(&config.servers);
+        self.probe.resume();
         std::mem::swap(&mut self.config, config);
     }
 
@@ -169,6 +173,14 @@ impl<B: Buffer> Guard<B> {
             Mode::OnFlood => self.flood.is_flood(),
             Mode::Monitor | Mode::Off => false,
         }
+    }
+
+    /// Whether a client may still acknowledge a cookie: also for a while after protection has gone
+    /// off.
+    fn has_cookies_out(&self, now_ns: u64) -> bool {
+        let max_age_ns = cookie::MAX_AGE_S * 1_000_000_000;
+        self.cookie_sent_ns
+            .is_some_and(|sent_ns| now_ns.saturating_sub(sent_ns) <= max_age_ns)
     }
 
     /// Where to look for the packet's session, if it can have one.
@@ -335,7 +347,11 @@ impl<B: Buffer> Guard<B> {
             let change = self.flood.count(ctx.now_ns, &self.config.flood);
             self.note_flood(change, ctx);
         }
+        let is_ack = tcp_flags & (flags::ACK | flags::SYN | flags::RST) == flags::ACK;
         match (self.is_active(), lookup.direction) {
+            (false, Direction::ToServer) if is_ack && self.has_cookies_out(ctx.now_ns) => {
+                self.check_cookie(lookup, ended, packet, parsed, ctx)
+            }
             (false, _) => self.let_through(lookup, ended, packet, parsed, ctx),
             (true, Direction::ToClient) => self.reset_server(packet, parsed, ctx),
             (true, Direction::ToServer) if is_syn => {
@@ -344,7 +360,7 @@ impl<B: Buffer> Guard<B> {
             (true, Direction::ToServer) if tcp_flags & flags::RST != 0 => {
                 Verdict::Drop(packet, DropReason::ResetWithoutSession)
             }
-            (true, Direction::ToServer) if tcp_flags & (flags::ACK | flags::SYN) == flags::ACK => {
+            (true, Direction::ToServer) if is_ack => {
                 self.check_cookie(lookup, ended, packet, parsed, ctx)
             }
             (true, Direction::ToServer) => Verdict::Drop(packet, DropReason::NoSession),

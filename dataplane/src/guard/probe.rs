@@ -31,6 +31,21 @@ pub(super) struct Schedule {
     next_ns: u64,
     place: usize,
     round: u16,
+    /// Whether this round has asked anybody, and whether the last one did.
+    has_asked: bool,
+    is_idle: bool,
+}
+
+impl Schedule {
+    /// When servers are next asked, unless all have answered.
+    pub(super) fn next_deadline_ns(&self) -> Option<u64> {
+        (!self.is_idle).then_some(self.next_ns)
+    }
+
+    /// The servers have changed: there may be some to ask again.
+    pub(super) fn resume(&mut self) {
+        self.is_idle = false;
+    }
 }
 
 impl<B: Buffer> Guard<B> {
@@ -53,6 +68,7 @@ impl<B: Buffer> Guard<B> {
             self.probe.place = 0;
             self.probe.round = self.probe.round.wrapping_add(1);
             self.probe.next_ns = ctx.now_ns + INTERVAL_NS;
+            self.probe.is_idle = !std::mem::take(&mut self.probe.has_asked);
         }
     }
 
@@ -100,6 +116,7 @@ impl<B: Buffer> Guard<B> {
         };
         if answer::send(ends, &syn, &options, ctx) {
             ctx.counters.count(Event::ProbeSent);
+            self.probe.has_asked = true;
         }
     }
 

@@ -40,7 +40,11 @@ impl<B: Buffer> Guard<B> {
     /// When [`Self::tick`] is next due, if anything waits.
     pub fn next_deadline_ns(&self) -> Option<u64> {
         let timers = self.wheel.next_deadline_ns();
-        let deadlines = [timers, self.flood.next_deadline_ns()];
+        let deadlines = [
+            timers,
+            self.flood.next_deadline_ns(),
+            self.probe.next_deadline_ns(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
