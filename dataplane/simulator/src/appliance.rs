@@ -72,6 +72,8 @@ pub struct ApplianceSettings {
     pub gateways: Vec<IpAddr>,
     /// The protected servers, each with its ports.
     pub protect: Vec<(IpAddr, Vec<u16>)>,
+    /// Whether it asks the servers what they do before the first client comes.
+    pub probe: bool,
     /// When the guard is active.
     pub mode: Mode,
     /// When a flood begins and ends.
@@ -389,7 +391,16 @@ fn guard_config(settings: &ApplianceSettings) -> GuardConfig {
         timers: settings.timers,
         half_open_per_source: settings.half_open_per_source,
         unknown: settings.unknown,
-        probe_from: Vec::new(),
+        probe_from: if settings.probe {
+            settings
+                .inside
+                .addresses
+                .iter()
+                .map(|&(address, _)| address.into())
+                .collect()
+        } else {
+            Vec::new()
+        },
         outside_mtu: settings.outside.mtu_bytes,
         inside_mtu: settings.inside.mtu_bytes,
     };

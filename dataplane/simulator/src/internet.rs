@@ -77,6 +77,18 @@ pub struct Campaign {
     pub every_ns: u64,
 }
 
+impl Campaign {
+    /// Whether it can harm a connection that nobody guards.
+    #[must_use]
+    pub fn can_harm(&self) -> bool {
+        use Attack::{Data, IcmpErrors, MalformedOptions, Replay, Reset, SynOnSession, WrongTuple};
+        matches!(
+            self.attack,
+            Replay | WrongTuple | Reset | SynOnSession | Data | MalformedOptions | IcmpErrors
+        )
+    }
+}
+
 /// What an attacker overheard of real clients: frames that reached the appliance from outside.
 pub type Overheard = Rc<RefCell<VecDeque<Vec<u8>>>>;
 
@@ -366,6 +378,8 @@ impl Internet {
                     },
                 )
             }
+            // Without an acknowledgement there is nothing to be far away from.
+            Attack::Data if !segment.has(flag::ACK) => return None,
             Attack::Data => {
                 let away = (1 << 30) + self.random.below(1 << 31) as u32;
                 let acknowledgement = segment.acknowledgement.wrapping_add(away);

@@ -4,7 +4,7 @@
 //! [`Scenario::run`] plays them. A new protocol adds its settings to the draw and its promises to
 //! [`Scenario::build`].
 
-use dataplane::guard::config::{Mode, Timers, Unknown};
+use dataplane::guard::config::{FloodThresholds, Mode, Timers, Unknown};
 use dataplane::guard::cookie::CookieKey;
 
 use crate::appliance::{Appliance, ApplianceSettings, Queues};
@@ -21,6 +21,8 @@ const SECOND_NS: u64 = 1000 * MS;
 
 /// When no connection is begun any more, and no attack goes on.
 const QUIET_NS: u64 = 30 * SECOND_NS;
+/// When every worker has had an answer from every server it asks.
+const PROBED_NS: u64 = 12 * SECOND_NS;
 /// When every connection must have ended.
 const PATIENCE_NS: u64 = 400 * SECOND_NS;
 
@@ -150,6 +152,8 @@ impl Scenario {
         hosts
             .into_iter()
             .for_each(|host| world.get_mut::<Host>(host).stop());
+        // It would go on asking servers what they do.
+        world.get_mut::<Appliance>(site.appliance).drain();
         let timers = self.appliance.timers;
         world.run_for(timers.established_idle_ns + timers.linger_ns + SECOND_NS)?;
         let appliance = world.get::<Appliance>(site.appliance);
@@ -270,21 +274,27 @@ impl Draw {
         let clients = (0..1 + self.below(4) as u8)
             .map(|n| {
                 let host = self.host(n, false);
+                let link = self.link(40, worst);
+                let is_orderly = link.loss + link.reorder == 0.0;
                 let plans = (0..1 + self.below(6) as u16)
                     .map(|m| {
                         let (server, plan) = self.plan(n, m, servers.len());
                         let mut hazards = hazards_to(server, &faults);
-                        // The first client of a server that does no timestamps finds that out by
-                        // a reset.
-                        hazards |= host.timestamps && !servers[server].0.timestamps && may_guard;
-                        hazards |= !campaigns.is_empty() && !is_guarded;
+                        // The first client of a server that does no timestamps, unless it was asked
+                        // before, finds that out by a reset.
+                        let is_known = appliance.probe && plan.start_ns > PROBED_NS;
+                        let differs = host.timestamps && !servers[server].0.timestamps;
+                        hazards |= differs && may_guard && !is_known;
+                        hazards |= campaigns.iter().any(Campaign::can_harm) && !is_guarded;
+                        // A stranger's segment is reset also where its handshake is only late.
+                        hazards |= appliance.unknown == Unknown::Reset && !is_orderly;
                         Plan {
                             must_succeed: !hazards,
                             ..plan
                         }
                     })
                     .collect();
-                (host, self.link(40, worst), plans)
+                (host, link, plans)
             })
             .collect();
         Scenario {
@@ -306,6 +316,13 @@ impl Draw {
         ApplianceSettings {
             workers: 1 + self.below(3) as usize,
             queues: self.pick(&[Queues::Steered, Queues::Single, Queues::Scattered]),
+            probe: self.random.chance(0.5),
+            capacity: self.pick(&[4096, 4096, 64]),
+            flood: FloodThresholds {
+                enter_syns_per_s: 100,
+                leave_syns_per_s: 50,
+                hold_ns: SECOND_NS,
+            },
             mode: self.pick(&[
                 Mode::Always,
                 Mode::Always,

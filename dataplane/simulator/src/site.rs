@@ -121,6 +121,7 @@ pub fn appliance_settings(servers: u8, seed: u64) -> ApplianceSettings {
         protect: (SERVER_HOST..SERVER_HOST + servers)
             .flat_map(protected)
             .collect(),
+        probe: false,
         mode: Mode::Always,
         flood: FloodThresholds {
             enter_syns_per_s: 1000,

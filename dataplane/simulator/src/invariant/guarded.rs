@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use super::Invariant;
 use crate::appliance::{INSIDE, OUTSIDE};
 use crate::frame::{Ends, Packet, Segment, flag};
+use crate::site;
 use crate::trace::{Passage, Place};
 use crate::world::NodeId;
 
@@ -16,6 +17,8 @@ use crate::world::NodeId;
 /// was sent to it.
 pub struct Proof {
     appliance: NodeId,
+    /// The appliance's own addresses, from which it asks servers what they do.
+    own: BTreeSet<IpAddr>,
     services: BTreeSet<(IpAddr, u16)>,
     /// The numbers of the SYN-ACKs that each client was sent.
     offered: BTreeMap<Ends, BTreeSet<u32>>,
@@ -41,8 +44,10 @@ impl Proof {
     /// For these services behind this appliance.
     #[must_use]
     pub fn new(appliance: NodeId, services: impl IntoIterator<Item = (IpAddr, u16)>) -> Self {
+        let own = site::inside_addresses(site::APPLIANCE_HOST).into_iter();
         Self {
             appliance,
+            own: own.map(|(address, _)| address).collect(),
             services: services.into_iter().collect(),
             offered: BTreeMap::new(),
             proved: BTreeSet::new(),
@@ -109,7 +114,8 @@ impl Proof {
         let (Some(ends), Some(segment)) = (packet.ends(), packet.segment()) else {
             return Ok(());
         };
-        if !self.is_service(ends.destination, ends.destination_port) {
+        let is_own = self.own.contains(&ends.source);
+        if is_own || !self.is_service(ends.destination, ends.destination_port) {
             return Ok(());
         }
         if segment.has(flag::RST) && self.spoken.remove(&ends) {
