@@ -7,6 +7,7 @@
 //!
 //! How the types keep DPDK's rules is told in `bindings/README.md`.
 
+pub mod allocation;
 pub mod clock;
 pub mod eal;
 pub mod error;
@@ -19,6 +20,7 @@ pub mod queue;
 pub mod ring;
 pub mod system;
 
+pub use allocation::CountingAllocator;
 pub use clock::Clock;
 pub use eal::{Eal, EalConfig};
 pub use error::Error;

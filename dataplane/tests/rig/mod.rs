@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub(crate) mod conversation;
+pub(crate) mod mixes;
 pub(crate) mod packets;
 pub(crate) mod pool;
 pub(crate) mod queues;
@@ -205,6 +206,10 @@ pub(crate) struct Rig {
     pub(crate) now_ns: u64,
     /// Whether the stations around answer when they are asked for.
     pub(crate) neighbours_answer: bool,
+    /// Counts what the thread asked of the heap.
+    pub(crate) heap_calls: fn() -> u64,
+    /// What the workers asked of the heap while they were polled.
+    pub(crate) heap_calls_in_polls: u64,
     shard: Shard,
     /// Of which worker the next scattered frame comes to.
     turn: usize,
@@ -246,6 +251,8 @@ impl Rig {
             pool,
             now_ns: 100 * SECOND_NS,
             neighbours_answer: true,
+            heap_calls: || 0,
+            heap_calls_in_polls: 0,
             shard: Shard::new(setup.workers),
             turn: 0,
             setup,
@@ -340,7 +347,9 @@ impl Rig {
         let time = self.time();
         let mut served = 0;
         for worker in 0..self.workers.len() {
+            let before = (self.heap_calls)();
             served += self.workers[worker].poll(time);
+            self.heap_calls_in_polls += (self.heap_calls)() - before;
             self.balance(worker);
         }
         self.balance_buffers();

@@ -20,6 +20,8 @@ pub(crate) struct Queues {
     pub(crate) transmit_room: Option<usize>,
     /// How many more buffers there are for what the worker makes; `None` for all of the pool.
     pub(crate) allocations_left: Option<usize>,
+    /// Whether to take and free a block of the heap for every burst.
+    pub(crate) is_wasteful: bool,
 }
 
 impl Queues {
@@ -31,6 +33,7 @@ impl Queues {
             pool: Arc::clone(pool),
             transmit_room: None,
             allocations_left: None,
+            is_wasteful: false,
         }
     }
 
@@ -62,6 +65,9 @@ impl Io for Queues {
     type Buffer = PooledBuffer;
 
     fn receive(&mut self, port: PortId, burst: &mut Burst<PooledBuffer>) -> usize {
+        if self.is_wasteful {
+            drop(std::hint::black_box(Box::new(port)));
+        }
         let queue = &mut self.arrived[usize::from(port.0)];
         let count = queue.len().min(burst.remaining_capacity());
         burst.extend(queue.drain(..count));
