@@ -6,7 +6,7 @@ use crate::classify::Filter;
 use crate::counters::{Counters, Event};
 use crate::io::{InterfaceId, PortId};
 use crate::limits::CAPTURE_RING;
-use crate::parse::Parsed;
+use crate::parse::{Parsed, parse};
 
 /// Octets of a packet that a capture keeps.
 pub const SNAP_BYTES: usize = 2048;
@@ -50,14 +50,15 @@ pub(crate) struct Sighting<'a> {
     pub(crate) passage: Passage,
     /// Its facts, if it has any.
     pub(crate) parsed: Option<&'a Parsed>,
-    pub(crate) time_ns: u64,
 }
 
 /// A worker's side of a capture.
+#[derive(Debug)]
 pub struct Tap {
     port: Option<PortId>,
     filter: Option<Filter>,
     ring: Producer<Captured>,
+    now_ns: u64,
 }
 
 impl Tap {
@@ -65,7 +66,36 @@ impl Tap {
     /// which their copies are found.
     pub fn new(port: Option<PortId>, filter: Option<Filter>) -> (Box<Self>, Consumer<Captured>) {
         let (ring, copies) = RingBuffer::new(CAPTURE_RING);
-        (Box::new(Self { port, filter, ring }), copies)
+        let tap = Self {
+            port,
+            filter,
+            ring,
+            now_ns: 0,
+        };
+        (Box::new(tap), copies)
+    }
+
+    /// Says what time it is; to be called before a loop's first frame.
+    pub(crate) fn set_time(&mut self, now_ns: u64) {
+        self.now_ns = now_ns;
+    }
+
+    /// Copies a frame that is about to be handed to `port`, if it is wanted.
+    pub(crate) fn offer_departure(
+        &mut self,
+        frame: &[u8],
+        port: PortId,
+        interface: InterfaceId,
+        counters: &mut Counters,
+    ) {
+        let parsed = self.filter.as_ref().and_then(|_| parse(frame).ok());
+        let seen = Sighting {
+            port,
+            interface,
+            passage: Passage::Out,
+            parsed: parsed.as_ref(),
+        };
+        self.offer(frame, &seen, counters);
     }
 
     /// Copies the frame if it is wanted. A full ring is counted and survived.
@@ -86,7 +116,7 @@ impl Tap {
         };
         let kept = frame.len().min(SNAP_BYTES);
         let mut copy = Captured {
-            time_ns: seen.time_ns,
+            time_ns: self.now_ns,
             port: seen.port,
             passage: seen.passage,
             original_bytes: frame.len() as u32,
@@ -95,5 +125,73 @@ impl Tap {
         };
         copy.bytes[..kept].copy_from_slice(&frame[..kept]);
         chunk.fill_from_iter(std::iter::once(copy));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::Condition;
+    use crate::limits::CAPTURE_RING;
+    use crate::memory::{MemoryBuffer, MemoryIo};
+    use crate::transmit::{Transmit, TransmitWay};
+
+    const ARP: [u8; 42] = {
+        let mut frame = [0; 42];
+        (frame[12], frame[13], frame[14], frame[15]) = (0x08, 0x06, 0, 1);
+        (frame[16], frame[17], frame[18], frame[19], frame[21]) = (8, 0, 6, 4, 1);
+        frame
+    };
+
+    fn depart(tap: Box<Tap>, frames: &[(u8, &[u8])]) -> Counters {
+        let ways = [TransmitWay::Queue; 2];
+        let (mut transmit, mut io) = (Transmit::new(&ways), MemoryIo::new(2));
+        let mut counters = Counters::default();
+        transmit.tap = Some(tap);
+        for (port, bytes) in frames {
+            let frame = MemoryBuffer::new(bytes);
+            let interface = InterfaceId(*port);
+            transmit.push(PortId(*port), interface, frame, &mut io, &mut counters);
+        }
+        transmit.flush(&mut io, &mut counters);
+        counters
+    }
+
+    #[test]
+    fn what_leaves_by_the_port_is_copied() {
+        let (mut tap, mut copies) = Tap::new(Some(PortId(1)), None);
+        tap.set_time(77);
+        depart(tap, &[(0, &[1; 60]), (1, &[2; 60]), (1, &[3; 9000])]);
+        let first = copies.pop().unwrap();
+        assert_eq!((first.bytes(), first.original_bytes), (&[2; 60][..], 60));
+        assert_eq!(
+            (first.port, first.passage, first.time_ns),
+            (PortId(1), Passage::Out, 77)
+        );
+        let long = copies.pop().unwrap();
+        assert_eq!(
+            (long.bytes().len(), long.original_bytes),
+            (SNAP_BYTES, 9000)
+        );
+        assert!(copies.pop().is_err());
+    }
+
+    #[test]
+    fn what_leaves_is_filtered() {
+        let filter = Filter::new(&Condition::Arp).unwrap();
+        let (tap, mut copies) = Tap::new(None, Some(filter));
+        depart(tap, &[(0, &[1; 60]), (1, &ARP)]);
+        assert_eq!(copies.pop().unwrap().bytes(), ARP);
+        assert!(copies.pop().is_err());
+    }
+
+    #[test]
+    fn a_full_ring_is_counted_and_the_frames_leave() {
+        let (tap, copies) = Tap::new(None, None);
+        let frames = vec![(0, &[1_u8; 60][..]); CAPTURE_RING + 3];
+        let counters = depart(tap, &frames);
+        assert_eq!(counters.event(Event::CapturesLost), 3);
+        assert_eq!(counters.event(Event::Sent) as usize, frames.len());
+        assert_eq!(copies.slots(), CAPTURE_RING);
     }
 }

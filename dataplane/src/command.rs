@@ -81,6 +81,8 @@ pub struct WorkerStatus {
     pub hop_held: usize,
     /// Fragments that wait for the rest of their datagram.
     pub fragments_held: usize,
+    /// Frames of this loop that have not been handed to a port yet.
+    pub waiting: usize,
     /// The protected servers.
     pub servers: Vec<ServerRow>,
 }

@@ -2,6 +2,7 @@
 
 use arrayvec::ArrayVec;
 
+use crate::capture::Tap;
 use crate::counters::{Counters, Event};
 use crate::drop_reason::DropReason;
 use crate::io::{InterfaceId, Io, PortId, WorkerId};
@@ -36,6 +37,8 @@ pub struct Transmit<B> {
     /// What other workers must send. More than a burst: one loop takes a burst from each port and
     /// each worker, and all of them may leave by one way.
     passed_on: Vec<(WorkerId, PortId, InterfaceId, B)>,
+    /// Copies what comes and what leaves, while somebody looks.
+    pub(crate) tap: Option<Box<Tap>>,
 }
 
 impl<B: Buffer> Transmit<B> {
@@ -53,6 +56,7 @@ impl<B: Buffer> Transmit<B> {
         Self {
             stages: ways.iter().map(stage).collect(),
             passed_on: Vec::with_capacity(if is_alone { 0 } else { MAX_PASSED_ON }),
+            tap: None,
         }
     }
 
@@ -80,7 +84,7 @@ impl<B: Buffer> Transmit<B> {
             return;
         }
         if stage.frames.is_full() {
-            stage.flush(port, io, counters);
+            stage.flush(port, io, self.tap.as_deref_mut(), counters);
         }
         stage.frames.push(frame);
         stage.interfaces.push(interface);
@@ -90,7 +94,8 @@ impl<B: Buffer> Transmit<B> {
     pub fn flush<I: Io<Buffer = B>>(&mut self, io: &mut I, counters: &mut Counters) {
         for (port, stage) in self.stages.iter_mut().enumerate() {
             if !stage.frames.is_empty() {
-                stage.flush(PortId(port as u8), io, counters);
+                let tap = self.tap.as_deref_mut();
+                stage.flush(PortId(port as u8), io, tap, counters);
             }
         }
     }
@@ -109,7 +114,19 @@ impl<B: Buffer> Transmit<B> {
 }
 
 impl<B: Buffer> Stage<B> {
-    fn flush<I: Io<Buffer = B>>(&mut self, port: PortId, io: &mut I, counters: &mut Counters) {
+    fn flush<I: Io<Buffer = B>>(
+        &mut self,
+        port: PortId,
+        io: &mut I,
+        tap: Option<&mut Tap>,
+        counters: &mut Counters,
+    ) {
+        if let Some(tap) = tap {
+            // Before they are gone; also those that the port will refuse.
+            for (frame, interface) in self.frames.iter().zip(&self.interfaces) {
+                tap.offer_departure(frame.bytes(), port, *interface, counters);
+            }
+        }
         for (frame, interface) in self.frames.iter().zip(&self.interfaces) {
             let traffic = counters.traffic_mut(usize::from(interface.0));
             traffic.sent_packets += 1;

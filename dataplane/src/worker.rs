@@ -3,7 +3,6 @@
 mod commands;
 mod walk;
 
-use crate::capture::Tap;
 use crate::command::WorkerDesk;
 use crate::context::{Context, Outbox};
 use crate::counters::{Counters, Event, Published};
@@ -52,7 +51,6 @@ pub struct Worker<I: Io> {
     published: Arc<Published>,
     published_ns: u64,
     desk: WorkerDesk,
-    tap: Option<Box<Tap>>,
     is_stopped: bool,
 }
 
@@ -110,7 +108,6 @@ impl<I: Io> Worker<I> {
             published: parts.published,
             published_ns: 0,
             desk: parts.desk,
-            tap: None,
             is_stopped: false,
         }
     }
@@ -118,6 +115,9 @@ impl<I: Io> Worker<I> {
     /// One turn of the loop. Returns how many packets, timers and commands it served.
     pub fn poll(&mut self, time: Time) -> usize {
         self.guard.set_time(time.now_ns);
+        if let Some(tap) = &mut self.transmit.tap {
+            tap.set_time(time.now_ns);
+        }
         let mut served = 0;
         for place in 0..self.receives.len() {
             let port = self.receives[place];
@@ -130,7 +130,7 @@ impl<I: Io> Worker<I> {
         served += self.take_from_other_workers(time);
         served += self.serve_timers(time);
         served += self.serve_command(time);
-        self.send(time);
+        self.send();
         served
     }
 
@@ -210,7 +210,7 @@ impl<I: Io> Worker<I> {
     }
 
     /// Hands the bursts to the ports, and to the workers that own the other ports' queues.
-    fn send(&mut self, time: Time) {
+    fn send(&mut self) {
         self.transmit.flush(&mut self.io, &mut self.counters);
         for (owner, port, interface, frame) in self.transmit.passed_on() {
             let message = Message::Departure(port, interface, frame);
@@ -222,7 +222,6 @@ impl<I: Io> Worker<I> {
         if self.mesh.workers() > 1 {
             self.share_neighbours();
         }
-        let _ = time;
     }
 
     fn share_neighbours(&mut self) {

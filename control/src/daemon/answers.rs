@@ -109,7 +109,8 @@ impl Control {
                 busy.1.saturating_sub(before.1),
             );
             let events = Event::ALL.iter();
-            let waiting = status.guard.held + status.hop_held + status.fragments_held;
+            let waiting =
+                status.guard.held + status.hop_held + status.fragments_held + status.waiting;
             rows.push(WorkerRow {
                 worker,
                 core: member.core,

@@ -25,14 +25,18 @@ impl<I: Io> Worker<I> {
                 self.hop.announce(&mut context!(self, time));
                 Report::Done
             }
-            Command::Status(status) => Report::Status(self.fill_status(status)),
+            Command::Status(status) => {
+                // What is counted and what is held belong together.
+                self.published.store(&self.counters);
+                Report::Status(self.fill_status(status))
+            }
             Command::Sessions(page) => Report::Sessions(self.fill_sessions(page, time)),
             Command::Neighbours(page) => Report::Neighbours(self.fill_neighbours(page)),
-            Command::Capture(tap) => match self.tap.replace(tap) {
+            Command::Capture(tap) => match self.transmit.tap.replace(tap) {
                 Some(old) => Report::CaptureEnded(old),
                 None => Report::Done,
             },
-            Command::EndCapture => match self.tap.take() {
+            Command::EndCapture => match self.transmit.tap.take() {
                 Some(tap) => Report::CaptureEnded(tap),
                 None => Report::NoCapture,
             },
@@ -50,6 +54,7 @@ impl<I: Io> Worker<I> {
         status.guard = self.guard.status();
         status.hop_held = self.hop.held();
         status.fragments_held = self.fragments.held();
+        status.waiting = self.transmit.waiting() + self.outbox.len();
         status.servers.clear();
         let room = status.servers.capacity();
         status.servers.extend(

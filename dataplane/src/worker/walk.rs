@@ -39,7 +39,7 @@ impl<I: Io> Worker<I> {
             frame.prefetch();
         }
         for frame in burst {
-            if let Some(arrival) = self.read(port, frame, time)
+            if let Some(arrival) = self.read(port, frame)
                 && let Some(arrival) = self.steer(port, arrival)
             {
                 arrivals.push(arrival);
@@ -69,20 +69,19 @@ impl<I: Io> Worker<I> {
 
     /// Parses a frame; what is malformed ends here.
     #[inline]
-    fn read(&mut self, port: PortId, frame: I::Buffer, time: Time) -> Option<Arrival<I::Buffer>> {
+    fn read(&mut self, port: PortId, frame: I::Buffer) -> Option<Arrival<I::Buffer>> {
         let read = parse_whole(&frame);
         let interface = read.and_then(|parsed| {
             self.hop
                 .interface_of(port, parsed.vlan)
                 .ok_or(DropReason::UnknownVlan)
         });
-        if let Some(tap) = &mut self.tap {
+        if let Some(tap) = &mut self.transmit.tap {
             let sighting = Sighting {
                 port,
                 interface: interface.unwrap_or(InterfaceId(u8::MAX)),
                 passage: Passage::In,
                 parsed: read.as_ref().ok(),
-                time_ns: time.now_ns,
             };
             tap.offer(frame.bytes(), &sighting, &mut self.counters);
         }
