@@ -17,7 +17,7 @@ use super::worker_thread::WallClock;
 use super::{notify, reload};
 use crate::configuration::Layout;
 use crate::logging::LogControl;
-use crate::profile::Profile;
+use crate::profile::{Machine, Profile};
 use crate::protocol::Request;
 
 /// How often the control thread looks around when nobody asks for anything.
@@ -63,6 +63,8 @@ pub(super) struct CaptureFeed {
 /// What the control thread owns.
 pub(super) struct Control {
     pub(super) file: PathBuf,
+    /// The machine as it was before any thread of ours was bound to a core.
+    pub(super) machine: Machine,
     pub(super) profile: Profile,
     pub(super) layout: Layout,
     pub(super) hardware: Hardware,
@@ -81,26 +83,31 @@ pub(super) struct Control {
     is_ended: bool,
 }
 
+/// What the control thread is started with.
+pub(super) struct Parts {
+    pub(super) file: PathBuf,
+    pub(super) machine: Machine,
+    pub(super) profile: Profile,
+    pub(super) layout: Layout,
+    pub(super) hardware: Hardware,
+    pub(super) crew: Crew,
+    pub(super) wall: Arc<WallClock>,
+    pub(super) log: LogControl,
+}
+
 impl Control {
-    pub(super) fn new(
-        file: PathBuf,
-        profile: Profile,
-        layout: Layout,
-        hardware: Hardware,
-        crew: Crew,
-        wall: Arc<WallClock>,
-        log: LogControl,
-    ) -> Self {
+    pub(super) fn new(parts: Parts) -> Self {
         Self {
-            busy_before: vec![(0, 0); crew.members.len()],
-            links_up: vec![None; hardware.ports.len()],
-            file,
-            profile,
-            layout,
-            hardware,
-            crew,
-            wall,
-            log,
+            busy_before: vec![(0, 0); parts.crew.members.len()],
+            links_up: vec![None; parts.hardware.ports.len()],
+            file: parts.file,
+            machine: parts.machine,
+            profile: parts.profile,
+            layout: parts.layout,
+            hardware: parts.hardware,
+            crew: parts.crew,
+            wall: parts.wall,
+            log: parts.log,
             capture: None,
             captures: 0,
             draining_since: None,
@@ -192,7 +199,7 @@ impl Control {
     }
 
     fn try_reload(&mut self) -> Result<String, String> {
-        let fresh = reload::read(&self.file, &self.profile)?;
+        let fresh = reload::read(&self.file, &self.machine, &self.profile)?;
         let orders = Orders::new(&fresh.profile, &self.layout, &self.hardware, &fresh.keys)
             .map_err(|failure| format!("{}: {failure}", self.file.display()))?;
         let addresses_changed = reload::addresses_changed(&self.profile, &fresh.profile);

@@ -30,7 +30,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use self::control_loop::Control;
+use self::control_loop::{Control, Parts};
 use self::crew::{Crew, Orders};
 use self::serve::{Desk, Signals};
 use self::socket::ControlSocket;
@@ -38,7 +38,7 @@ use self::worker_thread::WallClock;
 use crate::configuration::{self, Layout};
 use crate::failure::Failure;
 use crate::logging;
-use crate::profile::Loaded;
+use crate::profile::{Loaded, Machine};
 
 /// Queries that may wait for the control thread.
 const QUERIES: usize = 64;
@@ -53,6 +53,7 @@ pub fn run(file: &Path, loaded: Loaded) -> Result<(), Failure> {
     for line in &loaded.warnings.list {
         warn!("{}:{line}", file.display());
     }
+    let machine = Machine::read(Path::new("/"));
     // From here on what is not a worker runs on the control core.
     Affinity::of(&[profile.runtime.control_core as usize])
         .and_then(|cores| cores.apply())
@@ -72,7 +73,16 @@ pub fn run(file: &Path, loaded: Loaded) -> Result<(), Failure> {
     let crew = Crew::start(&profile, &mut hardware, orders, &wall)?;
     info!(cores = ?profile.runtime.workers, poll = ?profile.runtime.poll, "workers");
 
-    let control = Control::new(file.to_owned(), profile, layout, hardware, crew, wall, log);
+    let control = Control::new(Parts {
+        file: file.to_owned(),
+        machine,
+        profile,
+        layout,
+        hardware,
+        crew,
+        wall,
+        log,
+    });
     converse(control, listener, metrics)?;
     drop(socket);
     Ok(())

@@ -5,7 +5,7 @@ use std::path::Path;
 use dataplane::guard::cookie::CookieKey;
 
 use crate::configuration;
-use crate::profile::{self, Link, Profile, Runtime, Strictness};
+use crate::profile::{self, Link, Machine, Profile, Runtime, Strictness};
 
 /// A profile that can take the place of the one that is in force.
 pub(super) struct Fresh {
@@ -17,8 +17,9 @@ pub(super) struct Fresh {
 ///
 /// # Errors
 /// Everything that is wrong, or cannot change without a restart.
-pub(super) fn read(file: &Path, running: &Profile) -> Result<Fresh, String> {
-    let loaded = profile::load(file, Strictness::Run).map_err(|errors| errors.to_string())?;
+pub(super) fn read(file: &Path, machine: &Machine, running: &Profile) -> Result<Fresh, String> {
+    let loaded = profile::load_for(file, machine, Strictness::Run);
+    let loaded = loaded.map_err(|errors| errors.to_string())?;
     let fixed = fixed_keys(running, &loaded.profile);
     if !fixed.is_empty() {
         return Err(format!(
@@ -120,7 +121,6 @@ pub(super) fn summary(profile: &Profile) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::Machine;
 
     fn profile(text: &str) -> Profile {
         let machine = Machine {

@@ -66,6 +66,19 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong with it; at least one is an error, others may be warnings.
 pub fn load(file: &Path, strictness: Strictness) -> Result<Loaded, Diagnostics> {
+    load_for(file, &Machine::read(Path::new("/")), strictness)
+}
+
+/// Reads the profile `file` and checks it against `machine`, as a process must that has itself
+/// left most of the machine's cores to its workers.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_for(
+    file: &Path,
+    machine: &Machine,
+    strictness: Strictness,
+) -> Result<Loaded, Diagnostics> {
     let text = read(file).map_err(|what| {
         let remedy = "name a profile, such as conf/guard.yaml".into();
         let mark = Mark { line: 1, column: 1 };
@@ -80,7 +93,7 @@ pub fn load(file: &Path, strictness: Strictness) -> Result<Loaded, Diagnostics> 
             }],
         )
     })?;
-    parse(&text, file, &Machine::read(Path::new("/")), strictness)
+    parse(&text, file, machine, strictness)
 }
 
 fn read(file: &Path) -> Result<String, String> {
