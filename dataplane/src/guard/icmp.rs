@@ -11,10 +11,12 @@ use crate::parse::{Fragment, Parsed, protocol};
 use crate::shard::Tuple;
 use crate::tcp::sequence;
 use crate::verdict::Verdict;
+use crate::wire::address::Family;
 use crate::wire::bytes::u32_at;
 use crate::wire::checksum::Update;
 use crate::wire::quoted::{self, Quoted};
 use crate::wire::tcp::field;
+use crate::wire::{icmp, icmpv6};
 
 /// Octets of an ICMP error before its quotation, in both families.
 const ERROR_HEADER_BYTES: usize = 8;
@@ -118,10 +120,17 @@ impl<B: Buffer> Guard<B> {
         if session.has(flag::TRACKED) {
             return self.by_rule(packet, parsed, interface, ctx);
         }
+        if parsed.destination != quoted.source {
+            // It would tell one side's numbers to whoever it is addressed to.
+            return Verdict::Drop(packet, DropReason::IcmpUnmatched);
+        }
         if session.state == State::Opening {
             let is_answer = direction == Direction::ToClient
                 && quoted.sequence == Some(session.client_acked.wrapping_sub(1));
             if is_answer && error.is_hard {
+                if !message_is_sound(packet.bytes(), parsed) {
+                    return Verdict::Drop(packet, DropReason::BadTransportChecksum);
+                }
                 self.reset_client_of_opening(id, ctx);
                 self.release_opening(id, DropReason::ServerRefused, ctx);
                 ctx.counters.count(Event::SessionRefused);
@@ -140,6 +149,15 @@ impl<B: Buffer> Guard<B> {
         rewrite(&session, direction, &error, packet.bytes_mut(), parsed);
         ctx.counters.count(Event::IcmpTranslated);
         Verdict::Forward(packet)
+    }
+}
+
+/// Whether the message's checksum holds; no NIC looks at it.
+fn message_is_sound(frame: &[u8], parsed: &Parsed) -> bool {
+    let message = &frame[usize::from(parsed.transport)..usize::from(parsed.end)];
+    match parsed.family {
+        Family::V4 => icmp::checksum_is_valid(message),
+        Family::V6 => icmpv6::checksum_is_valid(message, parsed.source, parsed.destination),
     }
 }
 
