@@ -242,3 +242,18 @@ pub(crate) fn assert_sound(packet: &[u8]) {
     };
     assert!(holds, "{packet:02x?}");
 }
+
+/// Makes the checksums of a changed ICMP packet right, its IP header's included.
+pub(crate) fn repair_icmp(packet: &mut [u8]) {
+    if packet[0] >> 4 == 4 {
+        packet[10..12].fill(0);
+        let checksum = internet_checksum(&packet[..20]);
+        packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+        packet[22..24].fill(0);
+        let checksum = internet_checksum(&packet[20..]);
+        packet[22..24].copy_from_slice(&checksum.to_be_bytes());
+    } else {
+        let parsed = parse_network(packet).expect("a packet");
+        icmpv6::complete_checksum(&mut packet[40..], parsed.source, parsed.destination);
+    }
+}

@@ -5,6 +5,7 @@
 #[path = "../rig/mod.rs"]
 mod rig;
 
+mod icmp;
 mod refusals;
 mod several;
 mod steps;
