@@ -42,7 +42,8 @@ pub enum Queues {
     Steered,
     /// One queue, the first worker's, for receiving and sending.
     Single,
-    /// A queue for each worker, and a NIC that does not know.
+    /// A queue for each worker, and a NIC that knows the packets of a direction by another hash
+    /// than ours.
     Scattered,
 }
 
@@ -255,11 +256,17 @@ impl Appliance {
         self.counters().drops(reason)
     }
 
-    fn worker_for(&mut self, frame: &[u8]) -> usize {
+    fn worker_for(&self, frame: &[u8]) -> usize {
         let count = self.workers.len();
         match self.settings.queues {
             Queues::Single => 0,
-            Queues::Scattered => self.random.below(count as u64) as usize,
+            Queues::Scattered => parse(frame).map_or(0, |parsed| {
+                let (from, to) = (
+                    parsed.source.to_bits() as usize,
+                    usize::from(parsed.source_port),
+                );
+                (from.wrapping_mul(31) ^ to.wrapping_mul(17)) / 3 % count
+            }),
             Queues::Steered => {
                 let owner = parse(frame).map(|parsed| self.shard.worker_of(&parsed));
                 owner.map_or(0, |owner| usize::from(owner.0))

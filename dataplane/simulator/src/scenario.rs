@@ -155,7 +155,8 @@ impl Scenario {
         // It would go on asking servers what they do.
         world.get_mut::<Appliance>(site.appliance).drain();
         let timers = self.appliance.timers;
-        world.run_for(timers.established_idle_ns + timers.linger_ns + SECOND_NS)?;
+        let idle_ns = timers.established_idle_ns.max(timers.closing_idle_ns);
+        world.run_for(idle_ns + timers.linger_ns + SECOND_NS)?;
         let appliance = world.get::<Appliance>(site.appliance);
         let left: usize = appliance.guards().map(|guard| guard.sessions).sum();
         if (left, appliance.held()) != (0, 0) {
@@ -246,6 +247,21 @@ fn hazards_to(server: usize, faults: &[(u64, Fault)]) -> bool {
     })
 }
 
+/// Whether the hosts' stack may get stuck by itself. It sends acknowledgements with old sequence
+/// numbers while it retransmits, so that two ends that both retransmit ignore each other; and it
+/// does not repeat a FIN that a full window refused while its data is acknowledged once more.
+fn strands_the_stack(plan: &Plan, is_orderly: bool, campaigns: &[Campaign]) -> bool {
+    let is_replayed = campaigns
+        .iter()
+        .any(|campaign| campaign.attack == Attack::Replay);
+    let is_slow = plan.client_pace != Pace::EAGER || plan.server_pace != Pace::EAGER;
+    let is_mutual = plan.up_bytes > SMALL_BYTES && plan.down_bytes > SMALL_BYTES;
+    (!is_orderly && is_mutual) || (is_slow && (is_replayed || !is_orderly))
+}
+
+/// What a host sends without waiting for an acknowledgement.
+const SMALL_BYTES: u64 = 4000;
+
 /// Draws scenarios.
 struct Draw {
     random: Random,
@@ -288,6 +304,7 @@ impl Draw {
                         hazards |= campaigns.iter().any(Campaign::can_harm) && !is_guarded;
                         // A stranger's segment is reset also where its handshake is only late.
                         hazards |= appliance.unknown == Unknown::Reset && !is_orderly;
+                        hazards |= strands_the_stack(&plan, is_orderly, &campaigns);
                         Plan {
                             must_succeed: !hazards,
                             ..plan
