@@ -191,7 +191,7 @@ fn prepare(namespace: &Namespace) -> Result<()> {
         "net.ipv4.conf.all.rp_filter=0",
         "net.ipv4.conf.default.rp_filter=0",
         "net.ipv4.tcp_no_metrics_save=1",
-        "net.ipv4.tcp_congestion_control=cubic",
+        "net.ipv4.tcp_congestion_control=reno",
         "net.ipv4.tcp_rmem=4096 131072 6291456",
         "net.ipv4.tcp_wmem=4096 16384 4194304",
         "net.ipv6.conf.all.accept_dad=0",
