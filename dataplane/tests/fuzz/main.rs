@@ -5,8 +5,13 @@
 mod corpus;
 mod engine;
 mod frame;
+mod handshakes;
 mod mutate;
+#[path = "../rig/mod.rs"]
+mod rig;
+mod sequence;
 mod targets;
+mod workers;
 
 use mutate::Shape;
 
@@ -30,6 +35,9 @@ macro_rules! targets {
 
 // In the order of the alphabet, as the folders stand.
 targets! {
+    fragments: Shape::Sequence, workers::fragments;
+    frame: Shape::Sequence, workers::frame;
+    guard: Shape::Sequence, workers::guard;
     icmp_error: Shape::Frame, targets::icmp_error;
     neighbour: Shape::Frame, targets::neighbour;
     parse: Shape::Frame, targets::parse;

@@ -1,6 +1,6 @@
 //! From one input to another that is nearly as good.
 
-use crate::frame;
+use crate::{frame, sequence};
 
 /// The most octets of an input.
 pub(crate) const MAX_INPUT_BYTES: usize = 2048;
@@ -13,6 +13,8 @@ pub(crate) enum Shape {
     /// An Ethernet frame: most mutants have their lengths and checksums made right again, lest all
     /// of them end at the first check.
     Frame,
+    /// Several frames, as [`crate::sequence`] lays them out.
+    Sequence,
 }
 
 /// SplitMix64: small, and good enough to choose mutations.
@@ -63,15 +65,28 @@ const TOKENS: [&[u8]; 14] = [
 /// A mutant of `base`, with pieces of `other`.
 pub(crate) fn mutant(random: &mut Random, shape: Shape, base: &[u8], other: &[u8]) -> Vec<u8> {
     let mut bytes = base.to_vec();
-    for _ in 0..1 + random.below(6) {
-        mutate_once(random, &mut bytes, other);
-    }
-    bytes.truncate(MAX_INPUT_BYTES);
-    if matches!(shape, Shape::Frame) && random.below(4) != 0 {
-        let fix_length = random.below(2) == 0;
-        frame::repair(&mut bytes, fix_length);
+    match shape {
+        Shape::Bytes => mutate_octets(random, &mut bytes, other),
+        Shape::Frame => mutate_frame(random, &mut bytes, other),
+        Shape::Sequence => return sequence::mutant(random, base, other),
     }
     bytes
+}
+
+fn mutate_octets(random: &mut Random, bytes: &mut Vec<u8>, other: &[u8]) {
+    for _ in 0..1 + random.below(6) {
+        mutate_once(random, bytes, other);
+    }
+    bytes.truncate(MAX_INPUT_BYTES);
+}
+
+/// Changes a frame, and mostly makes its lengths and checksums right again.
+pub(crate) fn mutate_frame(random: &mut Random, bytes: &mut Vec<u8>, other: &[u8]) {
+    mutate_octets(random, bytes, other);
+    if random.below(4) != 0 {
+        let fix_length = random.below(2) == 0;
+        frame::repair(bytes, fix_length);
+    }
 }
 
 fn mutate_once(random: &mut Random, bytes: &mut Vec<u8>, other: &[u8]) {

@@ -178,10 +178,7 @@ impl Setup {
             mode: self.mode,
             servers: vec![server("10.0.0.10"), server("fd00:1::10")],
             rules: Rules::new(&rules, Action::Guard).expect("few rules"),
-            jar: CookieJar::new(&[CookieKey {
-                not_before_s: 0,
-                secret: [9; 16],
-            }]),
+            jar: cookie_jar(),
             flood: FloodThresholds {
                 enter_syns_per_s: 1000,
                 leave_syns_per_s: 500,
@@ -195,6 +192,14 @@ impl Setup {
             inside_mtu: self.mtu_bytes[1],
         }
     }
+}
+
+/// The cookie keys of every rig.
+pub(crate) fn cookie_jar() -> CookieJar {
+    CookieJar::new(&[CookieKey {
+        not_before_s: 0,
+        secret: [9; 16],
+    }])
 }
 
 /// Workers and what is around them.
