@@ -185,7 +185,8 @@ impl Lab {
 
 /// Kernel variables that every name space has alike, whatever the machine's own are: no waiting for
 /// duplicate addresses, no autoconfiguration, no filter that is not the guard's, no memory of
-/// earlier connections, and Linux's own TCP.
+/// earlier connections, Linux's own buffers, and Reno, the one congestion control that every kernel
+/// allows every name space.
 fn prepare(namespace: &Namespace) -> Result<()> {
     namespace.sysctl(&[
         "net.ipv4.conf.all.rp_filter=0",
