@@ -438,6 +438,14 @@ impl Stage {
             self.rig.advance_ms(500);
             self.settle();
         }
+        // A bounded number of timers is served in a turn; then a worker may rest.
+        for _ in 0..400 {
+            self.rig.poll();
+        }
+        for worker in &self.rig.workers {
+            let due_ns = worker.next_deadline_ns();
+            assert!(due_ns.is_none_or(|due_ns| due_ns > self.rig.now_ns));
+        }
         let counters = self.rig.counters();
         assert_eq!(self.rig.pool.live(), 0, "{}", described(&counters));
         counters

@@ -545,6 +545,8 @@ impl Rig {
             worker.held(),
             described(counters)
         );
+        // What waits does not wait for ever.
+        assert!(worker.held() == 0 || worker.next_deadline_ns().is_some());
     }
 
     /// Every live buffer stands in a queue, waits in a worker, or is between two.
