@@ -292,7 +292,7 @@ impl Draw {
                 let host = self.host(n, false);
                 let link = self.link(40, worst);
                 let is_orderly = link.loss + link.reorder == 0.0;
-                let plans = (0..1 + self.below(6) as u16)
+                let mut plans: Vec<Plan> = (0..1 + self.below(6) as u16)
                     .map(|m| {
                         let (server, plan) = self.plan(n, m, servers.len());
                         let mut hazards = hazards_to(server, &faults);
@@ -311,6 +311,9 @@ impl Draw {
                         }
                     })
                     .collect();
+                if let Some(again) = self.again(&plans[0], is_orderly) {
+                    plans.push(again);
+                }
                 (host, link, plans)
             })
             .collect();
@@ -435,6 +438,19 @@ impl Draw {
             must_succeed: true,
         };
         (server, plan)
+    }
+
+    /// A second connection of the same ports, begun when both ends have forgotten the first and the
+    /// guard has not.
+    fn again(&mut self, first: &Plan, is_orderly: bool) -> Option<Plan> {
+        let is_quick = first.up_bytes.max(first.down_bytes) < SMALL_BYTES
+            && (first.client_pace, first.server_pace) == (Pace::EAGER, Pace::EAGER)
+            && !matches!(first.close, Close::ClientAborts(_) | Close::ServerAborts(_));
+        let start_ns = first.start_ns + 20 * SECOND_NS;
+        (is_quick && is_orderly && self.random.chance(0.5)).then(|| Plan {
+            start_ns,
+            ..first.clone()
+        })
     }
 
     fn faults(&mut self, servers: usize) -> Vec<(u64, Fault)> {

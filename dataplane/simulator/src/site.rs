@@ -176,6 +176,20 @@ impl Site {
         }
     }
 
+    /// Puts another appliance on both networks, next to the first.
+    pub fn add_appliance(
+        &mut self,
+        world: &mut World,
+        name: impl Into<String>,
+        settings: ApplianceSettings,
+    ) -> NodeId {
+        let link = LinkSettings::default();
+        let (id, _) = self.add_outside(world, name, Appliance::new(settings), link);
+        world.connect((id, INSIDE), (self.inside, self.next_inside), link);
+        self.next_inside += 1;
+        id
+    }
+
     /// Puts a node on the outside network by a link of its own. Gives the node and the port of
     /// the switch that leads to it.
     pub fn add_outside(

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::Invariant;
 use crate::appliance::{INSIDE, OUTSIDE};
-use crate::frame::{Ends, Packet, Segment, flag};
+use crate::frame::{Body, Ends, Packet, Segment, flag};
 use crate::site;
 use crate::trace::{Passage, Place};
 use crate::world::NodeId;
@@ -111,6 +111,10 @@ impl Proof {
     }
 
     fn leaves_inside(&mut self, packet: &Packet) -> Result<(), String> {
+        let is_server = |address| self.services.iter().any(|(server, _)| *server == address);
+        if matches!(packet.body, Body::Fragment { .. }) && is_server(packet.destination) {
+            return Err(format!("a fragment reaches a server: {packet}"));
+        }
         let (Some(ends), Some(segment)) = (packet.ends(), packet.segment()) else {
             return Ok(());
         };
