@@ -101,10 +101,13 @@ impl<B: Buffer> Guard<B> {
         if !self.checksum_holds(&packet, parsed) {
             return Verdict::Drop(packet, DropReason::BadTransportChecksum);
         }
+        let mut beginnings = 0;
         if let Some(id) = ended {
-            if self.sessions.get(id).opening_sequence == tuple.client_sequence as u16 {
+            let session = self.sessions.get(id);
+            if session.has_begun_with(tuple.client_sequence) {
                 return Verdict::Drop(packet, DropReason::CookieReplayed);
             }
+            beginnings = session.beginnings();
             self.remove(id);
         }
         if self.is_draining {
@@ -114,6 +117,7 @@ impl<B: Buffer> Guard<B> {
             tuple,
             cookie,
             agreed,
+            beginnings,
         };
         self.open_server_side(lookup, &proof, &read, packet, parsed, ctx)
     }

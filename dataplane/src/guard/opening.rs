@@ -33,6 +33,8 @@ pub(super) struct Proof {
     pub(super) cookie: Cookie,
     /// What it and the guard agreed on.
     pub(super) agreed: Agreed,
+    /// What earlier sessions of the same ports began with.
+    pub(super) beginnings: u32,
 }
 
 impl<B: Buffer> Guard<B> {
@@ -51,6 +53,7 @@ impl<B: Buffer> Guard<B> {
             tuple,
             cookie,
             agreed,
+            beginnings,
         } = *proof;
         let source = source_of(tuple.client);
         match self.pending.admit(source, self.config.half_open_per_source) {
@@ -72,6 +75,7 @@ impl<B: Buffer> Guard<B> {
             agreed,
             client_timestamp: read.options.timestamps.map_or(0, |stamps| stamps.value),
             client_window_bytes: u32::from(read.window) << agreed.window_scale.unwrap_or(0),
+            beginnings,
             attempts: 0,
             held: [packet].into_iter().collect(),
         };
@@ -433,6 +437,7 @@ fn splice_of<B>(session: &mut Session, pending: &Pending<B>, read: &Segment) {
     let agreed = pending.agreed;
     let server_first = read.sequence.wrapping_add(1);
     session.state = State::Established;
+    session.pending = pending.beginnings;
     session.sequence_delta = read.sequence.wrapping_sub(pending.cookie.sequence);
     session.server_next = server_first;
     session.server_acked = server_first;

@@ -95,7 +95,8 @@ pub struct Session {
     pub server_next: u32,
     /// The highest acknowledgement that the client sent.
     pub server_acked: u32,
-    /// While opening: the place of what is only needed then.
+    /// While opening: the place of what is only needed then. Afterwards: the low halves of the
+    /// numbers that the last two sessions of the same ports began with, 0 for none.
     pub pending: u32,
     /// The tick of its last segment.
     pub last_seen: u32,
@@ -155,6 +156,19 @@ impl Session {
             client_acked: client_sequence.wrapping_add(1),
             ..Self::default()
         }
+    }
+
+    /// Whether it, or one of the last two of the same ports, began with this number of the
+    /// client's. Only for a session that no longer opens.
+    pub fn has_begun_with(&self, client_sequence: u32) -> bool {
+        let low = client_sequence as u16;
+        let earlier = [self.pending as u16, (self.pending >> 16) as u16];
+        low == self.opening_sequence || (low != 0 && earlier.contains(&low))
+    }
+
+    /// What the next session of the same ports is to remember in [`Self::pending`].
+    pub fn beginnings(&self) -> u32 {
+        self.pending << 16 | u32::from(self.opening_sequence)
     }
 
     /// Whether all bits of `flags` are set.
