@@ -150,6 +150,12 @@ impl Mbuf {
         unsafe { std::slice::from_raw_parts_mut(self.data_pointer(), self.segment_len().into()) }
     }
 
+    /// Asks the processor to bring the packet's first bytes.
+    #[inline]
+    pub fn prefetch_data(&self) {
+        crate::memory::prefetch_address(self.data_pointer());
+    }
+
     /// The packet's length in bytes, over all its segments.
     #[inline]
     #[allow(clippy::len_without_is_empty)] // An empty packet is nothing that anybody asks for.

@@ -7,11 +7,16 @@ const HUGE_PAGE_BYTES: usize = 2 << 20;
 /// Asks the processor to bring the cache line that `target` begins in.
 #[inline]
 pub fn prefetch<T: ?Sized>(target: &T) {
-    let address = std::ptr::from_ref(target).cast::<i8>();
+    prefetch_address(std::ptr::from_ref(target).cast());
+}
+
+/// The same for an address at which nothing need be.
+#[inline]
+pub(crate) fn prefetch_address(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch never faults, and every x86-64 processor has it.
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address);
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
     }
     #[cfg(target_arch = "aarch64")]
     // SAFETY: a prefetch never faults, and changes no register.

@@ -45,6 +45,11 @@ pub trait Buffer: Sized + Send {
             bindings::prefetch(first);
         }
     }
+    /// Frees all of them.
+    #[inline]
+    fn free_all(burst: &mut Burst<Self>) {
+        burst.clear();
+    }
     /// The packet's bytes.
     fn bytes_mut(&mut self) -> &mut [u8];
     /// Sets the length by growing or cutting the end; new bytes are unspecified. `false`, and

@@ -112,6 +112,26 @@ pub struct Parsed {
 }
 
 impl Parsed {
+    /// Nothing.
+    pub const NONE: Self = Self {
+        source: Address::UNSPECIFIED,
+        destination: Address::UNSPECIFIED,
+        source_port: 0,
+        destination_port: 0,
+        network: 0,
+        transport: 0,
+        payload: 0,
+        end: 0,
+        behind: 0,
+        vlan: 0,
+        kind: Kind::Ip,
+        family: Family::V4,
+        protocol: 0,
+        ttl: 0,
+        tcp_flags: 0,
+        fragment: Fragment::Whole,
+    };
+
     /// Octets of the IP packet.
     #[inline]
     pub fn packet_bytes(&self) -> usize {
@@ -145,8 +165,18 @@ impl Parsed {
 ///
 /// # Errors
 /// The reason why the frame cannot be followed.
-#[inline]
 pub fn parse(frame: &[u8]) -> Result<Parsed, DropReason> {
+    let mut parsed = Parsed::NONE;
+    parse_into(frame, &mut parsed)?;
+    Ok(parsed)
+}
+
+/// The same, written to where the burst's facts stand. After an error `parsed` is unspecified.
+///
+/// # Errors
+/// As for [`parse`].
+#[inline(always)]
+pub fn parse_into(frame: &[u8], parsed: &mut Parsed) -> Result<(), DropReason> {
     let Some((header, rest)) = frame.split_first_chunk::<ETHERNET_HEADER_BYTES>() else {
         return Err(DropReason::FrameTooShort);
     };
@@ -165,17 +195,20 @@ pub fn parse(frame: &[u8]) -> Result<Parsed, DropReason> {
         network += VLAN_TAG_BYTES;
     }
     match ether_type {
-        ETHER_TYPE_IPV4 => parse_ipv4(frame, network, vlan),
-        ETHER_TYPE_IPV6 => parse_ipv6(frame, network, vlan),
-        ETHER_TYPE_ARP => Ok(Parsed {
-            kind: Kind::Arp,
-            vlan,
-            network: network as u16,
-            transport: network as u16,
-            payload: network as u16,
-            end: frame.len() as u16,
-            ..Parsed::default()
-        }),
+        ETHER_TYPE_IPV4 => parse_ipv4(frame, network, vlan, parsed),
+        ETHER_TYPE_IPV6 => parse_ipv6(frame, network, vlan, parsed),
+        ETHER_TYPE_ARP => {
+            *parsed = Parsed {
+                kind: Kind::Arp,
+                vlan,
+                network: network as u16,
+                transport: network as u16,
+                payload: network as u16,
+                end: frame.len() as u16,
+                ..Parsed::NONE
+            };
+            Ok(())
+        }
         _ => Err(DropReason::UnknownEtherType),
     }
 }
@@ -188,15 +221,22 @@ pub fn parse_network(packet: &[u8]) -> Result<Parsed, DropReason> {
     if packet.len() > usize::from(u16::MAX) {
         return Err(DropReason::MultiSegment);
     }
+    let mut parsed = Parsed::NONE;
     match packet.first().map(|byte| byte >> 4) {
-        Some(4) => parse_ipv4(packet, 0, 0),
-        Some(6) => parse_ipv6(packet, 0, 0),
+        Some(4) => parse_ipv4(packet, 0, 0, &mut parsed),
+        Some(6) => parse_ipv6(packet, 0, 0, &mut parsed),
         _ => Err(DropReason::UnknownEtherType),
-    }
+    }?;
+    Ok(parsed)
 }
 
-#[inline]
-fn parse_ipv4(frame: &[u8], network: usize, vlan: u16) -> Result<Parsed, DropReason> {
+#[inline(always)]
+fn parse_ipv4(
+    frame: &[u8],
+    network: usize,
+    vlan: u16,
+    parsed: &mut Parsed,
+) -> Result<(), DropReason> {
     let packet = &frame[network..];
     let Some(header) = packet.first_chunk::<20>() else {
         return Err(DropReason::MalformedIpv4);
@@ -212,7 +252,7 @@ fn parse_ipv4(frame: &[u8], network: usize, vlan: u16) -> Result<Parsed, DropRea
         (0, _) => Fragment::First,
         _ => Fragment::Later,
     };
-    let mut parsed = Parsed {
+    *parsed = Parsed {
         source: Address::from_v4([header[12], header[13], header[14], header[15]]),
         destination: Address::from_v4([header[16], header[17], header[18], header[19]]),
         network: network as u16,
@@ -225,14 +265,17 @@ fn parse_ipv4(frame: &[u8], network: usize, vlan: u16) -> Result<Parsed, DropRea
         protocol: header[9],
         ttl: header[8],
         fragment,
-        ..Parsed::default()
+        ..Parsed::NONE
     };
-    parse_transport(frame, &mut parsed)?;
-    Ok(parsed)
+    parse_transport(frame, parsed)
 }
 
-#[inline]
-fn parse_ipv6(frame: &[u8], network: usize, vlan: u16) -> Result<Parsed, DropReason> {
+fn parse_ipv6(
+    frame: &[u8],
+    network: usize,
+    vlan: u16,
+    parsed: &mut Parsed,
+) -> Result<(), DropReason> {
     let packet = &frame[network..];
     let Some(header) = packet.first_chunk::<IPV6_HEADER_BYTES>() else {
         return Err(DropReason::MalformedIpv6);
@@ -251,7 +294,7 @@ fn parse_ipv6(frame: &[u8], network: usize, vlan: u16) -> Result<Parsed, DropRea
     }
     let chain = skip_extension_headers(&packet[..end], header[6])?;
     let transport = (network + chain.offset) as u16;
-    let mut parsed = Parsed {
+    *parsed = Parsed {
         source,
         destination,
         network: network as u16,
@@ -264,10 +307,9 @@ fn parse_ipv6(frame: &[u8], network: usize, vlan: u16) -> Result<Parsed, DropRea
         protocol: chain.protocol,
         ttl: header[7],
         fragment: chain.fragment,
-        ..Parsed::default()
+        ..Parsed::NONE
     };
-    parse_transport(frame, &mut parsed)?;
-    Ok(parsed)
+    parse_transport(frame, parsed)
 }
 
 struct ExtensionChain {
@@ -315,7 +357,7 @@ fn skip_extension_headers(packet: &[u8], next: u8) -> Result<ExtensionChain, Dro
     Err(DropReason::TooManyExtensionHeaders)
 }
 
-#[inline]
+#[inline(always)]
 fn parse_transport(frame: &[u8], parsed: &mut Parsed) -> Result<(), DropReason> {
     if parsed.fragment == Fragment::Later {
         return Ok(());

@@ -30,6 +30,16 @@ impl Buffer for Mbuf {
     }
 
     #[inline]
+    fn free_all(burst: &mut Burst<Self>) {
+        mbuf::free_burst(burst);
+    }
+
+    #[inline]
+    fn prefetch(&self) {
+        self.prefetch_data();
+    }
+
+    #[inline]
     fn bytes_mut(&mut self) -> &mut [u8] {
         self.data_mut()
     }

@@ -62,7 +62,7 @@ impl<B: Buffer> Transmit<B> {
 
     /// Sends `frame` out of `port` with the burst that it belongs to. What the port refuses is
     /// freed and counted.
-    #[inline]
+    #[inline(always)]
     pub fn push<I: Io<Buffer = B>>(
         &mut self,
         port: PortId,

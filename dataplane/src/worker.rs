@@ -3,6 +3,7 @@
 mod commands;
 mod walk;
 
+use self::walk::Facts;
 use crate::command::WorkerDesk;
 use crate::context::{Context, Outbox};
 use crate::counters::{Counters, Event, Published};
@@ -12,7 +13,7 @@ use crate::guard::Guard;
 use crate::hop::Hop;
 use crate::io::{Io, PortId, WorkerId};
 use crate::mesh::{Mesh, Message};
-use crate::packet::Burst;
+use crate::packet::{Buffer, Burst};
 use crate::shard::Shard;
 use crate::transmit::Transmit;
 use arrayvec::ArrayVec;
@@ -47,6 +48,10 @@ pub struct Worker<I: Io> {
     shard: Shard,
     transmit: Transmit<I::Buffer>,
     outbox: Outbox<I::Buffer>,
+    /// Counted as dropped, and freed with the burst that they came in.
+    dropped: Burst<I::Buffer>,
+    /// Beside the burst that is walked.
+    facts: Box<[Facts]>,
     counters: Counters,
     published: Arc<Published>,
     published_ns: u64,
@@ -104,6 +109,8 @@ impl<I: Io> Worker<I> {
             mesh: parts.mesh,
             transmit: parts.transmit,
             outbox: Outbox::new(),
+            dropped: Burst::new(),
+            facts: Facts::of_burst(),
             counters: Counters::default(),
             published: parts.published,
             published_ns: 0,
@@ -124,12 +131,13 @@ impl<I: Io> Worker<I> {
             let mut burst = Burst::new();
             if self.io.receive(port, &mut burst) > 0 {
                 served += burst.len();
-                self.walk(port, burst, time);
+                self.walk(port, &mut burst, time);
             }
         }
         served += self.take_from_other_workers(time);
         served += self.serve_timers(time);
         served += self.serve_command(time);
+        self.free_dropped();
         self.send();
         served
     }
@@ -192,9 +200,13 @@ impl<I: Io> Worker<I> {
     /// Routes what the handlers made.
     #[inline]
     fn route_outbox(&mut self, time: Time) {
-        if self.outbox.is_empty() {
-            return;
+        if !self.outbox.is_empty() {
+            self.route_made(time);
         }
+    }
+
+    #[inline(never)]
+    fn route_made(&mut self, time: Time) {
         // Routing may itself make packets: an ICMP error, a question for a neighbour.
         let made: ArrayVec<_, { crate::limits::MAX_OUTBOX }> = self.outbox.take();
         for packet in made {
@@ -206,6 +218,13 @@ impl<I: Io> Worker<I> {
         for packet in self.outbox.drain(..) {
             drop(packet);
             self.counters.dropped(DropReason::NeighbourUnresolved);
+        }
+    }
+
+    #[inline]
+    fn free_dropped(&mut self) {
+        if !self.dropped.is_empty() {
+            I::Buffer::free_all(&mut self.dropped);
         }
     }
 

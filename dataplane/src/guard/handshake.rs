@@ -70,7 +70,7 @@ impl<B: Buffer> Guard<B> {
     /// Checks a stranger's ACK, and opens the server side if its cookie is good.
     pub(super) fn check_cookie<I: Io<Buffer = B>>(
         &mut self,
-        lookup: Lookup,
+        lookup: &Lookup,
         ended: Option<Id>,
         packet: B,
         parsed: &Parsed,

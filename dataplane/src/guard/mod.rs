@@ -186,16 +186,36 @@ impl<B: Buffer> Guard<B> {
     /// Where to look for the packet's session, if it can have one.
     #[inline]
     pub fn prepare(&self, parsed: &Parsed, interface: InterfaceId) -> Option<Lookup> {
-        if !parsed.is_whole_tcp() {
-            return None;
+        let mut lookup = None;
+        self.prepare_into(parsed, interface, &mut lookup);
+        lookup
+    }
+
+    /// The same, written to where the burst's facts stand.
+    #[inline(always)]
+    pub(crate) fn prepare_into(
+        &self,
+        parsed: &Parsed,
+        interface: InterfaceId,
+        into: &mut Option<Lookup>,
+    ) {
+        *into = None;
+        // A guard that is off and has no session left has nothing to look for.
+        let is_idle = self.config.mode == Mode::Off && self.sessions.is_empty();
+        if !parsed.is_whole_tcp() || is_idle {
+            return;
         }
         let (direction, client, client_port, server, server_port) =
             if self.config.outside.contains(interface) {
-                let server = self.servers.find(parsed.destination)?;
+                let Some(server) = self.servers.find(parsed.destination) else {
+                    return;
+                };
                 let ports = (parsed.source_port, parsed.destination_port);
                 (Direction::ToServer, parsed.source, ports.0, server, ports.1)
             } else if self.config.inside.contains(interface) {
-                let server = self.servers.find(parsed.source)?;
+                let Some(server) = self.servers.find(parsed.source) else {
+                    return;
+                };
                 let ports = (parsed.destination_port, parsed.source_port);
                 (
                     Direction::ToClient,
@@ -205,7 +225,7 @@ impl<B: Buffer> Guard<B> {
                     ports.1,
                 )
             } else {
-                return None;
+                return;
             };
         let key = SessionKey {
             client,
@@ -215,11 +235,11 @@ impl<B: Buffer> Guard<B> {
         };
         let hash = self.sessions.hash(&key);
         self.sessions.prefetch_bucket(hash);
-        Some(Lookup {
+        *into = Some(Lookup {
             hash,
             key,
             direction,
-        })
+        });
     }
 
     /// Fetches the session's line ahead of [`Self::handle`].
@@ -229,13 +249,13 @@ impl<B: Buffer> Guard<B> {
     }
 
     /// Decides on a transit packet.
-    #[inline]
+    #[inline(always)]
     pub fn handle<I: Io<Buffer = B>>(
         &mut self,
         packet: B,
         parsed: &Parsed,
         interface: InterfaceId,
-        lookup: Option<Lookup>,
+        lookup: Option<&Lookup>,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
         let Some(lookup) = lookup else {
@@ -264,6 +284,7 @@ impl<B: Buffer> Guard<B> {
     }
 
     /// What is no whole TCP segment to or from a protected server.
+    #[inline]
     fn handle_other<I: Io<Buffer = B>>(
         &mut self,
         packet: B,
@@ -279,6 +300,7 @@ impl<B: Buffer> Guard<B> {
     }
 
     /// What no session and no protected service concerns.
+    #[inline]
     fn by_rule<I: Io<Buffer = B>>(
         &mut self,
         packet: B,
@@ -297,6 +319,7 @@ impl<B: Buffer> Guard<B> {
         }
     }
 
+    #[cold]
     fn reject<I: Io<Buffer = B>>(
         &mut self,
         packet: B,
@@ -319,19 +342,22 @@ impl<B: Buffer> Guard<B> {
     /// the same ports that is over.
     fn handle_stranger<I: Io<Buffer = B>>(
         &mut self,
-        lookup: Lookup,
+        lookup: &Lookup,
         ended: Option<Id>,
         packet: B,
         parsed: &Parsed,
         interface: InterfaceId,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
+        if self.config.mode == Mode::Off {
+            return self.by_rule(packet, parsed, interface, ctx);
+        }
         let action = self.config.rules.evaluate(interface, parsed).outcome;
         let is_protected = self
             .servers
             .get(lookup.key.server)
             .protects(lookup.key.server_port);
-        if action != Action::Guard || !is_protected || self.config.mode == Mode::Off {
+        if action != Action::Guard || !is_protected {
             return self.by_rule(packet, parsed, interface, ctx);
         }
         if parsed.behind > 0 && self.is_active() {
@@ -372,7 +398,7 @@ impl<B: Buffer> Guard<B> {
     fn after_the_end<I: Io<Buffer = B>>(
         &mut self,
         id: Id,
-        lookup: Lookup,
+        lookup: &Lookup,
         packet: B,
         parsed: &Parsed,
         interface: InterfaceId,

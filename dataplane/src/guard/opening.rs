@@ -42,7 +42,7 @@ impl<B: Buffer> Guard<B> {
     /// SYN with the client's own sequence number.
     pub(super) fn open_server_side<I: Io<Buffer = B>>(
         &mut self,
-        lookup: Lookup,
+        lookup: &Lookup,
         proof: &Proof,
         read: &Segment,
         mut packet: B,

@@ -19,7 +19,7 @@ impl<B: Buffer> Guard<B> {
     /// server says of a session that was there before us makes it a tracked one too.
     pub(super) fn let_through<I: Io<Buffer = B>>(
         &mut self,
-        lookup: Lookup,
+        lookup: &Lookup,
         ended: Option<Id>,
         packet: B,
         parsed: &Parsed,
@@ -119,7 +119,7 @@ impl<B: Buffer> Guard<B> {
 }
 
 /// A tracked session that this SYN begins.
-fn begun_by(lookup: Lookup, read: &Segment) -> Session {
+fn begun_by(lookup: &Lookup, read: &Segment) -> Session {
     let mut session = Session::opening(lookup.key, read.sequence);
     session.flags = flag::TRACKED;
     session.set_scales(read.options.window_scale.unwrap_or(0), 0, 0);
@@ -128,7 +128,7 @@ fn begun_by(lookup: Lookup, read: &Segment) -> Session {
 
 /// A tracked session that was there before us. Its window scales are unknown, so the widest are
 /// assumed.
-fn found_running(lookup: Lookup, read: &Segment) -> Session {
+fn found_running(lookup: &Lookup, read: &Segment) -> Session {
     let mut session = Session::opening(lookup.key, read.acknowledgement.wrapping_sub(1));
     session.flags = flag::TRACKED;
     session.state = State::Established;

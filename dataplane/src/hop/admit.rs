@@ -1,8 +1,8 @@
 //! What a frame is to us: ours, to be routed, or refused.
 
-use super::config::{HopTables, Link, Target};
+use super::config::{HopTables, Link, WayKind};
 use super::errors::{Complaint, take_own};
-use super::send::way_to;
+use super::routes::RecentRoutes;
 use super::{Admitted, Egress, Hop};
 use crate::context::Context;
 use crate::drop_reason::DropReason;
@@ -15,12 +15,29 @@ use crate::wire::bytes::u16_at;
 use crate::wire::ethernet::{self, MacAddress};
 use crate::wire::icmpv6::kind;
 
-/// What is to become of an IP packet.
-enum Judgement {
-    Route(Egress),
+/// What is to become of a frame.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Judgement {
+    /// It is to be routed: nothing of it has been changed.
+    Route,
+    /// It is for us.
     Own,
+    /// It is a message between neighbours.
     NeighbourDiscovery,
+    /// It is such a message of IPv4's.
+    Arp,
+    /// It goes no further, and its sender may be told.
     Refuse(DropReason, Option<Complaint>),
+}
+
+/// What has become of a frame that is not to be routed.
+#[derive(Debug)]
+#[must_use]
+pub(crate) enum Concluded<B> {
+    /// See [`Admitted::Done`].
+    Done(Verdict<B>),
+    /// See [`Admitted::Local`].
+    Local(B),
 }
 
 const fn refuse(reason: DropReason) -> Judgement {
@@ -38,22 +55,63 @@ impl<B: Buffer> Hop<B> {
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Admitted<B> {
+        let mut egress = Egress::NONE;
+        match self.judge(interface, &buffer, parsed, &mut egress) {
+            Judgement::Route => Admitted::Transit(buffer, egress),
+            other => match self.conclude(other, interface, buffer, parsed, ctx) {
+                Concluded::Done(verdict) => Admitted::Done(verdict),
+                Concluded::Local(buffer) => Admitted::Local(buffer),
+            },
+        }
+    }
+
+    /// The first half of [`Hop::admit`], which touches nothing. The way out is written only for
+    /// what is to be routed.
+    #[inline(always)]
+    pub(crate) fn judge(
+        &mut self,
+        interface: InterfaceId,
+        buffer: &B,
+        parsed: &Parsed,
+        egress: &mut Egress,
+    ) -> Judgement {
         let Some(link) = self.tables.link(interface) else {
-            return Admitted::Done(Verdict::Drop(buffer, DropReason::UnknownVlan));
+            return refuse(DropReason::UnknownVlan);
         };
         let station = ethernet::destination(buffer.bytes());
         if parsed.kind == Kind::Arp {
-            let verdict = if station == link.mac || station == MacAddress::BROADCAST {
-                self.take_arp(interface, buffer, parsed, ctx)
+            return if station == link.mac || station == MacAddress::BROADCAST {
+                Judgement::Arp
             } else {
-                Verdict::Drop(buffer, DropReason::NotForUs)
+                refuse(DropReason::NotForUs)
             };
-            return Admitted::Done(verdict);
         }
-        let verdict = match judge(&self.tables, link, interface, station, &buffer, parsed) {
-            Judgement::Route(egress) => return Admitted::Transit(buffer, egress),
-            Judgement::Own if parsed.is_whole_tcp() => return Admitted::Local(buffer),
+        judge(
+            &self.tables,
+            &mut self.recent,
+            link,
+            interface,
+            station,
+            buffer,
+            parsed,
+            egress,
+        )
+    }
+
+    /// The second half of [`Hop::admit`], for what is not to be routed.
+    #[cold]
+    pub(crate) fn conclude<I: Io<Buffer = B>>(
+        &mut self,
+        judgement: Judgement,
+        interface: InterfaceId,
+        buffer: B,
+        parsed: &Parsed,
+        ctx: &mut Context<'_, I>,
+    ) -> Concluded<B> {
+        Concluded::Done(match judgement {
+            Judgement::Own if parsed.is_whole_tcp() => return Concluded::Local(buffer),
             Judgement::Own => take_own(buffer, parsed, ctx),
+            Judgement::Arp => self.take_arp(interface, buffer, parsed, ctx),
             Judgement::NeighbourDiscovery => {
                 self.take_neighbour_discovery(interface, buffer, parsed, ctx)
             }
@@ -64,19 +122,21 @@ impl<B: Buffer> Hop<B> {
                 }
                 Verdict::Drop(buffer, reason)
             }
-        };
-        Admitted::Done(verdict)
+            Judgement::Route => Verdict::Drop(buffer, DropReason::NoRoute),
+        })
     }
 }
 
-#[inline]
+#[inline(always)]
 fn judge<B: Buffer>(
     tables: &HopTables,
+    recent: &mut RecentRoutes,
     link: &Link,
     interface: InterfaceId,
     station: MacAddress,
     buffer: &B,
     parsed: &Parsed,
+    egress: &mut Egress,
 ) -> Judgement {
     let packet = &buffer.bytes()[usize::from(parsed.network)..];
     let is_group = station != link.mac;
@@ -93,16 +153,20 @@ fn judge<B: Buffer>(
     }
     // A unicast packet in a group frame would come from every router of the link (RFC 1122
     // §3.3.6); the groups themselves are none of ours.
-    if is_group || parsed.destination.is_multicast_or_broadcast() {
+    if is_group
+        || parsed
+            .destination
+            .is_multicast_or_broadcast_of(parsed.family)
+    {
         return refuse(DropReason::NotForUs);
     }
-    if let Err(reason) = check_source(tables, link, interface, parsed) {
+    if let Err(reason) = check_source(tables, recent, link, interface, parsed) {
         return refuse(reason);
     }
-    judge_destination(tables, link, interface, packet, parsed)
+    judge_destination(tables, recent, link, interface, packet, parsed, egress)
 }
 
-#[inline]
+#[inline(always)]
 fn is_neighbour_discovery(frame: &[u8], parsed: &Parsed) -> bool {
     parsed.protocol == protocol::ICMPV6
         && parsed.family == Family::V6
@@ -120,21 +184,22 @@ fn concerns(link: &Link, destination: Address) -> bool {
 
 /// Refuses sources that cannot be (CASES 12). The order matters: what is wrong on any wire comes
 /// before what is wrong on this one.
-#[inline]
+#[inline(always)]
 fn check_source(
     tables: &HopTables,
+    recent: &mut RecentRoutes,
     link: &Link,
     interface: InterfaceId,
     parsed: &Parsed,
 ) -> Result<(), DropReason> {
-    let source = parsed.source;
-    if source.is_martian_source() {
+    let (source, family) = (parsed.source, parsed.family);
+    if source.is_martian_source_of(family) {
         return Err(DropReason::MartianSource);
     }
     if source == parsed.destination {
         return Err(DropReason::OwnSource);
     }
-    if source.is_link_local() {
+    if family == Family::V6 && source.is_link_local() {
         // It counts on its own link only (RFC 4291 §2.5.6).
         let stays = link.owns(parsed.destination);
         return match (link.owns(source), stays) {
@@ -143,54 +208,62 @@ fn check_source(
             (false, false) => Err(DropReason::MartianSource),
         };
     }
-    match tables.target(source) {
-        Some(Target::Own) => Err(DropReason::OwnSource),
-        Some(Target::Broadcast) => Err(DropReason::MartianSource),
-        Some(Target::Connected(home)) if home != interface => Err(DropReason::SpoofedSource),
-        Some(Target::Via(home, _))
-            if home != interface && tables.link(home).is_some_and(|home| home.protected) =>
-        {
-            Err(DropReason::SpoofedSource)
-        }
-        _ => Ok(()),
+    let way = tables.way_again(recent, source, family);
+    // The way back is the way it came: nearly always so.
+    if way.interface == interface {
+        return Ok(());
+    }
+    match way.kind {
+        WayKind::Own => Err(DropReason::OwnSource),
+        WayKind::Broadcast => Err(DropReason::MartianSource),
+        WayKind::Connected => Err(DropReason::SpoofedSource),
+        WayKind::Via if way.protected => Err(DropReason::SpoofedSource),
+        WayKind::Via | WayKind::None => Ok(()),
     }
 }
 
-#[inline]
+#[inline(always)]
 fn judge_destination(
     tables: &HopTables,
+    recent: &mut RecentRoutes,
     link: &Link,
     interface: InterfaceId,
     packet: &[u8],
     parsed: &Parsed,
+    egress: &mut Egress,
 ) -> Judgement {
-    let destination = parsed.destination;
-    if destination.is_link_local() {
+    let (destination, family) = (parsed.destination, parsed.family);
+    if family == Family::V6 && destination.is_link_local() {
         return if link.owns(destination) {
             Judgement::Own
         } else {
             refuse(DropReason::NotForUs)
         };
     }
-    if destination.is_martian_source() {
+    if destination.is_martian_source_of(family) {
         return refuse(DropReason::NoRoute);
     }
-    let Some(egress) = way_to(tables, destination, Some(interface)) else {
-        return match tables.target(destination) {
-            Some(Target::Own) => Judgement::Own,
+    let way = tables.way_again(recent, destination, family);
+    if !way.leads_out() {
+        return match way.kind {
+            WayKind::Own => Judgement::Own,
             // A directed broadcast is not sent on (RFC 2644).
-            Some(_) => refuse(DropReason::NotForUs),
-            None => Judgement::Refuse(DropReason::NoRoute, Some(Complaint::NoRoute)),
+            WayKind::Broadcast => refuse(DropReason::NotForUs),
+            _ => Judgement::Refuse(DropReason::NoRoute, Some(Complaint::NoRoute)),
         };
-    };
+    }
+    let mtu_bytes = way.mtu_bytes;
     if parsed.ttl <= 1 {
         return Judgement::Refuse(DropReason::TtlExpired, Some(Complaint::Expired));
     }
-    let is_too_big = parsed.packet_bytes() > usize::from(egress.mtu_bytes);
+    let is_too_big = parsed.packet_bytes() > usize::from(mtu_bytes);
     if is_too_big && !(parsed.family == Family::V4 && u16_at(packet, 6) & 0x4000 == 0) {
-        let mtu_bytes = egress.mtu_bytes;
         let complaint = Complaint::TooBig { mtu_bytes };
         return Judgement::Refuse(DropReason::PacketTooBig, Some(complaint));
     }
-    Judgement::Route(egress)
+    egress.next_hop = way.next_hop(destination);
+    egress.interface = way.interface;
+    egress.ingress = Some(interface);
+    egress.mtu_bytes = mtu_bytes;
+    Judgement::Route
 }

@@ -2,7 +2,7 @@
 
 use hashbrown::{HashMap, HashSet};
 
-use super::routes::{RouteIndex, RouteTable};
+use super::routes::{RecentRoutes, RouteIndex, RouteTable};
 use crate::io::{InterfaceId, PortId};
 use crate::limits::{MAX_ADDRESSES, MAX_INTERFACES, MAX_PORTS, MAX_ROUTES};
 use crate::wire::address::{Address, Family, Prefix};
@@ -103,6 +103,77 @@ pub(crate) enum Target {
     Via(InterfaceId, Address),
 }
 
+/// What becomes of packets to a prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum WayKind {
+    /// No route leads there.
+    None,
+    /// See [`Target::Own`].
+    Own,
+    /// See [`Target::Broadcast`].
+    Broadcast,
+    /// The destination is a neighbour.
+    Connected,
+    /// A router is.
+    Via,
+}
+
+/// A [`Target`] laid out for the worker, with what it needs to know of the interface there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way {
+    /// The router, if there is one on the way.
+    pub(crate) via: Address,
+    pub(crate) mtu_bytes: u16,
+    pub(crate) interface: InterfaceId,
+    pub(crate) kind: WayKind,
+    /// See [`Interface::protected`].
+    pub(crate) protected: bool,
+}
+
+impl Way {
+    const NONE: Self = Self {
+        via: Address::UNSPECIFIED,
+        mtu_bytes: 0,
+        interface: InterfaceId(NO_INTERFACE),
+        kind: WayKind::None,
+        protected: false,
+    };
+
+    fn of(target: Target, links: &[Link]) -> Self {
+        let (kind, interface, via) = match target {
+            Target::Own => (WayKind::Own, None, None),
+            Target::Broadcast => (WayKind::Broadcast, None, None),
+            Target::Connected(interface) => (WayKind::Connected, Some(interface), None),
+            Target::Via(interface, via) => (WayKind::Via, Some(interface), Some(via)),
+        };
+        let link = interface.and_then(|interface| links.get(usize::from(interface.0)));
+        Self {
+            via: via.unwrap_or(Address::UNSPECIFIED),
+            mtu_bytes: link.map_or(0, |link| link.mtu_bytes),
+            interface: interface.unwrap_or(InterfaceId(NO_INTERFACE)),
+            kind,
+            protected: link.is_some_and(|link| link.protected),
+        }
+    }
+
+    /// Whether packets leave this way.
+    #[inline]
+    pub(crate) fn leads_out(&self) -> bool {
+        matches!(self.kind, WayKind::Connected | WayKind::Via)
+    }
+
+    /// The neighbour that takes a packet to `destination` next.
+    #[inline]
+    pub(crate) fn next_hop(&self, destination: Address) -> Address {
+        if self.kind == WayKind::Via {
+            self.via
+        } else {
+            destination
+        }
+    }
+}
+
 /// An interface as the worker uses it.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
@@ -154,7 +225,8 @@ impl Link {
 #[derive(Debug)]
 pub struct HopTables {
     pub(crate) links: Vec<Link>,
-    targets: Vec<Target>,
+    /// By the number that [`RouteTable::look_up`] gives.
+    ways: Vec<Way>,
     routes: RouteTable,
     /// One identifier for each VLAN of each port; `NO_INTERFACE` where there is none.
     ingress: Box<[u8]>,
@@ -185,9 +257,10 @@ impl HopTables {
             check_route(route, &links)?;
         }
         let (targets, prefixes) = targets_of(&links, &config.routes);
+        let out = targets.iter().map(|&target| Way::of(target, &links));
         Ok(Self {
+            ways: [Way::NONE].into_iter().chain(out).collect(),
             links,
-            targets,
             routes: RouteTable::new(&prefixes),
             ingress,
         })
@@ -203,10 +276,30 @@ impl HopTables {
     }
 
     /// What the longest prefix that contains `address` leads to.
-    #[inline]
-    pub(crate) fn target(&self, address: Address) -> Option<Target> {
-        let route = self.routes.look_up(address)?;
-        Some(self.targets[route as usize])
+    #[inline(always)]
+    pub(crate) fn way(&self, address: Address) -> &Way {
+        &self.ways[self.routes.look_up(address) as usize]
+    }
+
+    /// [`Self::way`] of an address of `family`, by way of what was asked before.
+    #[inline(always)]
+    pub(crate) fn way_again(
+        &self,
+        recent: &mut RecentRoutes,
+        address: Address,
+        family: Family,
+    ) -> &Way {
+        &self.ways[recent.look_up(&self.routes, address, family) as usize]
+    }
+
+    /// Clears answers of other tables.
+    pub(crate) fn forget(&self, recent: &mut RecentRoutes) {
+        recent.clear(&self.routes);
+    }
+
+    /// No answer kept yet.
+    pub(crate) fn recent(&self) -> RecentRoutes {
+        RecentRoutes::of(&self.routes)
     }
 
     #[inline]

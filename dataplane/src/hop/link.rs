@@ -11,7 +11,7 @@ use crate::wire::ethernet::{MacAddress, link_header_bytes, write_ethernet};
 /// Makes the octets before the IP header or ARP message at `network` exactly a link-layer header
 /// of `link`, to `destination`. `false` when there is no room.
 #[must_use]
-#[inline]
+#[inline(always)]
 pub(super) fn encapsulate<B: Buffer>(
     link: &Link,
     buffer: &mut B,
@@ -38,7 +38,7 @@ pub(super) fn encapsulate<B: Buffer>(
 }
 
 /// Sends the packet whose header is at `network` to a station.
-#[inline]
+#[inline(always)]
 pub(super) fn emit<I: Io>(
     link: &Link,
     interface: InterfaceId,

@@ -22,6 +22,7 @@ use crate::packet::Buffer;
 use crate::verdict::Verdict;
 use crate::wire::address::Address;
 
+pub(crate) use admit::{Concluded, Judgement};
 pub use config::{HopConfig, HopConfigError, HopTables, Interface, Route, link_local};
 pub use errors::Complaint;
 pub use neighbours::{Neighbour, NeighbourState, NeighbourUpdate};
@@ -29,6 +30,7 @@ pub use neighbours::{Neighbour, NeighbourState, NeighbourUpdate};
 use errors::ErrorLimit;
 use held::HeldPackets;
 use neighbours::{Due, Neighbours};
+use routes::RecentRoutes;
 
 /// How often our addresses are announced (RFC 5227 §2.3 says twice; one more for links that are
 /// slow to come up).
@@ -47,6 +49,16 @@ pub struct Egress {
     pub ingress: Option<InterfaceId>,
     /// Octets of the largest packet that goes this way.
     pub mtu_bytes: u16,
+}
+
+impl Egress {
+    /// No way.
+    pub(crate) const NONE: Self = Self {
+        next_hop: Address::UNSPECIFIED,
+        interface: InterfaceId(0),
+        ingress: None,
+        mtu_bytes: 0,
+    };
 }
 
 /// What [`Hop::admit`] makes of a frame.
@@ -74,6 +86,7 @@ pub enum Admitted<B> {
 #[derive(Debug)]
 pub struct Hop<B> {
     tables: Arc<HopTables>,
+    recent: RecentRoutes,
     neighbours: Neighbours,
     held: HeldPackets<B>,
     error_limit: ErrorLimit,
@@ -90,6 +103,7 @@ impl<B: Buffer> Hop<B> {
     /// colliding keys.
     pub fn new(tables: Arc<HopTables>, key: u128) -> Self {
         Self {
+            recent: tables.recent(),
             tables,
             neighbours: Neighbours::new(key),
             held: HeldPackets::new(),
@@ -109,6 +123,7 @@ impl<B: Buffer> Hop<B> {
         ctx: &mut Context<'_, I>,
     ) -> Arc<HopTables> {
         let old = std::mem::replace(&mut self.tables, tables);
+        self.tables.forget(&mut self.recent);
         let new = &self.tables;
         let same = |interface: InterfaceId| match (old.link(interface), new.link(interface)) {
             (Some(old), Some(new)) => (old.port, old.vlan) == (new.port, new.vlan),
@@ -231,7 +246,7 @@ impl<B: Buffer> Hop<B> {
                 ingress: held.ingress,
                 mtu_bytes: u16::MAX,
             };
-            self.deliver(held.buffer, held.network, egress, ctx);
+            self.deliver(held.buffer, held.network, &egress, ctx);
         }
     }
 }

@@ -171,7 +171,7 @@ impl Neighbours {
     }
 
     /// What to do with a packet for `address`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn resolve(
         &mut self,
         interface: InterfaceId,
@@ -201,6 +201,7 @@ impl Neighbours {
         }
     }
 
+    #[cold]
     fn begin(&mut self, interface: InterfaceId, address: Address, now_ns: u64) -> Resolution {
         if self.asked == MAX_NEIGHBOURS_ASKED {
             return Resolution::Refuse(DropReason::NeighbourTableFull);
@@ -397,7 +398,7 @@ impl Neighbours {
             .map(|slot| slot as u16)
     }
 
-    #[inline]
+    #[inline(always)]
     fn find(&mut self, interface: InterfaceId, address: Address) -> Option<u16> {
         let hint = hint_of(interface, address);
         let slot = self.hints[hint];
@@ -405,6 +406,11 @@ impl Neighbours {
         if entry.address == address && entry.interface == interface && entry.state.is_some() {
             return Some(slot);
         }
+        self.find_again(interface, address, hint)
+    }
+
+    #[inline(never)]
+    fn find_again(&mut self, interface: InterfaceId, address: Address, hint: usize) -> Option<u16> {
         let slot = *self.slots.get(&(interface.0, address))?;
         self.hints[hint] = slot;
         Some(slot)

@@ -2,14 +2,15 @@
 //!
 //! One compressed trie a family, six bits a level, with a bit vector in each node in place of the
 //! pointers that are not there (Asai and Ohara, "Poptrie", SIGCOMM 2015). It is built off the
-//! worker and never changed: a reload builds another.
+//! worker and never changed: a reload builds another. IPv4's begins with a table of its leading
+//! sixteen bits (the paper's direct pointing), so that most look-ups end after one load.
 
 use crate::wire::address::{Address, Family, Prefix};
 
 const STRIDE: u32 = 6;
 const SLOTS: usize = 1 << STRIDE;
 
-/// A value found by [`RouteTable::look_up`]; 0 stands for "no route" inside.
+/// What a prefix leads to, by number.
 pub(crate) type RouteIndex = u32;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,7 +26,7 @@ struct Node {
 /// The routes of both families.
 #[derive(Debug)]
 pub(crate) struct RouteTable {
-    v4: Trie,
+    v4: DirectTrie,
     v6: Trie,
 }
 
@@ -33,19 +34,75 @@ impl RouteTable {
     /// A table of these prefixes and what they lead to. Of two equal prefixes the last one counts.
     pub(crate) fn new(routes: &[(Prefix, RouteIndex)]) -> Self {
         Self {
-            v4: Trie::new(routes, Family::V4),
+            v4: DirectTrie::new(routes),
             v6: Trie::new(routes, Family::V6),
         }
     }
 
-    /// What the longest prefix that contains `address` leads to.
-    #[inline]
-    pub(crate) fn look_up(&self, address: Address) -> Option<RouteIndex> {
-        let found = match address.family() {
-            Family::V4 => self.v4.look_up(address.to_bits() << 96),
+    /// One more than what the longest prefix that contains `address` leads to; 0 for no route.
+    #[inline(always)]
+    pub(crate) fn look_up(&self, address: Address) -> u32 {
+        match address.family() {
+            Family::V4 => self.v4.look_up(address.to_bits() as u32),
             Family::V6 => self.v6.look_up(address.to_bits()),
+        }
+    }
+}
+
+/// Answers that are kept at hand.
+const KEPT: usize = 256;
+
+/// What a route table last said, for addresses whose answer takes more than one load. It must be
+/// cleared when the table changes.
+#[derive(Debug)]
+pub(crate) struct RecentRoutes {
+    /// Addresses and what was said of them, by a hash of the address.
+    answers: Box<[(Address, u32); KEPT]>,
+}
+
+impl RecentRoutes {
+    /// Nothing said yet by `table`.
+    pub(crate) fn of(table: &RouteTable) -> Self {
+        let mut recent = Self {
+            answers: Box::new([(Address::UNSPECIFIED, 0); KEPT]),
         };
-        found.checked_sub(1)
+        recent.clear(table);
+        recent
+    }
+
+    /// From now on, what `table` says.
+    pub(crate) fn clear(&mut self, table: &RouteTable) {
+        let answer = table.look_up(Address::UNSPECIFIED);
+        self.answers.fill((Address::UNSPECIFIED, answer));
+    }
+
+    /// [`RouteTable::look_up`] of an address of `family`.
+    #[inline(always)]
+    pub(crate) fn look_up(&mut self, table: &RouteTable, address: Address, family: Family) -> u32 {
+        let bits = address.to_bits();
+        let mixed = match family {
+            Family::V4 => {
+                let entry = table.v4.direct[(bits as u32 >> DIRECT_BITS) as usize];
+                if entry & DEEPER == 0 {
+                    return entry;
+                }
+                u64::from(bits as u32)
+            }
+            Family::V6 => bits as u64 ^ (bits >> 64) as u64,
+        };
+        let place = (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize;
+        let answer = &mut self.answers[place % KEPT];
+        if answer.0 != address {
+            *answer = (address, table.look_up_again(address));
+        }
+        answer.1
+    }
+}
+
+impl RouteTable {
+    #[inline(never)]
+    fn look_up_again(&self, address: Address) -> u32 {
+        self.look_up(address)
     }
 }
 
@@ -57,6 +114,109 @@ struct Item {
     leaf: u32,
 }
 
+/// The routes of one family, in the order in which a trie is filled.
+fn items_of(routes: &[(Prefix, RouteIndex)], family: Family) -> Vec<Item> {
+    let base = if family == Family::V4 { 96 } else { 0 };
+    let mut items: Vec<Item> = routes
+        .iter()
+        .filter(|(prefix, _)| prefix.family() == family)
+        .map(|(prefix, route)| Item {
+            bits: prefix.network().to_bits() << base,
+            length: u32::from(prefix.mapped_length()) - base,
+            leaf: route + 1,
+        })
+        .collect();
+    // Stable, so that the last of equal prefixes stays last and wins.
+    items.sort_by_key(|item| (item.bits, item.length));
+    items
+}
+
+const DIRECT_BITS: u32 = 16;
+/// Marks an entry of the direct table that leads to a node, not to a leaf.
+const DEEPER: u32 = 1 << 31;
+
+/// A trie whose leading sixteen bits are decided by one load.
+#[derive(Debug)]
+struct DirectTrie {
+    direct: Box<[u32; 1 << DIRECT_BITS]>,
+    trie: Trie,
+}
+
+impl DirectTrie {
+    fn new(routes: &[(Prefix, RouteIndex)]) -> Self {
+        let items = items_of(routes, Family::V4);
+        let mut direct = Box::new([0; 1 << DIRECT_BITS]);
+        let mut lengths = vec![0; 1 << DIRECT_BITS];
+        for item in items.iter().filter(|item| item.length <= DIRECT_BITS) {
+            let first = (item.bits >> (128 - DIRECT_BITS)) as usize;
+            for covered in first..first + (1 << (DIRECT_BITS - item.length)) {
+                if item.length >= lengths[covered] {
+                    lengths[covered] = item.length;
+                    direct[covered] = item.leaf;
+                }
+            }
+        }
+        let longer: Vec<Item> = items
+            .into_iter()
+            .filter(|item| item.length > DIRECT_BITS)
+            .collect();
+        let mut trie = Trie {
+            nodes: Vec::new(),
+            leaves: Vec::new(),
+        };
+        for below in longer.chunk_by(|one, next| (one.bits ^ next.bits) >> (128 - DIRECT_BITS) == 0)
+        {
+            let slot = (below[0].bits >> (128 - DIRECT_BITS)) as usize;
+            let node = trie.nodes.len();
+            trie.nodes.push(Node::default());
+            trie.fill(node, below, DIRECT_BITS, direct[slot]);
+            direct[slot] = DEEPER | node as u32;
+        }
+        trie.shrink();
+        Self { direct, trie }
+    }
+
+    #[inline(always)]
+    fn look_up(&self, bits: u32) -> u32 {
+        let entry = self.direct[(bits >> DIRECT_BITS) as usize];
+        if entry & DEEPER == 0 {
+            entry
+        } else {
+            self.look_deeper(entry, bits)
+        }
+    }
+
+    #[inline]
+    fn look_deeper(&self, entry: u32, bits: u32) -> u32 {
+        // Three levels of six bits hold what is left of the address.
+        let mut bits = bits << DIRECT_BITS;
+        let mut node = &self.trie.nodes[(entry & !DEEPER) as usize];
+        loop {
+            let slot = bits >> (u32::BITS - STRIDE);
+            match node.child(slot) {
+                Ok(child) => node = &self.trie.nodes[child],
+                Err(leaf) => return self.trie.leaves[leaf],
+            }
+            bits <<= STRIDE;
+        }
+    }
+}
+
+impl Node {
+    /// The node that `slot` leads to, or else its leaf.
+    #[inline]
+    fn child(&self, slot: u32) -> Result<usize, usize> {
+        let up_to = u64::MAX >> (63 - slot);
+        if self.children & (1 << slot) == 0 {
+            let before = (self.leaves & up_to).count_ones();
+            Err((self.first_leaf + before - 1) as usize)
+        } else {
+            let before = (self.children & up_to).count_ones();
+            Ok((self.first_child + before - 1) as usize)
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Trie {
     nodes: Vec<Node>,
@@ -65,26 +225,18 @@ struct Trie {
 
 impl Trie {
     fn new(routes: &[(Prefix, RouteIndex)], family: Family) -> Self {
-        let base = if family == Family::V4 { 96 } else { 0 };
-        let mut items: Vec<Item> = routes
-            .iter()
-            .filter(|(prefix, _)| prefix.family() == family)
-            .map(|(prefix, route)| Item {
-                bits: prefix.network().to_bits() << base,
-                length: u32::from(prefix.mapped_length()) - base,
-                leaf: route + 1,
-            })
-            .collect();
-        // Stable, so that the last of equal prefixes stays last and wins.
-        items.sort_by_key(|item| (item.bits, item.length));
         let mut trie = Self {
             nodes: vec![Node::default()],
             leaves: Vec::new(),
         };
-        trie.fill(0, &items, 0, 0);
-        trie.nodes.shrink_to_fit();
-        trie.leaves.shrink_to_fit();
+        trie.fill(0, &items_of(routes, family), 0, 0);
+        trie.shrink();
         trie
+    }
+
+    fn shrink(&mut self) {
+        self.nodes.shrink_to_fit();
+        self.leaves.shrink_to_fit();
     }
 
     /// Fills node `at`, which decides the bits from `depth` on, from the routes that lie within
@@ -150,16 +302,12 @@ impl Trie {
 
     #[inline]
     fn look_up(&self, mut bits: u128) -> u32 {
-        let mut node = self.nodes[0];
+        let mut node = &self.nodes[0];
         loop {
-            let slot = slot_of(bits);
-            let up_to = u64::MAX >> (63 - slot);
-            if node.children & (1 << slot) == 0 {
-                let before = (node.leaves & up_to).count_ones();
-                return self.leaves[(node.first_leaf + before - 1) as usize];
+            match node.child(slot_of(bits) as u32) {
+                Ok(child) => node = &self.nodes[child],
+                Err(leaf) => return self.leaves[leaf],
             }
-            let before = (node.children & up_to).count_ones();
-            node = self.nodes[(node.first_child + before - 1) as usize];
             bits <<= STRIDE;
         }
     }
@@ -206,25 +354,25 @@ mod tests {
             ("2001:db8::2", 5),
             ("2001:db9::2", 4),
         ] {
-            assert_eq!(table.look_up(address(to)), Some(route), "{to}");
+            assert_eq!(table.look_up(address(to)), route + 1, "{to}");
         }
     }
 
     #[test]
     fn an_empty_table_leads_nowhere_and_a_later_equal_prefix_replaces() {
         let empty = RouteTable::new(&[]);
-        assert_eq!(empty.look_up(address("192.0.2.1")), None);
-        assert_eq!(empty.look_up(address("2001:db8::1")), None);
+        assert_eq!(empty.look_up(address("192.0.2.1")), 0);
+        assert_eq!(empty.look_up(address("2001:db8::1")), 0);
         let twice = RouteTable::new(&[(prefix("192.0.2.0/24"), 1), (prefix("192.0.2.0/24"), 2)]);
-        assert_eq!(twice.look_up(address("192.0.2.1")), Some(2));
-        assert_eq!(twice.look_up(address("192.0.3.1")), None);
+        assert_eq!(twice.look_up(address("192.0.2.1")), 3);
+        assert_eq!(twice.look_up(address("192.0.3.1")), 0);
     }
 
-    fn reference(routes: &[(Prefix, RouteIndex)], to: Address) -> Option<RouteIndex> {
+    fn reference(routes: &[(Prefix, RouteIndex)], to: Address) -> u32 {
         let holding = routes.iter().filter(|(prefix, _)| prefix.contains(to));
         holding
             .max_by_key(|(prefix, _)| prefix.mapped_length())
-            .map(|(_, route)| *route)
+            .map_or(0, |(_, route)| *route + 1)
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 
-use super::config::{HopTables, Target};
+use super::config::HopTables;
 use super::errors::Complaint;
 use super::held::Held;
 use super::link::emit;
@@ -32,16 +32,12 @@ pub(super) fn way_to(
     destination: Address,
     ingress: Option<InterfaceId>,
 ) -> Option<Egress> {
-    let (interface, next_hop) = match tables.target(destination)? {
-        Target::Connected(interface) => (interface, destination),
-        Target::Via(interface, via) => (interface, via),
-        Target::Own | Target::Broadcast => return None,
-    };
-    Some(Egress {
-        next_hop,
-        interface,
+    let way = tables.way(destination);
+    way.leads_out().then(|| Egress {
+        next_hop: way.next_hop(destination),
+        interface: way.interface,
         ingress,
-        mtu_bytes: tables.link(interface)?.mtu_bytes,
+        mtu_bytes: way.mtu_bytes,
     })
 }
 
@@ -55,11 +51,12 @@ impl<B: Buffer> Hop<B> {
 
     /// Sends on a packet that was admitted, with one hop less to live. Its header still begins at
     /// `parsed.network`; what follows may have been rewritten.
+    #[inline(always)]
     pub fn forward<I: Io<Buffer = B>>(
         &mut self,
         mut buffer: B,
         parsed: &Parsed,
-        egress: Egress,
+        egress: &Egress,
         ctx: &mut Context<'_, I>,
     ) {
         let network = usize::from(parsed.network);
@@ -91,7 +88,7 @@ impl<B: Buffer> Hop<B> {
             _ => Err(DropReason::UnknownEtherType),
         };
         match destination.map(|destination| way_to(&self.tables, destination, None)) {
-            Ok(Some(egress)) => self.fit(packet, 0, egress, ctx),
+            Ok(Some(egress)) => self.fit(packet, 0, &egress, ctx),
             Ok(None) => ctx.discard(packet, DropReason::NoRoute),
             Err(reason) => ctx.discard(packet, reason),
         }
@@ -99,6 +96,7 @@ impl<B: Buffer> Hop<B> {
 
     /// Sends a frame back where it came from: out of the interface it came in by, to the station
     /// that sent it.
+    #[inline(always)]
     pub fn reply<I: Io<Buffer = B>>(
         &mut self,
         mut buffer: B,
@@ -120,12 +118,12 @@ impl<B: Buffer> Hop<B> {
     }
 
     /// Cuts off padding, and sends the packet at `network` as one or as fragments.
-    #[inline]
+    #[inline(always)]
     fn fit<I: Io<Buffer = B>>(
         &mut self,
         mut buffer: B,
         network: usize,
-        egress: Egress,
+        egress: &Egress,
         ctx: &mut Context<'_, I>,
     ) {
         let total = packet_bytes(&buffer.bytes()[network..]);
@@ -145,12 +143,12 @@ impl<B: Buffer> Hop<B> {
     }
 
     /// Sends a packet to the next hop's station, or holds it until that is known.
-    #[inline]
+    #[inline(always)]
     pub(super) fn deliver<I: Io<Buffer = B>>(
         &mut self,
         buffer: B,
         network: usize,
-        egress: Egress,
+        egress: &Egress,
         ctx: &mut Context<'_, I>,
     ) {
         let interface = egress.interface;
@@ -182,6 +180,7 @@ impl<B: Buffer> Hop<B> {
         }
     }
 
+    #[cold]
     fn hold<I: Io<Buffer = B>>(
         &mut self,
         slot: u16,
@@ -207,6 +206,7 @@ impl<B: Buffer> Hop<B> {
         }
     }
 
+    #[cold]
     fn undeliverable<I: Io<Buffer = B>>(
         &mut self,
         mut held: Held<B>,
@@ -231,11 +231,12 @@ impl<B: Buffer> Hop<B> {
     }
 
     /// Sends an IPv4 packet as fragments (RFC 791 §3.2): all of them or none.
+    #[cold]
     fn fragment<I: Io<Buffer = B>>(
         &mut self,
         mut buffer: B,
         network: usize,
-        egress: Egress,
+        egress: &Egress,
         ctx: &mut Context<'_, I>,
     ) {
         let packet = &buffer.bytes()[network..];
@@ -310,7 +311,7 @@ impl<B: Buffer> Hop<B> {
 }
 
 /// Octets of the packet as its header says.
-#[inline]
+#[inline(always)]
 fn packet_bytes(packet: &[u8]) -> usize {
     match packet.first().map(|first| first >> 4) {
         Some(4) if packet.len() >= 20 => usize::from(u16_at(packet, 2)),

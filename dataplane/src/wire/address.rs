@@ -71,8 +71,15 @@ impl Address {
     }
 
     /// Multicast in either family, or the IPv4 limited broadcast.
+    #[inline]
     pub const fn is_multicast_or_broadcast(self) -> bool {
-        match self.family() {
+        self.is_multicast_or_broadcast_of(self.family())
+    }
+
+    /// The same, for who knows the family.
+    #[inline]
+    pub(crate) const fn is_multicast_or_broadcast_of(self, family: Family) -> bool {
+        match family {
             Family::V4 => self.0 as u32 >> 28 == 0xe || self.0 as u32 == u32::MAX,
             Family::V6 => self.0 >> 120 == 0xff,
         }
@@ -80,8 +87,15 @@ impl Address {
 
     /// Loopback, unspecified, "this network", or another address that no packet on a wire may
     /// bear as its source (RFC 1122 §3.2.1.3, RFC 4291 §2.5).
+    #[inline]
     pub const fn is_martian_source(self) -> bool {
-        match self.family() {
+        self.is_martian_source_of(self.family())
+    }
+
+    /// The same, for who knows the family.
+    #[inline]
+    pub(crate) const fn is_martian_source_of(self, family: Family) -> bool {
+        match family {
             Family::V4 => {
                 let first = (self.0 as u32 >> 24) as u8;
                 first == 0 || first == 127 || first >= 224
@@ -91,6 +105,7 @@ impl Address {
     }
 
     /// IPv6 link-local (`fe80::/10`).
+    #[inline]
     pub const fn is_link_local(self) -> bool {
         self.0 >> 118 == 0x3fa
     }

@@ -228,7 +228,13 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Ipv4<T> {
     #[inline]
     pub fn decrement_ttl(&mut self) {
         let ttl = self.ttl();
-        self.set_ttl(ttl.saturating_sub(1));
+        if ttl > 0 {
+            let bytes = self.bytes.as_mut();
+            bytes[8] = ttl - 1;
+            // RFC 1624 eqn 3: ~m + m' is the same for every m from which 0x0100 is taken.
+            let sum = u32::from(!u16_at(bytes, CHECKSUM)) + u32::from(!0x0100u16);
+            put_u16(bytes, CHECKSUM, !((sum & 0xffff) + (sum >> 16)) as u16);
+        }
     }
 
     /// Sets DSCP and ECN.

@@ -9,135 +9,152 @@ use crate::counters::Event;
 use crate::drop_reason::DropReason;
 use crate::fragment::{FragmentOutcome, Fragments};
 use crate::guard::{self, Lookup};
-use crate::hop::{Admitted, Complaint, Egress};
+use crate::hop::{Complaint, Concluded, Egress, Judgement};
 use crate::io::{InterfaceId, Io, PortId, WorkerId};
 use crate::limits::BURST;
 use crate::mesh::Message;
 use crate::packet::{Buffer, Burst, ChecksumStatus};
-use crate::parse::{Fragment, Kind, Parsed, parse, protocol};
+use crate::parse::{Fragment, Kind, Parsed, parse_into, protocol};
 use crate::verdict::Verdict;
 use crate::wire::address::Family;
 use crate::wire::checksum::internet_checksum;
 
-/// A frame with its facts.
-struct Arrival<B> {
-    frame: B,
+/// What is known of one frame of a burst. It is filled in where it stands: such a record, moved,
+/// would be read back before its parts have left the store buffer.
+#[derive(Clone, Debug)]
+pub(super) struct Facts {
     parsed: Parsed,
-    interface: InterfaceId,
+    egress: Egress,
     lookup: Option<Lookup>,
+    interface: InterfaceId,
 }
 
-type Arrivals<B> = ArrayVec<Arrival<B>, BURST>;
+impl Facts {
+    const NONE: Self = Self {
+        parsed: Parsed::NONE,
+        egress: Egress::NONE,
+        lookup: None,
+        interface: InterfaceId(0),
+    };
+
+    /// Room for a burst's facts.
+    pub(super) fn of_burst() -> Box<[Self]> {
+        vec![Self::NONE; BURST].into()
+    }
+}
 
 impl<I: Io> Worker<I> {
-    /// Takes a burst from receive to send.
-    #[inline]
-    pub(super) fn walk(&mut self, port: PortId, burst: Burst<I::Buffer>, time: Time) {
+    /// Takes a burst from receive to send. Each step takes the whole burst.
+    #[inline(always)]
+    pub(super) fn walk(&mut self, port: PortId, burst: &mut Burst<I::Buffer>, time: Time) {
         self.counters.add(Event::Received, burst.len() as u64);
-        let mut arrivals = Arrivals::new();
-        for frame in &burst {
+        for frame in burst.iter() {
             frame.prefetch();
         }
-        for frame in burst {
-            if let Some(arrival) = self.read(port, frame)
-                && let Some(arrival) = self.steer(port, arrival)
+        let mut facts = std::mem::take(&mut self.facts);
+        let mut transit = Burst::new();
+        for frame in burst.drain(..) {
+            let facts = &mut facts[transit.len()];
+            if let Some(frame) = self
+                .read(port, frame, facts)
+                .and_then(|frame| self.steer(port, frame, &facts.parsed))
+                .and_then(|frame| self.admit(frame, facts, time))
             {
-                arrivals.push(arrival);
+                transit.push(frame);
             }
         }
-        for arrival in &mut arrivals {
-            arrival.lookup = self.guard.prepare(&arrival.parsed, arrival.interface);
+        for facts in &mut facts[..transit.len()] {
+            self.guard
+                .prepare_into(&facts.parsed, facts.interface, &mut facts.lookup);
         }
-        for lookup in arrivals
-            .iter()
-            .filter_map(|arrival| arrival.lookup.as_ref())
-        {
-            self.guard.prefetch(lookup);
+        for facts in &facts[..transit.len()] {
+            if let Some(lookup) = &facts.lookup {
+                self.guard.prefetch(lookup);
+            }
         }
-        for arrival in arrivals {
-            self.handle(port, arrival, time);
+        for (frame, facts) in transit.drain(..).zip(&facts) {
+            self.handle(port, frame, facts, time);
         }
+        self.facts = facts;
     }
 
     /// A frame that another worker received: its flow is ours.
     pub(super) fn walk_one(&mut self, port: PortId, frame: I::Buffer, time: Time) {
-        if let Some(mut arrival) = self.read_again(port, frame) {
-            arrival.lookup = self.guard.prepare(&arrival.parsed, arrival.interface);
-            self.handle(port, arrival, time);
+        let mut facts = Facts::NONE;
+        if let Err(reason) = self.parse(port, &frame, &mut facts) {
+            self.counters.dropped(reason);
+        } else if let Some(frame) = self.admit(frame, &mut facts, time) {
+            facts.lookup = self.guard.prepare(&facts.parsed, facts.interface);
+            self.handle(port, frame, &facts, time);
         }
     }
 
     /// Parses a frame; what is malformed ends here.
-    #[inline]
-    fn read(&mut self, port: PortId, frame: I::Buffer) -> Option<Arrival<I::Buffer>> {
-        let read = parse_whole(&frame);
-        let interface = read.and_then(|parsed| {
-            self.hop
-                .interface_of(port, parsed.vlan)
-                .ok_or(DropReason::UnknownVlan)
-        });
-        if let Some(tap) = &mut self.transmit.tap {
-            let sighting = Sighting {
-                port,
-                interface: interface.unwrap_or(InterfaceId(u8::MAX)),
-                passage: Passage::In,
-                parsed: read.as_ref().ok(),
-            };
-            tap.offer(frame.bytes(), &sighting, &mut self.counters);
+    #[inline(always)]
+    fn read(&mut self, port: PortId, frame: I::Buffer, facts: &mut Facts) -> Option<I::Buffer> {
+        let read = self.parse(port, &frame, facts);
+        if self.transmit.tap.is_some() {
+            self.show(port, &frame, &read, facts);
         }
-        match (read, interface) {
-            (Ok(parsed), Ok(interface)) => {
-                let traffic = self.counters.traffic_mut(usize::from(interface.0));
+        match read {
+            Ok(()) => {
+                let traffic = self.counters.traffic_mut(usize::from(facts.interface.0));
                 traffic.received_packets += 1;
                 traffic.received_bytes += frame.bytes().len() as u64;
-                Some(Arrival {
-                    frame,
-                    parsed,
-                    interface,
-                    lookup: None,
-                })
+                Some(frame)
             }
-            (Err(reason), _) | (_, Err(reason)) => {
+            Err(reason) => {
                 self.counters.dropped(reason);
                 None
             }
         }
     }
 
-    /// Parses a frame that was parsed before it was handed over.
-    fn read_again(&mut self, port: PortId, frame: I::Buffer) -> Option<Arrival<I::Buffer>> {
-        let read = parse_whole(&frame);
-        let interface = read.and_then(|parsed| {
-            self.hop
-                .interface_of(port, parsed.vlan)
-                .ok_or(DropReason::UnknownVlan)
-        });
-        match (read, interface) {
-            (Ok(parsed), Ok(interface)) => Some(Arrival {
-                frame,
-                parsed,
-                interface,
-                lookup: None,
-            }),
-            (Err(reason), _) | (_, Err(reason)) => {
-                self.counters.dropped(reason);
-                None
-            }
+    /// Finds out what a frame is and which interface it came in by.
+    #[inline(always)]
+    fn parse(&self, port: PortId, frame: &I::Buffer, facts: &mut Facts) -> Result<(), DropReason> {
+        facts.interface = InterfaceId(u8::MAX);
+        parse_whole(frame, &mut facts.parsed)?;
+        facts.interface = self
+            .hop
+            .interface_of(port, facts.parsed.vlan)
+            .ok_or(DropReason::UnknownVlan)?;
+        Ok(())
+    }
+
+    /// Shows a frame that came in to whoever captures.
+    #[cold]
+    fn show(
+        &mut self,
+        port: PortId,
+        frame: &I::Buffer,
+        read: &Result<(), DropReason>,
+        facts: &Facts,
+    ) {
+        let is_parsed = matches!(read, Ok(()) | Err(DropReason::UnknownVlan));
+        let sighting = Sighting {
+            port,
+            interface: facts.interface,
+            passage: Passage::In,
+            parsed: is_parsed.then_some(&facts.parsed),
+        };
+        if let Some(tap) = &mut self.transmit.tap {
+            tap.offer(frame.bytes(), &sighting, &mut self.counters);
         }
     }
 
     /// Hands a frame to the worker that owns its flow, if that is another.
-    #[inline]
-    fn steer(&mut self, port: PortId, arrival: Arrival<I::Buffer>) -> Option<Arrival<I::Buffer>> {
+    #[inline(always)]
+    fn steer(&mut self, port: PortId, frame: I::Buffer, parsed: &Parsed) -> Option<I::Buffer> {
         let workers = self.mesh.workers();
-        if workers == 1 || arrival.parsed.kind == Kind::Arp {
-            return Some(arrival);
+        if workers == 1 || parsed.kind == Kind::Arp {
+            return Some(frame);
         }
-        let owner = self.owner_of(arrival.frame.bytes(), &arrival.parsed);
+        let owner = self.owner_of(frame.bytes(), parsed);
         if owner == self.mesh.own() {
-            return Some(arrival);
+            return Some(frame);
         }
-        match self.mesh.send(owner, Message::Frame(port, arrival.frame)) {
+        match self.mesh.send(owner, Message::Frame(port, frame)) {
             Ok(()) => self.counters.count(Event::HandedOff),
             Err(_) => self.counters.dropped(DropReason::HandOffFull),
         }
@@ -155,63 +172,59 @@ impl<I: Io> Worker<I> {
         self.shard.worker_of(parsed)
     }
 
-    #[inline]
-    fn handle(&mut self, port: PortId, arrival: Arrival<I::Buffer>, time: Time) {
-        let Arrival {
-            frame,
-            parsed,
-            interface,
-            lookup,
-        } = arrival;
-        if let Some((frame, egress)) = self.admit(frame, &parsed, interface, time) {
-            if parsed.fragment == Fragment::Whole {
-                let mut ctx = context!(self, time);
-                let verdict = self
-                    .guard
-                    .handle(frame, &parsed, interface, lookup, &mut ctx);
-                self.settle(verdict, &parsed, interface, Some(egress), time);
-            } else {
-                self.gather(port, frame, &parsed, interface, time);
-            }
+    #[inline(always)]
+    fn handle(&mut self, port: PortId, frame: I::Buffer, facts: &Facts, time: Time) {
+        let (parsed, interface) = (&facts.parsed, facts.interface);
+        if parsed.fragment == Fragment::Whole {
+            let mut ctx = context!(self, time);
+            let verdict =
+                self.guard
+                    .handle(frame, parsed, interface, facts.lookup.as_ref(), &mut ctx);
+            self.settle(verdict, parsed, interface, Some(&facts.egress), time);
+        } else {
+            self.gather(port, frame, parsed, interface, time);
         }
         self.route_outbox(time);
     }
 
     /// What the hop lets through, with its way out.
-    #[inline]
-    fn admit(
-        &mut self,
-        frame: I::Buffer,
-        parsed: &Parsed,
-        interface: InterfaceId,
-        time: Time,
-    ) -> Option<(I::Buffer, Egress)> {
-        match self
+    #[inline(always)]
+    fn admit(&mut self, frame: I::Buffer, facts: &mut Facts, time: Time) -> Option<I::Buffer> {
+        let interface = facts.interface;
+        let judgement = self
             .hop
-            .admit(interface, frame, parsed, &mut context!(self, time))
-        {
-            Admitted::Transit(frame, egress) => Some((frame, egress)),
-            Admitted::Local(frame) => {
-                let mut ctx = context!(self, time);
-                let verdict = self.guard.take_local(frame, parsed, interface, &mut ctx);
-                self.settle(verdict, parsed, interface, None, time);
-                None
-            }
-            Admitted::Done(verdict) => {
-                self.settle(verdict, parsed, interface, None, time);
-                None
-            }
+            .judge(interface, &frame, &facts.parsed, &mut facts.egress);
+        if matches!(judgement, Judgement::Route) {
+            return Some(frame);
         }
+        self.conclude(judgement, frame, facts, time);
+        None
+    }
+
+    /// What concerns the hop alone.
+    #[cold]
+    fn conclude(&mut self, judgement: Judgement, frame: I::Buffer, facts: &Facts, time: Time) {
+        let (parsed, interface) = (&facts.parsed, facts.interface);
+        let mut ctx = context!(self, time);
+        let verdict = match self
+            .hop
+            .conclude(judgement, interface, frame, parsed, &mut ctx)
+        {
+            Concluded::Done(verdict) => verdict,
+            Concluded::Local(frame) => self.guard.take_local(frame, parsed, interface, &mut ctx),
+        };
+        self.settle(verdict, parsed, interface, None, time);
+        self.route_outbox(time);
     }
 
     /// Does what a verdict says.
-    #[inline]
+    #[inline(always)]
     fn settle(
         &mut self,
         verdict: Verdict<I::Buffer>,
         parsed: &Parsed,
         interface: InterfaceId,
-        egress: Option<Egress>,
+        egress: Option<&Egress>,
         time: Time,
     ) {
         let mut ctx = context!(self, time);
@@ -228,7 +241,13 @@ impl<I: Io> Worker<I> {
                     .complain(Complaint::Prohibited, packet, interface, &mut ctx);
                 ctx.discard(frame, DropReason::DeniedByRule);
             }
-            (Verdict::Drop(frame, reason), _) => ctx.discard(frame, reason),
+            (Verdict::Drop(frame, reason), _) => {
+                self.counters.dropped(reason);
+                if self.dropped.is_full() {
+                    self.free_dropped();
+                }
+                self.dropped.push(frame);
+            }
         }
     }
 
@@ -304,8 +323,9 @@ impl<I: Io> Worker<I> {
             let Some(frame) = next.take() else {
                 break;
             };
-            match parse_whole(&frame) {
-                Ok(parsed) if !datagram.is_full() => datagram.push((frame, parsed)),
+            let mut parsed = Parsed::NONE;
+            match parse_whole(&frame, &mut parsed) {
+                Ok(()) if !datagram.is_full() => datagram.push((frame, parsed)),
                 _ => self.counters.dropped(DropReason::FragmentMalformed),
             }
             if left > 0
@@ -348,46 +368,56 @@ impl<I: Io> Worker<I> {
         };
         let lookup = self.guard.prepare(&head, interface);
         let mut ctx = context!(self, time);
-        let verdict = self.guard.handle(first, &head, interface, lookup, &mut ctx);
+        let verdict = self
+            .guard
+            .handle(first, &head, interface, lookup.as_ref(), &mut ctx);
         let fate = match &verdict {
             Verdict::Forward(_) => Ok(()),
             Verdict::Drop(_, reason) => Err(*reason),
             _ => Err(DropReason::FragmentOfGuarded),
         };
-        self.settle(verdict, &parsed, interface, Some(egress), time);
+        self.settle(verdict, &parsed, interface, Some(&egress), time);
         for (frame, parsed) in fragments {
             let verdict = match fate {
                 Ok(()) => Verdict::Forward(frame),
                 Err(reason) => Verdict::Drop(frame, reason),
             };
-            self.settle(verdict, &parsed, interface, Some(egress), time);
+            self.settle(verdict, &parsed, interface, Some(&egress), time);
         }
     }
 }
 
 /// Parses a frame that stands in one piece and whose IPv4 header checksum holds, as the NIC or
 /// its sum says (RFC 1812 §5.2.2).
-#[inline]
-fn parse_whole<B: Buffer>(frame: &B) -> Result<Parsed, DropReason> {
+#[inline(always)]
+fn parse_whole<B: Buffer>(frame: &B, parsed: &mut Parsed) -> Result<(), DropReason> {
     if !frame.is_contiguous() {
         return Err(DropReason::MultiSegment);
     }
-    let parsed = parse(frame.bytes())?;
-    if parsed.kind == Kind::Ip && parsed.family == Family::V4 {
-        let holds = match frame.network_checksum() {
-            ChecksumStatus::Good => true,
-            ChecksumStatus::Bad => false,
-            ChecksumStatus::Unknown => {
-                let start = usize::from(parsed.network);
-                let header_bytes = usize::from(frame.bytes()[start] & 0x0f) * 4;
-                internet_checksum(&frame.bytes()[start..start + header_bytes]) == 0
+    parse_into(frame.bytes(), parsed)?;
+    if parsed.kind == Kind::Ip && parsed.family == Family::V4 && !header_is_sound(frame, parsed) {
+        return Err(DropReason::BadIpv4Checksum);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn header_is_sound<B: Buffer>(frame: &B, parsed: &Parsed) -> bool {
+    match frame.network_checksum() {
+        ChecksumStatus::Good => true,
+        ChecksumStatus::Bad => false,
+        ChecksumStatus::Unknown => {
+            let packet = &frame.bytes()[usize::from(parsed.network)..];
+            // Nearly every header has no options: of a known length, the sum needs no loop.
+            if let Some(header) = packet.first_chunk::<20>()
+                && header[0] & 0x0f == 5
+            {
+                return internet_checksum(header) == 0;
             }
-        };
-        if !holds {
-            return Err(DropReason::BadIpv4Checksum);
+            let header_bytes = usize::from(packet[0] & 0x0f) * 4;
+            internet_checksum(&packet[..header_bytes]) == 0
         }
     }
-    Ok(parsed)
 }
 
 #[cfg(test)]
@@ -396,6 +426,10 @@ mod tests {
     use crate::memory::MemoryBuffer;
     use crate::wire::address::Address;
     use crate::wire::ipv4::{Ipv4Header, write_ipv4};
+
+    fn read(frame: &MemoryBuffer) -> Result<(), DropReason> {
+        parse_whole(frame, &mut Parsed::default())
+    }
 
     #[test]
     fn a_broken_ipv4_header_ends_here_unless_the_nic_vouches_for_it() {
@@ -412,13 +446,13 @@ mod tests {
             dscp_ecn: 0,
         };
         write_ipv4(&mut bytes[14..], &header);
-        assert!(parse_whole(&MemoryBuffer::new(&bytes)).is_ok());
+        assert!(read(&MemoryBuffer::new(&bytes)).is_ok());
         bytes[14 + 8] -= 1;
         let mut broken = MemoryBuffer::new(&bytes);
-        assert_eq!(parse_whole(&broken), Err(DropReason::BadIpv4Checksum));
+        assert_eq!(read(&broken), Err(DropReason::BadIpv4Checksum));
         broken.checksum = ChecksumStatus::Good;
-        assert!(parse_whole(&broken).is_ok());
+        assert!(read(&broken).is_ok());
         broken.checksum = ChecksumStatus::Bad;
-        assert_eq!(parse_whole(&broken), Err(DropReason::BadIpv4Checksum));
+        assert_eq!(read(&broken), Err(DropReason::BadIpv4Checksum));
     }
 }

@@ -172,7 +172,7 @@ impl Rig {
         let packet = MemoryBuffer::new(&frame);
         match self
             .guard
-            .handle(packet, &parsed, interface, lookup, &mut ctx)
+            .handle(packet, &parsed, interface, lookup.as_ref(), &mut ctx)
         {
             Verdict::Forward(packet) => Shown::Forward(show(&packet.bytes()[14..])),
             Verdict::Reply(packet) => Shown::Reply(show(&packet.bytes()[14..])),

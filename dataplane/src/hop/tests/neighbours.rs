@@ -363,7 +363,7 @@ fn new_tables_keep_the_neighbours_of_interfaces_that_stay() {
     let frame = probe("198.51.100.7", "10.1.0.10").outside();
     let parsed = crate::parse::parse(&frame).unwrap();
     rig.counters.count(Event::Received);
-    rig.act(|hop, ctx| hop.forward(MemoryBuffer::new(&frame), &parsed, egress, ctx));
+    rig.act(|hop, ctx| hop.forward(MemoryBuffer::new(&frame), &parsed, &egress, ctx));
     assert_eq!(rig.counters.drops(DropReason::NoRoute), 1);
     rig.balance();
 }

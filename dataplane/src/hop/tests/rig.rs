@@ -151,7 +151,7 @@ impl Rig {
                         frame,
                         "nothing is changed before it is sent on"
                     );
-                    hop.forward(buffer, &parsed, egress, ctx);
+                    hop.forward(buffer, &parsed, &egress, ctx);
                     Outcome::Routed(egress)
                 }
                 Admitted::Done(Verdict::Drop(buffer, reason)) => {

@@ -290,7 +290,7 @@ fn a_later_fragment_that_ran_out_of_hops_is_not_sent_on() {
     let parsed = parse(&frame).unwrap();
     let egress = rig.hop.egress(address("10.0.0.10"), Some(OUTSIDE)).unwrap();
     rig.counters.count(Event::Received);
-    rig.act(|hop, ctx| hop.forward(MemoryBuffer::new(&frame), &parsed, egress, ctx));
+    rig.act(|hop, ctx| hop.forward(MemoryBuffer::new(&frame), &parsed, &egress, ctx));
     assert_eq!(rig.counters.drops(DropReason::TtlExpired), 1);
     rig.balance();
 }
