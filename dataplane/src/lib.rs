@@ -24,6 +24,7 @@ pub mod packet;
 pub mod parse;
 pub mod port;
 pub mod shard;
+mod siphash;
 pub mod tcp;
 pub mod transmit;
 pub mod verdict;

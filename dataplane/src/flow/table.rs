@@ -149,6 +149,24 @@ pub struct Table<E: Entry> {
     free: Vec<u32>,
     live: LiveSet,
     keys: [u64; 4],
+    /// Counts insertions and removals.
+    changes: u32,
+}
+
+/// What a burst's second step found out about a key, for its third.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate {
+    entry: u32,
+    /// The table's count of changes then: another one makes this void.
+    changes: u32,
+}
+
+impl Candidate {
+    /// Nothing found out.
+    pub const UNKNOWN: Self = Self {
+        entry: ELSEWHERE,
+        changes: 0,
+    };
 }
 
 impl<E: Entry> Table<E> {
@@ -163,6 +181,7 @@ impl<E: Entry> Table<E> {
             free: super::filled(entries as usize, |place| entries - 1 - place as u32),
             live: LiveSet::new(entries as usize),
             keys: derive_keys(seed),
+            changes: 0,
         }
     }
 
@@ -210,10 +229,28 @@ impl<E: Entry> Table<E> {
 
     /// Brings near the line of the entry that `hash` points to; its bucket's line should be near.
     #[inline]
-    pub fn prefetch_entry(&self, hash: Hash) {
-        if let Some(entry) = self.entries.get(self.candidate(hash) as usize) {
+    pub fn prefetch_entry(&self, hash: Hash) -> Candidate {
+        let entry = self.candidate(hash);
+        if let Some(entry) = self.entries.get(entry as usize) {
             super::prefetch(entry);
         }
+        Candidate {
+            entry,
+            changes: self.changes,
+        }
+    }
+
+    /// [`find`](Self::find) by what [`prefetch_entry`](Self::prefetch_entry) found out.
+    #[inline(always)]
+    pub fn find_prefetched(&self, candidate: Candidate, hash: Hash, key: &E::Key) -> Option<Id> {
+        if candidate.changes == self.changes {
+            match self.entries.get(candidate.entry as usize) {
+                Some(entry) if entry.matches(key) => return Some(Id(candidate.entry)),
+                None if candidate.entry == ABSENT => return None,
+                _ => {}
+            }
+        }
+        self.find_again(hash, key)
     }
 
     /// The place of the entry of `key`.
@@ -321,6 +358,7 @@ impl<E: Entry> Table<E> {
         } else {
             self.insert_crowded(home, tag, place)?;
         }
+        self.changes = self.changes.wrapping_add(1);
         self.free.pop();
         self.live.insert(place as usize);
         self.entries[place as usize] = entry;
@@ -387,6 +425,7 @@ impl<E: Entry> Table<E> {
             debug_assert!(vacated, "the key of a live entry was changed");
             self.buckets[home].away -= u32::from(vacated);
         }
+        self.changes = self.changes.wrapping_add(1);
         self.live.remove(id.index());
         self.free.push(id.0);
         true

@@ -7,9 +7,8 @@ use crate::packet::Buffer;
 use crate::parse::{Parsed, flags};
 use crate::verdict::Verdict;
 use crate::wire::address::Address;
-use crate::wire::tcp::MAX_OPTION_BYTES;
-use crate::wire::tcp_options::SynOptions;
-use crate::wire::tcp_segment::{MAX_HEADERS_BYTES, TcpSegment, write_segment};
+use crate::wire::tcp_options::{SYN_OPTION_WORDS, SynOptions};
+use crate::wire::tcp_segment::{MAX_HEADERS_BYTES, TcpSegment, write_bare};
 
 /// The TTL or hop limit of what is made here.
 pub(super) const TTL: u8 = 64;
@@ -47,20 +46,20 @@ impl Ends {
 /// Options of a segment that is made here, already laid out.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Options {
-    bytes: [u8; MAX_OPTION_BYTES],
-    length: usize,
+    words: [u32; SYN_OPTION_WORDS],
+    count: usize,
 }
 
 impl Options {
     pub(super) const NONE: Self = Self {
-        bytes: [0; MAX_OPTION_BYTES],
-        length: 0,
+        words: [0; SYN_OPTION_WORDS],
+        count: 0,
     };
 
+    #[inline]
     pub(super) fn of_syn(options: &SynOptions) -> Self {
-        let mut bytes = [0; MAX_OPTION_BYTES];
-        let length = options.write(&mut bytes);
-        Self { bytes, length }
+        let (words, count) = options.words();
+        Self { words, count }
     }
 
     pub(super) fn timestamps(value: u32, echo: u32) -> Self {
@@ -70,23 +69,21 @@ impl Options {
         })
     }
 
+    #[inline]
     pub(super) fn length(&self) -> usize {
-        self.length
-    }
-
-    pub(super) fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.length]
+        self.count * 4
     }
 }
 
 /// Writes `answer` at the start of `into`; gives back its octets.
+#[inline(always)]
 pub(super) fn write(
     into: &mut [u8],
     ends: Ends,
     answer: &Answer,
     options: &Options,
 ) -> Option<usize> {
-    write_segment(
+    write_bare(
         into,
         &TcpSegment {
             source: ends.source,
@@ -97,12 +94,13 @@ pub(super) fn write(
             acknowledgement: answer.acknowledgement,
             flags: answer.flags,
             window: answer.window,
-            options: options.as_slice(),
+            options: &[],
             payload: &[],
             ttl: TTL,
             dscp_ecn: 0,
             identification: 0,
         },
+        &options.words[..options.count],
     )
 }
 
@@ -134,7 +132,7 @@ pub(super) fn send<I: Io>(
 
 /// Turns `packet` into the answer to itself, its link-layer header kept. The answer must not be
 /// longer than the packet: no unproved source gets more octets than it sent.
-#[inline]
+#[inline(always)]
 pub(super) fn reply<B: Buffer>(
     mut packet: B,
     parsed: &Parsed,

@@ -34,7 +34,7 @@ use self::session::{Session, SessionKey, State};
 use crate::context::Context;
 use crate::counters::Event;
 use crate::drop_reason::DropReason;
-use crate::flow::table::{Hash, Id, Table};
+use crate::flow::table::{Candidate, Hash, Id, Table};
 use crate::flow::wheel::Wheel;
 use crate::io::{InterfaceId, Io};
 use crate::limits::MAX_HALF_OPEN;
@@ -57,6 +57,7 @@ pub struct Lookup {
     hash: Hash,
     key: SessionKey,
     direction: Direction,
+    candidate: Candidate,
 }
 
 /// How a guard stands.
@@ -239,13 +240,14 @@ impl<B: Buffer> Guard<B> {
             hash,
             key,
             direction,
+            candidate: Candidate::UNKNOWN,
         });
     }
 
     /// Fetches the session's line ahead of [`Self::handle`].
     #[inline]
-    pub fn prefetch(&self, lookup: &Lookup) {
-        self.sessions.prefetch_entry(lookup.hash);
+    pub fn prefetch(&self, lookup: &mut Lookup) {
+        lookup.candidate = self.sessions.prefetch_entry(lookup.hash);
     }
 
     /// Decides on a transit packet.
@@ -261,7 +263,10 @@ impl<B: Buffer> Guard<B> {
         let Some(lookup) = lookup else {
             return self.handle_other(packet, parsed, interface, ctx);
         };
-        let Some(id) = self.sessions.find(lookup.hash, &lookup.key) else {
+        let found = self
+            .sessions
+            .find_prefetched(lookup.candidate, lookup.hash, &lookup.key);
+        let Some(id) = found else {
             return self.handle_stranger(lookup, None, packet, parsed, interface, ctx);
         };
         let session = self.sessions.get(id);

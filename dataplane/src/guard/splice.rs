@@ -33,7 +33,7 @@ impl Segment {
     ///
     /// # Errors
     /// When its header or its options are malformed.
-    #[inline]
+    #[inline(always)]
     pub(super) fn read(frame: &[u8], parsed: &Parsed) -> Result<Self, DropReason> {
         let tcp = Tcp::new(&frame[usize::from(parsed.transport)..usize::from(parsed.end)])?;
         let flags = tcp.flags();
@@ -63,7 +63,7 @@ impl Segment {
 
 /// Rewrites a client's segment to the server's numbers. `segment` begins with the TCP header that
 /// was read.
-#[inline]
+#[inline(always)]
 pub(super) fn to_server(session: &Session, segment: &mut [u8], read: &Segment) {
     let mut update = Update::new();
     if read.has(flags::ACK) {
@@ -93,7 +93,7 @@ pub(super) fn to_server(session: &Session, segment: &mut [u8], read: &Segment) {
 }
 
 /// Rewrites a server's segment to the client's numbers.
-#[inline]
+#[inline(always)]
 pub(super) fn to_client(session: &Session, segment: &mut [u8], read: &Segment) {
     let sequence = read.sequence.wrapping_sub(session.sequence_delta);
     let mut update = Update::new().set_long(segment, field::SEQUENCE, sequence);
@@ -111,7 +111,7 @@ pub(super) fn to_client(session: &Session, segment: &mut [u8], read: &Segment) {
     apply(update, segment);
 }
 
-#[inline]
+#[inline(always)]
 fn apply(update: Update, segment: &mut [u8]) {
     let checksum = u16::from_be_bytes([segment[field::CHECKSUM], segment[field::CHECKSUM + 1]]);
     segment[field::CHECKSUM..field::CHECKSUM + 2]
@@ -144,7 +144,7 @@ impl Refusal {
 
 /// Whether a client's segment can belong to the session, by what both sides have sent so far
 /// (RFC 9293 §3.10.7.4, RFC 5961 §3 to §5).
-#[inline]
+#[inline(always)]
 pub(super) fn check_client(session: &Session, read: &Segment) -> Result<(), Refusal> {
     if read.has(flags::SYN) {
         return Err(Refusal::challenged(DropReason::SynOnSession));
@@ -181,7 +181,7 @@ pub(super) fn check_client(session: &Session, read: &Segment) -> Result<(), Refu
 
 impl<B: Buffer> Guard<B> {
     /// A client's segment on an established or closed session.
-    #[inline]
+    #[inline(always)]
     pub(super) fn splice_to_server<I: Io<Buffer = B>>(
         &mut self,
         id: Id,
@@ -218,7 +218,7 @@ impl<B: Buffer> Guard<B> {
     }
 
     /// A server's segment on an established or closed session.
-    #[inline]
+    #[inline(always)]
     pub(super) fn splice_to_client<I: Io<Buffer = B>>(
         &mut self,
         id: Id,
@@ -252,7 +252,7 @@ impl<B: Buffer> Guard<B> {
     }
 
     /// Moves the session along after a segment.
-    #[inline]
+    #[inline(always)]
     fn follow<I: Io<Buffer = B>>(&mut self, id: Id, reset: bool, ctx: &mut Context<'_, I>) {
         let session = self.sessions.get(id);
         match session.state {

@@ -91,7 +91,6 @@ impl<B: Buffer> Hop<B> {
             &mut self.recent,
             link,
             interface,
-            station,
             buffer,
             parsed,
             egress,
@@ -133,12 +132,12 @@ fn judge<B: Buffer>(
     recent: &mut RecentRoutes,
     link: &Link,
     interface: InterfaceId,
-    station: MacAddress,
     buffer: &B,
     parsed: &Parsed,
     egress: &mut Egress,
 ) -> Judgement {
     let packet = &buffer.bytes()[usize::from(parsed.network)..];
+    let station = ethernet::destination(buffer.bytes());
     let is_group = station != link.mac;
     if is_group && !station.is_multicast() {
         return refuse(DropReason::NotForUs);

@@ -131,7 +131,7 @@ fn next_option(options: &[u8], mut at: usize) -> Result<Option<Found>, DropReaso
 ///
 /// # Errors
 /// [`DropReason::MalformedTcpOptions`].
-#[inline]
+#[inline(always)]
 pub fn parse(options: &[u8]) -> Result<TcpOptions, DropReason> {
     match options {
         [] => Ok(TcpOptions::default()),
@@ -143,6 +143,28 @@ pub fn parse(options: &[u8]) -> Result<TcpOptions, DropReason> {
                 ..TcpOptions::default()
             })
         }
+        // What Linux, and with it most of the Internet, says in a SYN.
+        [
+            kind::MSS,
+            4,
+            mss_high,
+            mss_low,
+            kind::SACK_PERMITTED,
+            2,
+            kind::TIMESTAMPS,
+            10,
+            body @ ..,
+            kind::NOP,
+            kind::WINDOW_SCALE,
+            3,
+            scale,
+        ] if body.len() == 8 => Ok(TcpOptions {
+            mss: Some(u16::from_be_bytes([*mss_high, *mss_low])),
+            window_scale: Some((*scale).min(MAX_WINDOW_SCALE)),
+            sack_permitted: true,
+            timestamps: Some(timestamps_at(body, HEADER_BYTES + 8)),
+            ..TcpOptions::default()
+        }),
         _ => parse_list(options),
     }
 }
@@ -156,6 +178,7 @@ fn timestamps_at(body: &[u8], offset: usize) -> Timestamps {
     }
 }
 
+#[inline(never)]
 fn parse_list(options: &[u8]) -> Result<TcpOptions, DropReason> {
     if options.len() > MAX_OPTION_BYTES {
         return Err(DropReason::MalformedTcpOptions);
@@ -275,6 +298,49 @@ impl SynOptions {
     }
 }
 
+/// The most words that [`SynOptions::words`] gives.
+pub const SYN_OPTION_WORDS: usize = 5;
+
+impl SynOptions {
+    /// What [`SynOptions::write`] writes, as numbers of four octets each, and how many they are.
+    #[inline]
+    pub(crate) fn words(&self) -> ([u32; SYN_OPTION_WORDS], usize) {
+        const SACK_PERMITTED: u32 = (kind::SACK_PERMITTED as u32) << 8 | 2;
+        const TIMESTAMPS: u32 = (kind::TIMESTAMPS as u32) << 8 | 10;
+        const PADDING: u32 = (kind::NOP as u32) << 8 | kind::NOP as u32;
+        let (mut words, mut count) = ([0; SYN_OPTION_WORDS], 0);
+        let mut add = |word: u32| {
+            words[count] = word;
+            count += 1;
+        };
+        if let Some(mss) = self.mss {
+            add(u32::from(kind::MSS) << 24 | 4 << 16 | u32::from(mss));
+        }
+        if self.sack_permitted || self.timestamps.is_some() {
+            let sack = if self.sack_permitted {
+                SACK_PERMITTED
+            } else {
+                PADDING
+            };
+            let stamps = if self.timestamps.is_some() {
+                TIMESTAMPS
+            } else {
+                PADDING
+            };
+            add(sack << 16 | stamps);
+        }
+        if let Some((value, echo)) = self.timestamps {
+            add(value);
+            add(echo);
+        }
+        if let Some(scale) = self.window_scale {
+            let head = u32::from(kind::NOP) << 16 | u32::from(kind::WINDOW_SCALE) << 8 | 3;
+            add(head << 8 | u32::from(scale));
+        }
+        (words, count)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -282,6 +348,30 @@ mod tests {
     use proptest::prelude::*;
 
     const TIMESTAMPS: [u8; 10] = [kind::TIMESTAMPS, 10, 0, 0, 0, 1, 0, 0, 0, 2];
+
+    proptest! {
+        #[test]
+        fn a_syns_words_are_the_octets_that_are_written(
+            mss in any::<Option<u16>>(), window_scale in any::<Option<u8>>(),
+            sack_permitted in any::<bool>(), timestamps in any::<Option<(u32, u32)>>(),
+        ) {
+            let options = SynOptions { mss, window_scale, sack_permitted, timestamps };
+            let mut written = [0; MAX_OPTION_BYTES];
+            let length = options.write(&mut written);
+            let (words, count) = options.words();
+            let octets: Vec<u8> = words[..count].iter().flat_map(|w| w.to_be_bytes()).collect();
+            prop_assert_eq!(&octets, &written[..length]);
+        }
+
+        #[test]
+        fn a_syn_of_linux_reads_as_any_list(body in any::<[u8; 11]>()) {
+            let mut options = vec![kind::MSS, 4, body[0], body[1], kind::SACK_PERMITTED, 2];
+            options.extend([kind::TIMESTAMPS, 10]);
+            options.extend(&body[2..10]);
+            options.extend([kind::NOP, kind::WINDOW_SCALE, 3, body[10]]);
+            prop_assert_eq!(parse(&options), parse_list(&options));
+        }
+    }
 
     #[test]
     fn malformed_options_are_refused() {

@@ -4,7 +4,7 @@
 use crate::parse::protocol;
 use crate::wire::address::{Address, Family};
 use crate::wire::bytes::{put_u16, put_u32};
-use crate::wire::checksum::{pseudo_header, transport};
+use crate::wire::checksum::{checksum_of_sum, pseudo_header, transport};
 use crate::wire::ipv4::{HEADER_BYTES as IPV4_HEADER_BYTES, Ipv4Header, write_ipv4};
 use crate::wire::ipv6::{HEADER_BYTES as IPV6_HEADER_BYTES, Ipv6Header, write_ipv6};
 use crate::wire::tcp::{HEADER_BYTES, MAX_OPTION_BYTES, field};
@@ -85,6 +85,84 @@ pub fn write_segment(into: &mut [u8], segment: &TcpSegment<'_>) -> Option<usize>
     Some(total_bytes)
 }
 
+/// [`write_segment`] of a segment without payload whose options are `words`, in place of those
+/// that `segment` has. The checksums are made of the numbers, not of what was just written.
+#[must_use]
+#[inline(always)]
+pub(crate) fn write_bare(
+    into: &mut [u8],
+    segment: &TcpSegment<'_>,
+    words: &[u32],
+) -> Option<usize> {
+    if words.len() * 4 > MAX_OPTION_BYTES || segment.source.family() != segment.destination.family()
+    {
+        return None;
+    }
+    let header_bytes = HEADER_BYTES + words.len() * 4;
+    let (message, pseudo) = match segment.source.family() {
+        Family::V4 => {
+            let into = into.get_mut(..IPV4_HEADER_BYTES + header_bytes)?;
+            let (network, message) = into.split_at_mut(IPV4_HEADER_BYTES);
+            let addresses = write_bare_ipv4(network, segment, header_bytes);
+            let rest = u64::from(protocol::TCP) + header_bytes as u64;
+            (message, addresses + rest)
+        }
+        Family::V6 => {
+            let into = into.get_mut(..IPV6_HEADER_BYTES + header_bytes)?;
+            let (network, message) = into.split_at_mut(IPV6_HEADER_BYTES);
+            write_network(network, segment, header_bytes);
+            let (source, destination) = (segment.source, segment.destination);
+            let pseudo = pseudo_header(source, destination, protocol::TCP, header_bytes);
+            (message, u64::from(pseudo))
+        }
+    };
+    let ports = u32::from(segment.source_port) << 16 | u32::from(segment.destination_port);
+    let offset = (header_bytes as u32) << 26;
+    let lengths = offset | u32::from(segment.flags) << 16 | u32::from(segment.window);
+    let fixed = [ports, segment.sequence, segment.acknowledgement, lengths];
+    let numbers = fixed.iter().chain(words).map(|&word| u64::from(word));
+    let checksum = checksum_of_sum(pseudo + numbers.sum::<u64>());
+    let (header, options) = message.split_at_mut(HEADER_BYTES);
+    let last = u32::from(checksum) << 16;
+    let fixed = fixed.iter().chain([&last]);
+    for (place, word) in header.as_chunks_mut::<4>().0.iter_mut().zip(fixed) {
+        *place = word.to_be_bytes();
+    }
+    for (place, word) in options.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+        *place = word.to_be_bytes();
+    }
+    Some(message_end(segment.source.family(), header_bytes))
+}
+
+#[inline]
+fn message_end(family: Family, header_bytes: usize) -> usize {
+    header_bytes
+        + match family {
+            Family::V4 => IPV4_HEADER_BYTES,
+            Family::V6 => IPV6_HEADER_BYTES,
+        }
+}
+
+/// Writes the header of 20 octets and gives back the sum of its addresses.
+#[inline(always)]
+fn write_bare_ipv4(network: &mut [u8], segment: &TcpSegment<'_>, segment_bytes: usize) -> u64 {
+    const DONT_FRAGMENT: u32 = 0x4000;
+    let source = u32::from_be_bytes(segment.source.v4_octets());
+    let destination = u32::from_be_bytes(segment.destination.v4_octets());
+    let total_bytes = (IPV4_HEADER_BYTES + segment_bytes) as u32;
+    let first = 0x4500_0000 | u32::from(segment.dscp_ecn) << 16 | total_bytes;
+    let second = u32::from(segment.identification) << 16 | DONT_FRAGMENT;
+    let third = u32::from(segment.ttl) << 24 | u32::from(protocol::TCP) << 16;
+    let addresses = u64::from(source) + u64::from(destination);
+    let sum = u64::from(first) + u64::from(second) + u64::from(third) + addresses;
+    let third = third | u32::from(checksum_of_sum(sum));
+    let words = [first, second, third, source, destination];
+    for (place, word) in network.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+        *place = word.to_be_bytes();
+    }
+    addresses
+}
+
 #[inline]
 fn write_network(network: &mut [u8], segment: &TcpSegment<'_>, segment_bytes: usize) {
     let (source, destination) = (segment.source, segment.destination);
@@ -139,6 +217,7 @@ mod tests {
     use crate::wire::ipv4::Ipv4;
     use crate::wire::tcp::Tcp;
     use crate::wire::tcp_options::{self, SynOptions, Timestamps};
+    use proptest::prelude::*;
 
     fn segment<'a>(source: Address, destination: Address, options: &'a [u8]) -> TcpSegment<'a> {
         TcpSegment {
@@ -216,6 +295,41 @@ mod tests {
             (header.ecn(), header.dscp(), header.identification()),
             (2, 0, 7)
         );
+    }
+
+    proptest! {
+        #[test]
+        fn a_bare_segment_is_the_one_that_is_written_from_octets(
+            ends in any::<(u128, u128, bool)>(), ports in any::<(u16, u16)>(),
+            numbers in any::<(u32, u32)>(), rest in any::<(u8, u16, u8, u8, u16)>(),
+            words in proptest::collection::vec(any::<u32>(), 0..=11), room in 0usize..=110,
+        ) {
+            let address = |bits: u128| if ends.2 {
+                Address::from_bits(bits | 1 << 127)
+            } else {
+                Address::from_v4((bits as u32).to_be_bytes())
+            };
+            let octets: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+            let segment = TcpSegment {
+                source: address(ends.0),
+                destination: address(ends.1),
+                source_port: ports.0,
+                destination_port: ports.1,
+                sequence: numbers.0,
+                acknowledgement: numbers.1,
+                flags: rest.0,
+                window: rest.1,
+                options: &octets,
+                payload: &[],
+                ttl: rest.2,
+                dscp_ecn: rest.3,
+                identification: rest.4,
+            };
+            let (mut expected, mut bare) = ([0xa5; 110], [0xa5; 110]);
+            let length = write_segment(&mut expected[..room], &segment);
+            prop_assert_eq!(write_bare(&mut bare[..room], &segment, &words), length);
+            prop_assert_eq!(bare, expected);
+        }
     }
 
     #[test]

@@ -67,8 +67,8 @@ impl<I: Io> Worker<I> {
             self.guard
                 .prepare_into(&facts.parsed, facts.interface, &mut facts.lookup);
         }
-        for facts in &facts[..transit.len()] {
-            if let Some(lookup) = &facts.lookup {
+        for facts in &mut facts[..transit.len()] {
+            if let Some(lookup) = &mut facts.lookup {
                 self.guard.prefetch(lookup);
             }
         }
