@@ -150,10 +150,13 @@ impl Mbuf {
         unsafe { std::slice::from_raw_parts_mut(self.data_pointer(), self.segment_len().into()) }
     }
 
-    /// Asks the processor to bring the packet's first bytes.
+    /// Asks the processor to bring the packet's headers: its first two cache lines, since TCP's
+    /// timestamps reach into the second one.
     #[inline]
     pub fn prefetch_data(&self) {
-        crate::memory::prefetch_address(self.data_pointer());
+        let first = self.data_pointer();
+        crate::memory::prefetch_address(first);
+        crate::memory::prefetch_address(first.wrapping_add(64));
     }
 
     /// The packet's length in bytes, over all its segments.

@@ -96,7 +96,7 @@ impl<B: Buffer> Guard<B> {
             Err(_) if !self.is_active() => {
                 return self.let_through(lookup, ended, packet, parsed, ctx);
             }
-            Err(error) => return self.refuse_stranger(error, &read, packet, parsed, ctx),
+            Err(error) => return self.refuse_stranger(error, read, packet, parsed, ctx),
         };
         if !self.checksum_holds(&packet, parsed) {
             return Verdict::Drop(packet, DropReason::BadTransportChecksum);
@@ -119,13 +119,16 @@ impl<B: Buffer> Guard<B> {
             agreed,
             beginnings,
         };
+        // A copy, so that what is refused need not stand in memory.
+        let read = read;
         self.open_server_side(lookup, &proof, &read, packet, parsed, ctx)
     }
 
+    #[inline(always)]
     fn refuse_stranger<I: Io<Buffer = B>>(
         &mut self,
         error: CookieError,
-        read: &Segment,
+        read: Segment,
         packet: B,
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,

@@ -49,6 +49,25 @@ impl Segment {
         })
     }
 
+    /// The same for a segment without options or with nothing but timestamps, laid out as everyone
+    /// lays them out; `None` for any other. What it gives can stay in registers.
+    #[inline(always)]
+    pub(super) fn read_usual(frame: &[u8], parsed: &Parsed) -> Option<Self> {
+        let segment = frame.get(usize::from(parsed.transport)..usize::from(parsed.end))?;
+        let tcp = Tcp::new(segment).ok()?;
+        let flags = tcp.flags();
+        let virtual_octets =
+            u32::from(flags & flags::SYN != 0) + u32::from(flags & flags::FIN != 0);
+        Some(Self {
+            sequence: tcp.sequence(),
+            acknowledgement: tcp.acknowledgement(),
+            length: parsed.payload_bytes() as u32 + virtual_octets,
+            window: tcp.window(),
+            flags,
+            options: tcp_options::parse_usual(tcp.options())?,
+        })
+    }
+
     /// One past its last sequence number.
     #[inline]
     pub(super) fn end(&self) -> u32 {
@@ -185,14 +204,39 @@ impl<B: Buffer> Guard<B> {
     pub(super) fn splice_to_server<I: Io<Buffer = B>>(
         &mut self,
         id: Id,
+        packet: B,
+        parsed: &Parsed,
+        ctx: &mut Context<'_, I>,
+    ) -> Verdict<B> {
+        match Segment::read_usual(packet.bytes(), parsed) {
+            Some(read) => self.take_client_segment(id, read, packet, parsed, ctx),
+            None => self.splice_unusual_to_server(id, packet, parsed, ctx),
+        }
+    }
+
+    #[inline(never)]
+    fn splice_unusual_to_server<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        packet: B,
+        parsed: &Parsed,
+        ctx: &mut Context<'_, I>,
+    ) -> Verdict<B> {
+        match Segment::read(packet.bytes(), parsed) {
+            Ok(read) => self.take_client_segment(id, read, packet, parsed, ctx),
+            Err(reason) => Verdict::Drop(packet, reason),
+        }
+    }
+
+    #[inline(always)]
+    fn take_client_segment<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        read: Segment,
         mut packet: B,
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
-        let read = match Segment::read(packet.bytes(), parsed) {
-            Ok(read) => read,
-            Err(reason) => return Verdict::Drop(packet, reason),
-        };
         let enforced = self.is_active();
         let session = self.sessions.get_mut(id);
         if let Err(refusal) = check_client(session, &read) {
@@ -222,16 +266,43 @@ impl<B: Buffer> Guard<B> {
     pub(super) fn splice_to_client<I: Io<Buffer = B>>(
         &mut self,
         id: Id,
+        packet: B,
+        parsed: &Parsed,
+        ctx: &mut Context<'_, I>,
+    ) -> Verdict<B> {
+        match Segment::read_usual(packet.bytes(), parsed) {
+            Some(read) => self.take_server_segment(id, read, packet, parsed, ctx),
+            None => self.splice_unusual_to_client(id, packet, parsed, ctx),
+        }
+    }
+
+    #[inline(never)]
+    fn splice_unusual_to_client<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        packet: B,
+        parsed: &Parsed,
+        ctx: &mut Context<'_, I>,
+    ) -> Verdict<B> {
+        match Segment::read(packet.bytes(), parsed) {
+            Ok(read) => self.take_server_segment(id, read, packet, parsed, ctx),
+            Err(reason) => Verdict::Drop(packet, reason),
+        }
+    }
+
+    #[inline(always)]
+    fn take_server_segment<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        read: Segment,
         mut packet: B,
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
-        let read = match Segment::read(packet.bytes(), parsed) {
-            Ok(read) => read,
-            Err(reason) => return Verdict::Drop(packet, reason),
-        };
         let session = self.sessions.get_mut(id);
         if read.has(flags::SYN) && !session.has(flag::TRACKED) {
+            // A copy, so that the other paths' need not stand in memory.
+            let read = read;
             return self.answer_repeated_syn_ack(id, &read, packet, parsed);
         }
         if read.has(flags::RST) {

@@ -133,16 +133,10 @@ fn next_option(options: &[u8], mut at: usize) -> Result<Option<Found>, DropReaso
 /// [`DropReason::MalformedTcpOptions`].
 #[inline(always)]
 pub fn parse(options: &[u8]) -> Result<TcpOptions, DropReason> {
+    if let Some(usual) = parse_usual(options) {
+        return Ok(usual);
+    }
     match options {
-        [] => Ok(TcpOptions::default()),
-        // Nearly every segment of a connection that uses timestamps looks like this.
-        [kind::NOP, kind::NOP, kind::TIMESTAMPS, 10, body @ ..] if body.len() == 8 => {
-            let timestamps = Some(timestamps_at(body, HEADER_BYTES + 4));
-            Ok(TcpOptions {
-                timestamps,
-                ..TcpOptions::default()
-            })
-        }
         // What Linux, and with it most of the Internet, says in a SYN.
         [
             kind::MSS,
@@ -167,6 +161,23 @@ pub fn parse(options: &[u8]) -> Result<TcpOptions, DropReason> {
         }),
         _ => parse_list(options),
     }
+}
+
+/// [`parse`] of what nearly every segment bears that is no SYN: nothing, or timestamps behind two
+/// NOPs. `None` for anything else.
+#[inline(always)]
+pub(crate) fn parse_usual(options: &[u8]) -> Option<TcpOptions> {
+    let timestamps = match options {
+        [] => None,
+        [kind::NOP, kind::NOP, kind::TIMESTAMPS, 10, body @ ..] if body.len() == 8 => {
+            Some(timestamps_at(body, HEADER_BYTES + 4))
+        }
+        _ => return None,
+    };
+    Some(TcpOptions {
+        timestamps,
+        ..TcpOptions::default()
+    })
 }
 
 #[inline]
