@@ -32,7 +32,7 @@ impl SipKey {
     }
 
     /// The hash of the octets that `words` are in little-endian order.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn hash<const WORDS: usize>(&self, words: &[u64; WORDS]) -> SipHash {
         let mut state = self.0;
         for &word in words {
@@ -55,13 +55,13 @@ impl SipKey {
 
 impl SipHash {
     /// The first 64 bits.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn first(&self) -> u64 {
         self.first
     }
 
     /// The other 64.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn second(&self) -> u64 {
         let mut state = self.state;
         state.0[1] ^= 0xdd;

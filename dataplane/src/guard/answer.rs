@@ -7,7 +7,7 @@ use crate::packet::Buffer;
 use crate::parse::{Parsed, flags};
 use crate::verdict::Verdict;
 use crate::wire::address::Address;
-use crate::wire::tcp_options::{SYN_OPTION_WORDS, SynOptions};
+use crate::wire::tcp_options::SynOptions;
 use crate::wire::tcp_segment::{MAX_HEADERS_BYTES, TcpSegment, write_bare};
 
 /// The TTL or hop limit of what is made here.
@@ -43,37 +43,16 @@ impl Ends {
     }
 }
 
-/// Options of a segment that is made here, already laid out.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Options {
-    words: [u32; SYN_OPTION_WORDS],
-    count: usize,
-}
+/// Options of a segment that is made here.
+pub(super) type Options = SynOptions;
 
-impl Options {
-    pub(super) const NONE: Self = Self {
-        words: [0; SYN_OPTION_WORDS],
-        count: 0,
-    };
-
-    #[inline]
-    pub(super) fn of_syn(options: &SynOptions) -> Self {
-        let (words, count) = options.words();
-        Self { words, count }
-    }
-
-    pub(super) fn timestamps(value: u32, echo: u32) -> Self {
-        Self::of_syn(&SynOptions {
-            timestamps: Some((value, echo)),
-            ..SynOptions::default()
-        })
-    }
-
-    #[inline]
-    pub(super) fn length(&self) -> usize {
-        self.count * 4
-    }
-}
+/// No option.
+pub(super) const NO_OPTIONS: Options = SynOptions {
+    mss: None,
+    window_scale: None,
+    sack_permitted: false,
+    timestamps: None,
+};
 
 /// Writes `answer` at the start of `into`; gives back its octets.
 #[inline(always)]
@@ -100,7 +79,7 @@ pub(super) fn write(
             dscp_ecn: 0,
             identification: 0,
         },
-        &options.words[..options.count],
+        options,
     )
 }
 
@@ -174,5 +153,5 @@ pub(super) fn reset<I: Io>(
         }
     };
     ctx.counters.count(Event::ResetSent);
-    reply(packet, parsed, &answer, &Options::NONE)
+    reply(packet, parsed, &answer, &NO_OPTIONS)
 }

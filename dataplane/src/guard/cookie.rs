@@ -54,6 +54,7 @@ impl Agreed {
 
     /// The class of the largest tabled size that does not exceed `mss`; sizes below the table are
     /// told as its smallest.
+    #[inline]
     pub fn class_of_mss(mss: u16, family: Family) -> u8 {
         let above = mss_table(family)
             .iter()
@@ -64,11 +65,13 @@ impl Agreed {
 
     /// What remains of this when the cookie has to do without timestamps: ECN is not told, and
     /// window scaling only together with SACK, coarsely, the server's scale as [`COARSE_TOLD_SCALE`].
+    #[inline]
     pub fn without_timestamps(mut self) -> Self {
         self.timestamps = false;
         Self::from_coarse(self.mss_class, self.coarse())
     }
 
+    #[inline]
     fn coarse(&self) -> u8 {
         match (self.sack, self.window_scale) {
             (false, _) => 0,
@@ -82,6 +85,7 @@ impl Agreed {
         }
     }
 
+    #[inline]
     fn from_coarse(mss_class: u8, coarse: u8) -> Self {
         let window_scale = COARSE_SCALES
             .get(usize::from(coarse).wrapping_sub(2))
@@ -96,6 +100,7 @@ impl Agreed {
         }
     }
 
+    #[inline]
     fn fine(&self) -> u16 {
         let nibble = |scale: Option<u8>| u16::from(scale.map_or(15, |scale| scale.min(14)));
         nibble(self.told_scale) << 6
@@ -104,6 +109,7 @@ impl Agreed {
             | u16::from(self.ecn)
     }
 
+    #[inline]
     fn from_fine(mss_class: u8, fine: u16) -> Self {
         let scale = |nibble: u16| (nibble & 15 < 15).then_some(nibble as u8 & 15);
         Self {
@@ -215,7 +221,7 @@ impl CookieJar {
 
     /// The cookie for a SYN, or a SYN's answer, at `unix_s` seconds since 1970. `agreed` must be
     /// representable: without timestamps, pass it through [`Agreed::without_timestamps`].
-    #[inline]
+    #[inline(always)]
     pub fn make(&self, tuple: &Tuple, agreed: Agreed, unix_s: u64) -> Cookie {
         let tick = unix_s / TICK_S;
         let details = if agreed.timestamps {
@@ -244,7 +250,7 @@ impl CookieJar {
     /// # Errors
     /// When it was not, or is not. A cookie two ticks old cannot be told from a forged one and
     /// from one four ticks old; it is called expired where its code still proves it.
-    #[inline]
+    #[inline(always)]
     pub fn check(
         &self,
         tuple: &Tuple,
@@ -321,7 +327,7 @@ impl CookieJar {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn key_of(&self, tick: u64) -> &PreparedKey {
         self.keys
             .iter()

@@ -19,7 +19,6 @@ use crate::verdict::Verdict;
 use crate::wire::address::Family;
 use crate::wire::checksum::{pseudo_header, transport_is_valid};
 use crate::wire::tcp::HEADER_BYTES as TCP_HEADER_BYTES;
-use crate::wire::tcp_options::SynOptions;
 
 impl<B: Buffer> Guard<B> {
     /// Answers a SYN for the protected server at `place` with a cookie, in its own buffer.
@@ -31,10 +30,38 @@ impl<B: Buffer> Guard<B> {
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
-        let read = match self.read_to_act_on(&packet, parsed) {
-            Ok(read) => read,
-            Err(reason) => return Verdict::Drop(packet, reason),
-        };
+        match Segment::read_usual(packet.bytes(), parsed) {
+            Some(read) => self.answer_read_syn(place, read, packet, parsed, ctx),
+            None => self.answer_unusual_syn(place, packet, parsed, ctx),
+        }
+    }
+
+    #[inline(never)]
+    fn answer_unusual_syn<I: Io<Buffer = B>>(
+        &mut self,
+        place: u16,
+        packet: B,
+        parsed: &Parsed,
+        ctx: &mut Context<'_, I>,
+    ) -> Verdict<B> {
+        match Segment::read(packet.bytes(), parsed) {
+            Ok(read) => self.answer_read_syn(place, read, packet, parsed, ctx),
+            Err(reason) => Verdict::Drop(packet, reason),
+        }
+    }
+
+    #[inline(always)]
+    fn answer_read_syn<I: Io<Buffer = B>>(
+        &mut self,
+        place: u16,
+        read: Segment,
+        packet: B,
+        parsed: &Parsed,
+        ctx: &mut Context<'_, I>,
+    ) -> Verdict<B> {
+        if !self.checksum_holds(&packet, parsed) {
+            return Verdict::Drop(packet, DropReason::BadTransportChecksum);
+        }
         if self.is_draining {
             return Verdict::Drop(packet, DropReason::Draining);
         }
@@ -45,13 +72,12 @@ impl<B: Buffer> Guard<B> {
         let tuple = tuple_of(parsed, read.sequence);
         let cookie = self.config.jar.make(&tuple, agreed, ctx.unix_s);
         let stamps = read.options.timestamps.filter(|_| agreed.timestamps);
-        let full = SynOptions {
+        let options = Options {
             mss: read.options.mss.map(|_| told_mss),
             window_scale: agreed.told_scale,
             sack_permitted: agreed.sack,
             timestamps: stamps.map(|stamps| (cookie.timestamp, stamps.value)),
         };
-        let options = Options::of_syn(&full);
         if options.length() > room {
             // Only a SYN that packed its options without padding gets here.
             return Verdict::Drop(packet, DropReason::MalformedTcpOptions);
@@ -76,10 +102,37 @@ impl<B: Buffer> Guard<B> {
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
-        let read = match Segment::read(packet.bytes(), parsed) {
-            Ok(read) => read,
-            Err(reason) => return Verdict::Drop(packet, reason),
-        };
+        match Segment::read_usual(packet.bytes(), parsed) {
+            Some(read) => self.check_read_cookie(lookup, ended, read, packet, parsed, ctx),
+            None => self.check_unusual_cookie(lookup, ended, packet, parsed, ctx),
+        }
+    }
+
+    #[inline(never)]
+    fn check_unusual_cookie<I: Io<Buffer = B>>(
+        &mut self,
+        lookup: &Lookup,
+        ended: Option<Id>,
+        packet: B,
+        parsed: &Parsed,
+        ctx: &mut Context<'_, I>,
+    ) -> Verdict<B> {
+        match Segment::read(packet.bytes(), parsed) {
+            Ok(read) => self.check_read_cookie(lookup, ended, read, packet, parsed, ctx),
+            Err(reason) => Verdict::Drop(packet, reason),
+        }
+    }
+
+    #[inline(always)]
+    fn check_read_cookie<I: Io<Buffer = B>>(
+        &mut self,
+        lookup: &Lookup,
+        ended: Option<Id>,
+        read: Segment,
+        packet: B,
+        parsed: &Parsed,
+        ctx: &mut Context<'_, I>,
+    ) -> Verdict<B> {
         let tuple = tuple_of(parsed, read.sequence.wrapping_sub(1));
         let stamps = read.options.timestamps;
         let cookie = Cookie {
@@ -120,7 +173,7 @@ impl<B: Buffer> Guard<B> {
             beginnings,
         };
         // A copy, so that what is refused need not stand in memory.
-        let read = read;
+        let read = Segment { ..read };
         self.open_server_side(lookup, &proof, &read, packet, parsed, ctx)
     }
 
@@ -158,7 +211,7 @@ impl<B: Buffer> Guard<B> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn checksum_holds(&self, packet: &B, parsed: &Parsed) -> bool {
         match packet.transport_checksum() {
             ChecksumStatus::Good => true,
@@ -186,6 +239,7 @@ impl<B: Buffer> Guard<B> {
 }
 
 /// What the client and the guard agree on: what both the client's SYN and the server's traits say.
+#[inline(always)]
 fn agree(read: &Segment, family: Family, traits: &super::server::ServerTraits) -> Agreed {
     let options = &read.options;
     let scales = options.window_scale.zip(traits.window_scale);
@@ -208,6 +262,7 @@ fn agree(read: &Segment, family: Family, traits: &super::server::ServerTraits) -
     }
 }
 
+#[inline(always)]
 fn tuple_of(parsed: &Parsed, client_sequence: u32) -> Tuple {
     Tuple {
         client: parsed.source,

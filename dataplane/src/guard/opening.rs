@@ -22,7 +22,6 @@ use crate::verdict::Verdict;
 use crate::wire::address::Family;
 use crate::wire::ipv4::Ipv4;
 use crate::wire::ipv6::Ipv6;
-use crate::wire::tcp_options::SynOptions;
 
 /// What a client's good cookie proved.
 #[derive(Clone, Copy, Debug)]
@@ -97,12 +96,12 @@ impl<B: Buffer> Guard<B> {
             return;
         };
         let agreed = pending.agreed;
-        let options = Options::of_syn(&SynOptions {
+        let options = Options {
             mss: Some(agreed.mss(family).min(largest_mss)),
             window_scale: agreed.window_scale,
             sack_permitted: agreed.sack,
             timestamps: agreed.timestamps.then_some((pending.client_timestamp, 0)),
-        });
+        };
         let syn = Answer {
             sequence: pending.client_sequence,
             acknowledgement: 0,
@@ -209,7 +208,12 @@ impl<B: Buffer> Guard<B> {
             flags: flags::RST,
             window: 0,
         };
-        answer::send(self.ends_to_server(&session), &reset, &Options::NONE, ctx);
+        answer::send(
+            self.ends_to_server(&session),
+            &reset,
+            &answer::NO_OPTIONS,
+            ctx,
+        );
         self.release_opening(id, DropReason::SessionExpired, ctx);
         ctx.counters.count(Event::SessionReset);
         Verdict::Drop(packet, DropReason::SessionExpired)
@@ -349,7 +353,12 @@ impl<B: Buffer> Guard<B> {
             flags: flags::RST | flags::ACK,
             window: 0,
         };
-        if answer::send(self.ends_to_client(&session), &reset, &Options::NONE, ctx) {
+        if answer::send(
+            self.ends_to_client(&session),
+            &reset,
+            &answer::NO_OPTIONS,
+            ctx,
+        ) {
             ctx.counters.count(Event::ResetSent);
         }
     }
@@ -384,8 +393,11 @@ impl<B: Buffer> Guard<B> {
             return Verdict::Drop(packet, DropReason::SynOnSession);
         }
         let options = match read.options.timestamps {
-            Some(stamps) => Options::timestamps(stamps.echo, stamps.value),
-            None => Options::NONE,
+            Some(stamps) => Options {
+                timestamps: Some((stamps.echo, stamps.value)),
+                ..answer::NO_OPTIONS
+            },
+            None => answer::NO_OPTIONS,
         };
         let answer = Answer {
             sequence: session.client_next,

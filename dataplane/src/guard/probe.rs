@@ -15,7 +15,6 @@ use crate::io::{InterfaceId, Io};
 use crate::packet::Buffer;
 use crate::parse::{Parsed, flags};
 use crate::verdict::Verdict;
-use crate::wire::tcp_options::SynOptions;
 
 /// From one round of questions to the next.
 const INTERVAL_NS: u64 = 1_000_000_000;
@@ -102,12 +101,12 @@ impl<B: Buffer> Guard<B> {
             client_sequence: 0,
         };
         let cookie = self.config.jar.make(&tuple, Agreed::default(), ctx.unix_s);
-        let options = Options::of_syn(&SynOptions {
+        let options = Options {
             mss: Some(self.largest_mss(family)),
             window_scale: Some(0),
             sack_permitted: true,
             timestamps: Some((1, 0)),
-        });
+        };
         let syn = Answer {
             sequence: cookie.sequence,
             acknowledgement: 0,

@@ -1,7 +1,7 @@
 //! Translating a live session's segments, and refusing those that cannot be its own.
 
 use super::Guard;
-use super::answer::{self, Answer, Ends, Options};
+use super::answer::{self, Answer, Ends};
 use super::session::{Session, State, flag};
 use crate::context::Context;
 use crate::counters::Event;
@@ -302,7 +302,7 @@ impl<B: Buffer> Guard<B> {
         let session = self.sessions.get_mut(id);
         if read.has(flags::SYN) && !session.has(flag::TRACKED) {
             // A copy, so that the other paths' need not stand in memory.
-            let read = read;
+            let read = Segment { ..read };
             return self.answer_repeated_syn_ack(id, &read, packet, parsed);
         }
         if read.has(flags::RST) {
@@ -364,7 +364,7 @@ impl<B: Buffer> Guard<B> {
                 // No timestamps: the server's clock is not known here, and what the refused
                 // segment echoes may be an outsider's number, by which the client would judge
                 // the server's next segments to be old (RFC 7323 §5.3).
-                if answer::send(Ends::back(parsed), &challenge, &Options::NONE, ctx) {
+                if answer::send(Ends::back(parsed), &challenge, &answer::NO_OPTIONS, ctx) {
                     ctx.counters.count(Event::ChallengeSent);
                 }
             } else {

@@ -2,7 +2,7 @@
 
 use super::Guard;
 use super::TICK_SHIFT;
-use super::answer::{self, Answer, Options};
+use super::answer::{self, Answer};
 use super::session::{Session, State, flag};
 use crate::context::Context;
 use crate::counters::Event;
@@ -127,7 +127,7 @@ impl<B: Buffer> Guard<B> {
             (self.ends_to_client(session), to_client),
         ];
         for (ends, reset) in ends {
-            if answer::send(ends, &reset, &Options::NONE, ctx) {
+            if answer::send(ends, &reset, &answer::NO_OPTIONS, ctx) {
                 ctx.counters.count(Event::ResetSent);
             }
         }

@@ -8,6 +8,7 @@ use crate::wire::checksum::{checksum_of_sum, pseudo_header, transport};
 use crate::wire::ipv4::{HEADER_BYTES as IPV4_HEADER_BYTES, Ipv4Header, write_ipv4};
 use crate::wire::ipv6::{HEADER_BYTES as IPV6_HEADER_BYTES, Ipv6Header, write_ipv6};
 use crate::wire::tcp::{HEADER_BYTES, MAX_OPTION_BYTES, field};
+use crate::wire::tcp_options::SynOptions;
 
 /// The most octets of a packet without payload that is written here.
 pub const MAX_HEADERS_BYTES: usize = IPV6_HEADER_BYTES + HEADER_BYTES + MAX_OPTION_BYTES;
@@ -85,20 +86,18 @@ pub fn write_segment(into: &mut [u8], segment: &TcpSegment<'_>) -> Option<usize>
     Some(total_bytes)
 }
 
-/// [`write_segment`] of a segment without payload whose options are `words`, in place of those
-/// that `segment` has. The checksums are made of the numbers, not of what was just written.
+/// [`write_segment`] of a segment without payload that has `options`, in place of its own. The checksums are made of the numbers, not of what was just written.
 #[must_use]
 #[inline(always)]
 pub(crate) fn write_bare(
     into: &mut [u8],
     segment: &TcpSegment<'_>,
-    words: &[u32],
+    options: &SynOptions,
 ) -> Option<usize> {
-    if words.len() * 4 > MAX_OPTION_BYTES || segment.source.family() != segment.destination.family()
-    {
+    if segment.source.family() != segment.destination.family() {
         return None;
     }
-    let header_bytes = HEADER_BYTES + words.len() * 4;
+    let header_bytes = HEADER_BYTES + options.length();
     let (message, pseudo) = match segment.source.family() {
         Family::V4 => {
             let into = into.get_mut(..IPV4_HEADER_BYTES + header_bytes)?;
@@ -120,15 +119,12 @@ pub(crate) fn write_bare(
     let offset = (header_bytes as u32) << 26;
     let lengths = offset | u32::from(segment.flags) << 16 | u32::from(segment.window);
     let fixed = [ports, segment.sequence, segment.acknowledgement, lengths];
-    let numbers = fixed.iter().chain(words).map(|&word| u64::from(word));
-    let checksum = checksum_of_sum(pseudo + numbers.sum::<u64>());
-    let (header, options) = message.split_at_mut(HEADER_BYTES);
-    let last = u32::from(checksum) << 16;
-    let fixed = fixed.iter().chain([&last]);
-    for (place, word) in header.as_chunks_mut::<4>().0.iter_mut().zip(fixed) {
-        *place = word.to_be_bytes();
-    }
-    for (place, word) in options.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+    let (header, rest) = message.split_at_mut(HEADER_BYTES);
+    let sum = pseudo + options.write_summed(rest) + fixed.map(u64::from).iter().sum::<u64>();
+    let last = u32::from(checksum_of_sum(sum)) << 16;
+    let [ports, sequence, acknowledgement, lengths] = fixed;
+    let words = [ports, sequence, acknowledgement, lengths, last];
+    for (place, word) in header.as_chunks_mut::<4>().0.iter_mut().zip(words) {
         *place = word.to_be_bytes();
     }
     Some(message_end(segment.source.family(), header_bytes))
@@ -216,7 +212,7 @@ mod tests {
     use crate::wire::checksum::transport_is_valid;
     use crate::wire::ipv4::Ipv4;
     use crate::wire::tcp::Tcp;
-    use crate::wire::tcp_options::{self, SynOptions, Timestamps};
+    use crate::wire::tcp_options::{self, Timestamps};
     use proptest::prelude::*;
 
     fn segment<'a>(source: Address, destination: Address, options: &'a [u8]) -> TcpSegment<'a> {
@@ -302,14 +298,20 @@ mod tests {
         fn a_bare_segment_is_the_one_that_is_written_from_octets(
             ends in any::<(u128, u128, bool)>(), ports in any::<(u16, u16)>(),
             numbers in any::<(u32, u32)>(), rest in any::<(u8, u16, u8, u8, u16)>(),
-            words in proptest::collection::vec(any::<u32>(), 0..=11), room in 0usize..=110,
+            said in any::<(Option<u16>, Option<u8>, bool, Option<(u32, u32)>)>(),
+            room in 0usize..=110,
         ) {
             let address = |bits: u128| if ends.2 {
                 Address::from_bits(bits | 1 << 127)
             } else {
                 Address::from_v4((bits as u32).to_be_bytes())
             };
-            let octets: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+            let (mss, window_scale, sack_permitted, timestamps) = said;
+            let options = SynOptions { mss, window_scale, sack_permitted, timestamps };
+            let mut octets = [0; MAX_OPTION_BYTES];
+            let length = options.write(&mut octets);
+            let octets = &octets[..length];
+            prop_assert_eq!(options.length(), length);
             let segment = TcpSegment {
                 source: address(ends.0),
                 destination: address(ends.1),
@@ -319,7 +321,7 @@ mod tests {
                 acknowledgement: numbers.1,
                 flags: rest.0,
                 window: rest.1,
-                options: &octets,
+                options: octets,
                 payload: &[],
                 ttl: rest.2,
                 dscp_ecn: rest.3,
@@ -327,7 +329,7 @@ mod tests {
             };
             let (mut expected, mut bare) = ([0xa5; 110], [0xa5; 110]);
             let length = write_segment(&mut expected[..room], &segment);
-            prop_assert_eq!(write_bare(&mut bare[..room], &segment, &words), length);
+            prop_assert_eq!(write_bare(&mut bare[..room], &segment, &options), length);
             prop_assert_eq!(bare, expected);
         }
     }

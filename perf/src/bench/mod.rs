@@ -19,7 +19,7 @@ use dataplane::counters::Event;
 use dataplane::drop_reason::DropReason;
 use dataplane::guard::config::Mode;
 
-use self::floor::Floor;
+use self::floor::{Floor, Work};
 use self::report::{Measured, Report, median};
 use self::rig::{Connection, INSIDE, OUTSIDE, Rig};
 use self::rings::{BATCH, Batch, Peer, ports};
@@ -98,6 +98,7 @@ const SCENARIOS: [Scenario; 6] = [
         goal: 3.2,
     },
 ];
+const FLOOR_READ: &str = "floor.read";
 const SETUPS: &str = "guard.setups";
 const SESSION_BYTES: &str = "guard.session_bytes";
 /// Sessions opened to measure a set-up.
@@ -110,7 +111,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<String, Box<dyn Error>> {
     let known = SCENARIOS
         .iter()
         .map(|s| s.name)
-        .chain([SETUPS, SESSION_BYTES]);
+        .chain([FLOOR_READ, SETUPS, SESSION_BYTES]);
     let known: Vec<&str> = known.collect();
     if let Some(unknown) = arguments
         .scenarios
@@ -143,6 +144,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<String, Box<dyn Error>> {
         arguments,
     };
     let mut report = Report::new(core, arguments.huge_pages);
+    if bench.wants(FLOOR_READ) {
+        report.add(bench.read_headers()?);
+    }
     for scenario in &SCENARIOS {
         if bench.wants(scenario.name) {
             report.add(bench.compare(scenario)?);
@@ -217,19 +221,14 @@ impl Bench<'_> {
             rig.told = vec![Default::default(); 1_000_000];
         }
         let (io, peer) = ports(&self.eal, &self.pool)?;
-        let mut floor = (Floor::new(io), peer);
+        let mut floor = (Floor::new(io, Work::Write), peer);
         let mut random = Random(0x1234_5678_9abc_def1);
         let (mut costs, mut floors) = (Vec::new(), Vec::new());
         // The first pair only warms up.
         for _ in 0..=self.arguments.rounds {
             floors.push(self.round(|| {
                 let frames = self.batch(scenario.kind, &rig, &mut random);
-                let count = put(&mut floor.1, frames);
-                let start = clock::cycles();
-                while floor.0.poll() > 0 {}
-                let cycles = clock::cycles() - start;
-                let left = floor.1.receive(OUTSIDE).len() + floor.1.receive(INSIDE).len();
-                (cycles, count, left == count)
+                carry(&mut floor, frames)
             })?);
             costs.push(self.round(|| {
                 let frames = self.batch(scenario.kind, &rig, &mut random);
@@ -256,6 +255,35 @@ impl Bench<'_> {
         );
         drop(rig);
         Ok(cost)
+    }
+
+    /// What the floor takes when it reads the headers as well: a reference, not a goal.
+    fn read_headers(&self) -> Result<Measured, Box<dyn Error>> {
+        let mut rig = Rig::new(&self.eal, &self.pool, 1024, Mode::Off)?;
+        rig.told = vec![Default::default(); 1_000_000];
+        let mut random = Random(0x1234_5678_9abc_def1);
+        let mut rounds: [Vec<f64>; 2] = Default::default();
+        let mut floors = Vec::new();
+        for work in [Work::Write, Work::Read] {
+            let (io, peer) = ports(&self.eal, &self.pool)?;
+            floors.push((Floor::new(io, work), peer));
+        }
+        for _ in 0..=self.arguments.rounds {
+            for (floor, rounds) in floors.iter_mut().zip(&mut rounds) {
+                rounds.push(self.round(|| {
+                    let frames = self.batch(Kind::Forward, &rig, &mut random);
+                    carry(floor, frames)
+                })?);
+            }
+        }
+        let [written, read] = rounds;
+        let floor_ns = median(&written[1..]);
+        Ok(Measured::beside(
+            FLOOR_READ,
+            "ns_per_packet",
+            &read[1..],
+            floor_ns,
+        ))
     }
 
     /// Nanoseconds a frame in one round: the median of its batches, since a batch that the
@@ -329,6 +357,16 @@ impl Bench<'_> {
             Measured::new(SESSION_BYTES, "bytes", &[bytes], 1.0, SESSION_BYTES_GOAL),
         ])
     }
+}
+
+/// One batch through a floor: cycles, frames, and whether all of them left.
+fn carry((floor, peer): &mut (Floor, Peer), frames: [Batch; 2]) -> (u64, usize, bool) {
+    let count = put(peer, frames);
+    let start = clock::cycles();
+    while floor.poll() > 0 {}
+    let cycles = clock::cycles() - start;
+    let left = peer.receive(OUTSIDE).len() + peer.receive(INSIDE).len();
+    (cycles, count, left == count)
 }
 
 /// Puts both batches before their ports; how many frames that is.

@@ -45,6 +45,20 @@ impl Measured {
         }
     }
 
+    /// A figure to set beside its floor, without a goal.
+    pub(super) fn beside(
+        scenario: &'static str,
+        metric: &'static str,
+        rounds: &[f64],
+        floor: f64,
+    ) -> Self {
+        Self {
+            floor: Some(floor),
+            ratio: Some(median(rounds) / floor),
+            ..Self::alone(scenario, metric, rounds)
+        }
+    }
+
     /// A figure that has neither floor nor goal.
     pub(super) fn alone(scenario: &'static str, metric: &'static str, rounds: &[f64]) -> Self {
         Self {
