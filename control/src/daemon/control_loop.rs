@@ -276,7 +276,11 @@ impl Control {
         let limit = Duration::from_secs(guard.timers.drain_s.into());
         let live: usize = match self.statuses() {
             Ok(statuses) => statuses.iter().map(|status| status.guard.live).sum(),
-            Err(_) => 0,
+            Err(text) => {
+                // Nothing is known, so nothing has ended; the limit bounds it.
+                warn!("draining: {text}");
+                usize::MAX
+            }
         };
         if live == 0 {
             info!("drained");

@@ -21,7 +21,7 @@ const FRAME_OVERHEAD_BYTES: u16 = 26;
 /// A buffer's header, its headroom, and what the pool adds.
 const BUFFER_OVERHEAD_BYTES: u64 = 128 + 128 + 64;
 /// What EAL and the drivers take besides the pool.
-const EAL_MIB: u64 = 48;
+const EAL_MIB: u64 = 96;
 
 /// How many packet buffers there are, and how large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,14 +173,14 @@ mod tests {
                 "ports: {{ a: {{ device: net_null0 }} }}\nruntime: {{ workers: [1], memory_mib: {mib} }}"
             )
         };
-        let bounded = plan(&profile(&text(64)), QUEUES).unwrap();
-        assert_eq!(bounded.memory_mib, 64);
-        assert!(u64::from(bounded.buffers) * 2368 <= (64 - EAL_MIB) << 20);
+        let bounded = plan(&profile(&text(128)), QUEUES).unwrap();
+        assert_eq!(bounded.memory_mib, 128);
+        assert!(u64::from(bounded.buffers) * 2368 <= (128 - EAL_MIB) << 20);
         let queues = QueueCount {
             receive: 32,
             transmit: 32,
         };
-        let refused = plan(&profile(&text(64)), queues).unwrap_err().to_string();
+        let refused = plan(&profile(&text(128)), queues).unwrap_err().to_string();
         assert!(
             refused.contains("set `runtime.memory_mib` to "),
             "{refused}"
