@@ -4,45 +4,44 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use lab::Options;
 use lab::address::{SERVER, client, in_url};
+use lab::command::wait_until;
 use lab::curl::{self, Request};
 use lab::daemon::Daemon;
 use lab::profile::Profile;
+use lab::{Error, Options};
 use nix::sys::signal::Signal;
 
 use crate::common::{FAMILIES, Guarded, SOON, TIDEGATE, assert_names};
 
-/// A curl that takes the large body at four megabytes a second, so for two seconds. Little of it
-/// fits into the kernels' buffers: the transfer is on its way all the time.
+/// A curl that takes the large body at two megabytes a second, so for four seconds, and has begun.
+/// Little of it fits into the kernels' buffers: the transfer is on its way all the time.
 fn slow_fetch(guarded: &Guarded, family: usize) -> std::process::Child {
-    guarded
-        .lab
-        .clients
+    let (clients, server) = (&guarded.lab.clients, &guarded.lab.server);
+    clients
         .sysctl(&["net.ipv4.tcp_rmem=4096 131072 262144"])
         .unwrap();
-    guarded
-        .lab
-        .server
+    server
         .sysctl(&["net.ipv4.tcp_wmem=4096 16384 262144"])
         .unwrap();
     let url = format!("http://{}/large", in_url(SERVER[family]));
-    let mut command = guarded.lab.clients.command("curl");
+    let file = guarded.lab.scratch.file(&format!("slow-{family}"));
+    let mut command = clients.command("curl");
+    command.args(["-q", "-sS", "--noproxy", "*", "--limit-rate", "2m"]);
     command.args([
-        "-q",
-        "-sS",
-        "--noproxy",
-        "*",
-        "--limit-rate",
-        "4m",
         "--max-time",
-        "30",
+        "60",
+        "--interface",
+        &client(0)[family].to_string(),
     ]);
-    command.args(["--interface", &client(0)[family].to_string(), "-o"]);
-    command
-        .arg(guarded.lab.scratch.file(&format!("slow-{family}")))
-        .arg(url);
-    command.stdin(Stdio::null()).spawn().unwrap()
+    command.arg("-o").arg(&file).arg(url);
+    let child = command.stdin(Stdio::null()).spawn().unwrap();
+    wait_until("the slow fetch", SOON, || match std::fs::metadata(&file) {
+        Ok(metadata) if metadata.len() > 0 => Ok(()),
+        _ => Err(Error::new("nothing has come")),
+    })
+    .unwrap();
+    child
 }
 
 fn assert_whole(guarded: &Guarded, family: usize, mut child: std::process::Child) {
@@ -61,7 +60,6 @@ fn reload_under_load_loses_nothing_and_changes_the_rules() {
     let deny = "rules:\n  - { when: { destination_port: 443 }, then: deny }\n";
     let changed = text.replace("rules:\n", deny);
     let slow = FAMILIES.map(|family| slow_fetch(&guarded, family));
-    std::thread::sleep(Duration::from_millis(300));
     let port_443 = |limit| Request {
         port: 443,
         limit,
@@ -104,7 +102,6 @@ fn new_keys_are_taken_on_reload_and_old_cookies_stay_good() {
     let guarded = Guarded::plain();
     let keys = guarded.lab.scratch.file("cookie.key");
     let slow = slow_fetch(&guarded, 0);
-    std::thread::sleep(Duration::from_millis(300));
     let mut rotate = std::process::Command::new(TIDEGATE);
     rotate.args(["keygen", "--rotate"]).arg(&keys);
     lab::command::run(&mut rotate).unwrap();
@@ -125,7 +122,6 @@ fn new_keys_are_taken_on_reload_and_old_cookies_stay_good() {
 fn sigterm_serves_what_is_open_opens_nothing_new_and_ends() {
     let mut guarded = Guarded::plain();
     let slow = slow_fetch(&guarded, 0);
-    std::thread::sleep(Duration::from_millis(500));
     guarded.daemon.signal(Signal::SIGTERM).unwrap();
     std::thread::sleep(Duration::from_millis(300));
     let started = Instant::now();
