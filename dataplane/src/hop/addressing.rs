@@ -46,10 +46,14 @@ impl<B: Buffer> Hop<B> {
             return Verdict::Drop(buffer, DropReason::UnsolicitedNeighbour);
         }
         let is_probe = message.sender == UNSPECIFIED_V4;
-        if !is_probe && (!link.connects(message.sender) || message.sender.is_martian_source()) {
+        let asks_us = message.operation == ArpOperation::Request && link.owns(message.target);
+        // A host with addresses of other nets, as behind a load balancer, asks in the name of the
+        // one that it is about to send from. It is answered and, like a probe, teaches nothing.
+        let is_connected = link.connects(message.sender);
+        let is_martian = !is_probe && message.sender.is_martian_source();
+        if is_martian || !(is_probe || is_connected || asks_us) {
             return Verdict::Drop(buffer, DropReason::UnsolicitedNeighbour);
         }
-        let asks_us = message.operation == ArpOperation::Request && link.owns(message.target);
         if asks_us {
             let answer = Arp {
                 operation: ArpOperation::Reply,
@@ -64,7 +68,7 @@ impl<B: Buffer> Hop<B> {
             }
             answer.write(&mut buffer.bytes_mut()[link_header_bytes(link.vlan)..]);
             ctx.transmit(link.port, interface, buffer);
-            if !is_probe {
+            if is_connected && !is_probe {
                 self.learn(Claim::Request, interface, message.sender, station, ctx);
             }
             return Verdict::Hold;

@@ -154,16 +154,19 @@ fn an_answer_in_a_vlan_bears_its_tag() {
 }
 
 #[test]
-fn a_probe_is_answered_and_teaches_nothing() {
-    let mut rig = Rig::new();
-    let probe = request("0.0.0.0", SERVER_MAC, "10.0.0.1");
-    let frame = arp_frame(probe, MacAddress::BROADCAST, None);
-    assert_eq!(rig.receive(INSIDE, &frame), Outcome::Taken);
-    let (_, _, answer) = sent_arp(&mut rig, INSIDE);
-    assert_eq!(answer.sender, address("10.0.0.1"));
-    assert_eq!(rig.hop.neighbours(0, &mut [None; 4]), None);
-    assert_eq!(state_of(&rig, "0.0.0.0"), None);
-    rig.balance();
+fn a_probe_and_a_sender_of_another_net_are_answered_and_teach_nothing() {
+    for sender in ["0.0.0.0", "10.1.0.10"] {
+        let mut rig = Rig::new();
+        let question = request(sender, SERVER_MAC, "10.0.0.1");
+        let frame = arp_frame(question, MacAddress::BROADCAST, None);
+        assert_eq!(rig.receive(INSIDE, &frame), Outcome::Taken);
+        let (_, _, answer) = sent_arp(&mut rig, INSIDE);
+        assert_eq!(answer.sender, address("10.0.0.1"));
+        assert_eq!(answer.target, address(sender));
+        assert_eq!(rig.hop.neighbours(0, &mut [None; 4]), None);
+        assert_eq!(state_of(&rig, sender), None);
+        rig.balance();
+    }
 }
 
 #[test]
@@ -186,9 +189,9 @@ fn arp_that_is_not_for_us_or_cannot_be_is_refused() {
             STRANGER_MAC,
             DropReason::NotForUs,
         ),
-        // From outside the link's networks, or nobody's address.
+        // From outside the link's networks and not asking for us, or nobody's address.
         (
-            request("10.1.0.10", SERVER_MAC, "10.0.0.1"),
+            request("10.1.0.10", SERVER_MAC, "10.1.0.10"),
             broadcast,
             DropReason::UnsolicitedNeighbour,
         ),
