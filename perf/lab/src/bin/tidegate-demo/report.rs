@@ -90,12 +90,12 @@ impl Report {
     /// The table.
     pub(crate) fn table(&self) -> String {
         let mut table = format!(
-            "\n{:44}{:>18}{:>18}\n",
+            "\n{:44}{:>20}{:>20}\n",
             "", "without the guard", "with the guard"
         );
         let mut row = |name: &str, cell: &dyn Fn(&Attack) -> String| {
             let cells = [&self.without, &self.with].map(cell);
-            let _ = writeln!(table, "{name:44}{:>18}{:>18}", cells[0], cells[1]);
+            let _ = writeln!(table, "{name:44}{:>20}{:>20}", cells[0], cells[1]);
         };
         row("connections asked", &|attack| {
             number(attack.served.all().asked)
@@ -134,18 +134,18 @@ impl Report {
     fn rest(&self, table: &mut String) {
         let _ = writeln!(
             table,
-            "{:62}{:>18}",
+            "{:64}{:>20}",
             "sessions opened by the guard",
             number(self.shown.sessions)
         );
         for (percentile, name) in [(50, "50th"), (99, "99th")] {
             let (direct, added) = self.latency.at(percentile);
             let name = format!("time to the first byte, {name} percentile");
-            let _ = writeln!(table, "{name:44}{:>15} µs{added:>+15} µs", number(direct));
+            let _ = writeln!(table, "{name:44}{:>17} µs{added:>+17} µs", number(direct));
         }
         let _ = writeln!(table, "dropped by the guard, by reason");
         for (reason, count) in &self.shown.drops {
-            let _ = writeln!(table, "  {reason:60}{:>18}", number(*count));
+            let _ = writeln!(table, "  {reason:62}{:>20}", number(*count));
         }
         let _ = writeln!(table, "the whole took {:.0} s", self.took.as_secs_f64());
     }
