@@ -139,6 +139,15 @@ pub fn sweep_own() {
     scratch::sweep(|pid| pid == own);
 }
 
+/// The name spaces and folders of this process that are still there.
+#[must_use]
+pub fn left_behind() -> Vec<String> {
+    let own = std::process::id();
+    let folders = scratch::of(|pid| pid == own);
+    let folders = folders.iter().map(|path| path.display().to_string());
+    of(|pid| pid == own).into_iter().chain(folders).collect()
+}
+
 /// Removes what processes that are gone have left: they were killed before they could clean up.
 /// Another process that had this one's id is gone, too.
 pub fn sweep() {
@@ -149,16 +158,22 @@ pub fn sweep() {
 }
 
 fn sweep_where(is_gone: impl Fn(u32) -> bool) {
-    let Ok(entries) = std::fs::read_dir(FOLDER) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else { continue };
-        if owner_of(name).is_some_and(&is_gone) {
-            remove(name);
-        }
+    for name in of(is_gone) {
+        remove(&name);
     }
+}
+
+/// The names of the name spaces that belong to the processes of these ids.
+fn of(is_owner: impl Fn(u32) -> bool) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(FOLDER) else {
+        return Vec::new();
+    };
+    let names = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
+    names
+        .filter(|name| owner_of(name).is_some_and(&is_owner))
+        .collect()
 }
 
 /// The process that made the name space of this name, if it is a lab's.

@@ -44,7 +44,7 @@ impl Site {
     /// # Errors
     /// When the disk is full.
     pub fn write(large_bytes: u64) -> Result<Arc<Self>> {
-        let scratch = Scratch::new()?;
+        let scratch = Scratch::for_bodies()?;
         let body = |path, bytes| {
             let digest = write_random(&scratch.file(path), bytes)
                 .map_err(|e| Error::because(scratch.file(path).display(), e))?;

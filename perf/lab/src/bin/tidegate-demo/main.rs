@@ -9,7 +9,7 @@ mod report;
 mod show;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -54,21 +54,21 @@ struct Arguments {
 
 fn main() -> ExitCode {
     clean_up_when_interrupted();
-    match demonstrate(&Arguments::parse()) {
-        Ok(report) => {
-            say(&report.table());
-            match report.verdict() {
-                Ok(()) => {
-                    say(
-                        "The guard held: every connection was served, byte for byte, and no packet of the",
-                    );
-                    say("flood reached the server.");
-                    ExitCode::SUCCESS
-                }
-                Err(reason) => failure(&reason),
-            }
+    let outcome = demonstrate(&Arguments::parse());
+    let left = lab::namespace::left_behind();
+    if !left.is_empty() {
+        return failure(&format!("left behind: {}", left.join(", ")));
+    }
+    match outcome
+        .map_err(|error| error.to_string())
+        .and_then(|report| report.verdict())
+    {
+        Ok(()) => {
+            say("The guard held: every connection was served, byte for byte, and no packet of the");
+            say("flood reached the server.");
+            ExitCode::SUCCESS
         }
-        Err(error) => failure(&error.to_string()),
+        Err(reason) => failure(&reason),
     }
 }
 
@@ -101,6 +101,8 @@ fn clean_up_when_interrupted() {
     }
 }
 
+/// Builds the labs, shows everything and prints the table. When something was not as it should be,
+/// the logs of the guarded lab are kept.
 fn demonstrate(arguments: &Arguments) -> Result<Report> {
     let binary = match &arguments.tidegate {
         Some(path) => path.clone(),
@@ -113,10 +115,22 @@ fn demonstrate(arguments: &Arguments) -> Result<Report> {
     let site = Site::write(arguments.large * 1_000_000)?;
     let direct = Lab::build(Options::default(), Forwarder::Kernel, &site)?;
     let guarded = Lab::build(Options::default(), Forwarder::Daemon, &site)?;
-    let mut daemon = Daemon::start(&guarded, &binary, &Profile::default())?;
+    let report = show_all(arguments, direct, &guarded, &binary);
+    if !report.as_ref().is_ok_and(|report| report.verdict().is_ok()) {
+        guarded.scratch.keep();
+    }
+    let report = Report {
+        took: started.elapsed(),
+        ..report?
+    };
+    say(&report.table());
+    Ok(report)
+}
 
+fn show_all(arguments: &Arguments, direct: Lab, guarded: &Lab, binary: &Path) -> Result<Report> {
+    let mut daemon = Daemon::start(guarded, binary, &Profile::default())?;
     say("\nWithout a flood: the time to the first byte, by turns through both.");
-    let latency = latency::measure(&direct, &guarded)?;
+    let latency = latency::measure(&direct, guarded)?;
     say(&format!("  {latency}"));
 
     say(&format!(
@@ -140,9 +154,8 @@ fn demonstrate(arguments: &Arguments) -> Result<Report> {
         patience: Duration::from_secs(40),
         with_large: true,
     };
-    let with = attack(&guarded, arguments.rate, settings)?;
+    let with = attack(guarded, arguments.rate, settings)?;
     let shown = show::read(&daemon)?;
-
     daemon.signal(Signal::SIGTERM)?;
     let status = daemon.wait(Duration::from_secs(20))?;
     Ok(Report {
@@ -151,7 +164,7 @@ fn demonstrate(arguments: &Arguments) -> Result<Report> {
         with,
         shown,
         daemon_ended_well: status.success(),
-        took: started.elapsed(),
+        took: Duration::ZERO,
     })
 }
 
