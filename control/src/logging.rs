@@ -50,7 +50,10 @@ pub(crate) fn start(log: Log) -> LogControl {
     let (filter, level) = reload::Layer::new(filter_of(log.level));
     let lines = fmt::layer().with_writer(std::io::stderr);
     let lines = match log.format {
-        LogFormat::Human => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Human => lines
+            .with_target(false)
+            .with_ansi(std::io::stderr().is_terminal())
+            .boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     let subscriber = Registry::default().with(filter).with(lines);
@@ -66,16 +69,16 @@ pub(crate) fn dpdk_line(level: DpdkLevel, message: &str) {
     }
     match level {
         DpdkLevel::Emergency | DpdkLevel::Alert | DpdkLevel::Critical | DpdkLevel::Error => {
-            tracing::error!(target: "dpdk", "{message}");
+            tracing::error!(target: "dpdk", "DPDK: {message}");
         }
         // Said on every machine that has no huge pages of that size, and taken for the cause of
         // every other failure.
         DpdkLevel::Warning if message.contains("hugepages reported on node") => {
-            tracing::debug!(target: "dpdk", "{message}");
+            tracing::debug!(target: "dpdk", "DPDK: {message}");
         }
-        DpdkLevel::Warning => tracing::warn!(target: "dpdk", "{message}"),
-        DpdkLevel::Notice => tracing::info!(target: "dpdk", "{message}"),
-        DpdkLevel::Info => tracing::debug!(target: "dpdk", "{message}"),
-        DpdkLevel::Debug => tracing::trace!(target: "dpdk", "{message}"),
+        DpdkLevel::Warning => tracing::warn!(target: "dpdk", "DPDK: {message}"),
+        DpdkLevel::Notice => tracing::info!(target: "dpdk", "DPDK: {message}"),
+        DpdkLevel::Info => tracing::debug!(target: "dpdk", "DPDK: {message}"),
+        DpdkLevel::Debug => tracing::trace!(target: "dpdk", "DPDK: {message}"),
     }
 }

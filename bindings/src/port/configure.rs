@@ -52,7 +52,7 @@ pub(super) fn configure(
         offloads: plan.offloads,
         rss: false,
         driver,
-        promiscuous: config.promiscuous && make_promiscuous(id),
+        promiscuous: receive_beyond_own(id, config.promiscuous),
         name,
     };
     Ok((info, plan.scaling))
@@ -226,7 +226,18 @@ fn mtu_of(id: PortId) -> Option<u16> {
     (unsafe { dpdk_sys::rte_eth_dev_get_mtu(id.0, &mut mtu) } == 0).then_some(mtu)
 }
 
-/// A device that cannot is no failure: on many virtual ones every frame comes in anyway.
+/// Has frames come in that are not for the device's own address: all of them, or at least those
+/// for groups, without which no neighbour could ask for an IPv6 address. A device that cannot is
+/// no failure: on many virtual ones every frame comes in anyway.
+fn receive_beyond_own(id: PortId, promiscuous: bool) -> bool {
+    if promiscuous {
+        return make_promiscuous(id);
+    }
+    // SAFETY: the port is configured.
+    unsafe { dpdk_sys::rte_eth_allmulticast_enable(id.0) };
+    false
+}
+
 fn make_promiscuous(id: PortId) -> bool {
     // SAFETY: the port is configured.
     unsafe {

@@ -96,7 +96,7 @@ pub struct PortConfig {
     pub rss: Option<Rss>,
     /// Checksum offloads, where the device has them.
     pub offloads: Offloads,
-    /// Receive frames for any address, where the device can.
+    /// Receive frames for any address, where the device can; else those for groups all the same.
     pub promiscuous: bool,
 }
 

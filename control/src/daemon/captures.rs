@@ -8,7 +8,7 @@ use dataplane::command::Command;
 use dataplane::counters::Event;
 use dataplane::io::PortId;
 
-use super::control_loop::{CaptureFeed, Control};
+use super::control_loop::{CaptureFeed, Control, RunningCapture};
 use crate::capture::filter;
 use crate::profile::Link;
 
@@ -19,6 +19,7 @@ impl Control {
         port: Option<&str>,
         text: Option<&str>,
     ) -> Result<CaptureFeed, String> {
+        self.end_abandoned_capture();
         if self.capture.is_some() {
             return Err("another capture is running; end it first".into());
         }
@@ -39,7 +40,12 @@ impl Control {
             rings.push(copies);
         }
         self.captures += 1;
-        self.capture = Some((self.captures, self.captures_lost()));
+        let alive = Arc::new(());
+        self.capture = Some(RunningCapture {
+            number: self.captures,
+            lost_before: self.captures_lost(),
+            alive: Arc::downgrade(&alive),
+        });
         let devices = self.layout.devices.iter();
         Ok(CaptureFeed {
             number: self.captures,
@@ -48,6 +54,7 @@ impl Control {
                 .map(|&index| self.profile.ports[index].name.clone())
                 .collect(),
             wall: Arc::clone(&self.wall),
+            alive,
         })
     }
 
@@ -90,13 +97,18 @@ impl Control {
 
     /// Ends capture `number`, if it is still the one that runs; gives how many copies were lost.
     pub(super) fn end_capture(&mut self, number: u64) -> u64 {
-        match self.capture {
-            Some((running, lost_before)) if running == number => {
-                self.capture = None;
-                self.close_taps();
-                self.captures_lost().saturating_sub(lost_before)
-            }
-            _ => 0,
+        let Some(capture) = self.capture.take_if(|running| running.number == number) else {
+            return 0;
+        };
+        self.close_taps();
+        self.captures_lost().saturating_sub(capture.lost_before)
+    }
+
+    /// Ends a capture whose client is gone without a word.
+    pub(super) fn end_abandoned_capture(&mut self) {
+        let is_abandoned = |running: &mut RunningCapture| running.alive.strong_count() == 0;
+        if self.capture.take_if(is_abandoned).is_some() {
+            self.close_taps();
         }
     }
 

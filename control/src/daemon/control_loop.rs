@@ -1,7 +1,7 @@
 //! The control thread: it alone talks to the workers, and does all that is slow.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
@@ -58,6 +58,18 @@ pub(super) struct CaptureFeed {
     pub(super) ports: Vec<String>,
     /// Turns the workers' time into that since 1970.
     pub(super) wall: Arc<WallClock>,
+    /// Lives as long as somebody fetches the copies.
+    pub(super) alive: Arc<()>,
+}
+
+/// A capture that runs.
+pub(super) struct RunningCapture {
+    /// Its number.
+    pub(super) number: u64,
+    /// How many copies had been lost before it.
+    pub(super) lost_before: u64,
+    /// Whether somebody still fetches the copies.
+    pub(super) alive: Weak<()>,
 }
 
 /// What the control thread owns.
@@ -73,8 +85,8 @@ pub(super) struct Control {
     pub(super) log: LogControl,
     /// For the busy share: each worker's busy and whole time when it was last asked for.
     pub(super) busy_before: Vec<(u64, u64)>,
-    /// The capture that runs, by its number, and how many copies had been lost before it.
-    pub(super) capture: Option<(u64, u64)>,
+    /// The capture that runs.
+    pub(super) capture: Option<RunningCapture>,
     pub(super) captures: u64,
     /// Since when no new session is opened.
     pub(super) draining_since: Option<Instant>,
@@ -130,6 +142,7 @@ impl Control {
             if self.looked_around.elapsed() >= LOOK_AROUND {
                 self.looked_around = Instant::now();
                 self.wall.set();
+                self.end_abandoned_capture();
                 self.look_at_links();
             }
             self.go_on_draining();

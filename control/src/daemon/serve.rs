@@ -2,6 +2,7 @@
 //! nothing but the control thread, which it asks.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::{Sender, TrySendError};
@@ -10,13 +11,17 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::control_loop::{CaptureFeed, Query};
 use super::http;
 use crate::capture::frame::Header;
 use crate::protocol::{MAXIMUM_REQUEST_BYTES, Request, Response, read_request};
 
+/// Clients at a time; who comes then is sent away.
+const MAXIMUM_CLIENTS: usize = 64;
+/// How soon a full queue is tried again.
+const RETRY: Duration = Duration::from_millis(10);
 /// How often the copies of a capture are fetched.
 const FETCH: Duration = Duration::from_millis(2);
 /// Octets that are gathered before they are written to a client.
@@ -48,9 +53,11 @@ impl Desk {
         }
     }
 
-    fn tell(&self, query: Query) {
-        // With the queue full or the control thread gone there is nothing left to tell.
-        let _ = self.queries.try_send(query);
+    /// Tells what wants no answer, as soon as there is room for it.
+    pub(super) async fn tell(&self, query: impl Fn() -> Query) {
+        while let Err(TrySendError::Full(_)) = self.queries.try_send(query()) {
+            tokio::time::sleep(RETRY).await;
+        }
     }
 }
 
@@ -82,15 +89,18 @@ pub(super) async fn serve(
     if let Some(listener) = metrics {
         tokio::spawn(http::serve(listener, desk.clone()));
     }
+    let places = Arc::new(Semaphore::new(MAXIMUM_CLIENTS));
     loop {
         tokio::select! {
             _ = &mut ended => return,
-            _ = signals.terminate.recv() => desk.tell(Query::Terminate),
-            _ = signals.interrupt.recv() => desk.tell(Query::Terminate),
-            _ = signals.reload.recv() => desk.tell(Query::Reload),
+            _ = signals.terminate.recv() => desk.tell(|| Query::Terminate).await,
+            _ = signals.interrupt.recv() => desk.tell(|| Query::Terminate).await,
+            _ = signals.reload.recv() => desk.tell(|| Query::Reload).await,
             accepted = socket.accept() => match accepted {
                 Ok((stream, _)) => {
-                    tokio::spawn(converse(stream, desk.clone()));
+                    if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+                        tokio::spawn(converse(stream, desk.clone(), place));
+                    }
                 }
                 // Out of descriptors: whoever waits is served when one is free again.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -100,7 +110,7 @@ pub(super) async fn serve(
 }
 
 /// One client's requests, until it goes. What becomes of a client is its own affair.
-async fn converse(stream: UnixStream, desk: Desk) {
+async fn converse(stream: UnixStream, desk: Desk, _place: OwnedSemaphorePermit) {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
@@ -152,7 +162,8 @@ struct OpenCapture {
 impl Drop for OpenCapture {
     fn drop(&mut self) {
         let (reply, _) = oneshot::channel();
-        self.desk.tell(Query::EndCapture(self.number, reply));
+        // Without room for it the control thread finds the feed abandoned before long.
+        let _ = self.desk.queries.try_send(Query::EndCapture(self.number, reply));
     }
 }
 

@@ -38,6 +38,7 @@ fn control(queries: &channel::Receiver<Query>, ended: oneshot::Sender<()>) -> Ve
                     rings: vec![ring],
                     ports: vec!["outside".into()],
                     wall: WallClock::new(bindings::Clock::start()),
+                    alive: Arc::default(),
                 };
                 assert!(reply.send(Ok(feed)).is_ok());
             }
@@ -91,7 +92,7 @@ impl Rig {
     }
 
     fn end(self, desk: &Desk) -> Vec<&'static str> {
-        desk.tell(Query::Terminate);
+        desk.queries.send(Query::Terminate).unwrap();
         self.control.join().unwrap()
     }
 }
