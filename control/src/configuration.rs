@@ -261,10 +261,11 @@ fn protected(server: &profile::Protected) -> Result<ProtectedServer, Failure> {
 fn timers(timers: &profile::GuardTimers) -> Timers {
     let seconds = |seconds: u32| u64::from(seconds) * SECOND_NS;
     let half_open_ns = seconds(timers.half_open_s);
-    // The interval doubles with each repetition; all of them together take the half-open time.
+    // The interval doubles with each repetition; all of them together fit into the half-open time.
     let intervals = (1_u64 << (u32::from(timers.server_syn_retries) + 1).min(32)) - 1;
+    let retry_ns = u64::from(timers.server_syn_retry_ms) * 1_000_000;
     Timers {
-        server_syn_ns: (half_open_ns / intervals).max(SECOND_NS / 10),
+        server_syn_ns: retry_ns.min(half_open_ns / intervals).max(SECOND_NS / 20),
         server_syn_retries: timers.server_syn_retries,
         half_open_ns,
         established_idle_ns: seconds(timers.established_idle_s),

@@ -116,14 +116,16 @@ fn workers_share_thresholds_and_limits() {
 }
 
 #[test]
-fn the_repeated_syns_fill_the_half_open_time() {
+fn syns_are_repeated_as_written_and_within_the_half_open_time() {
     let profile = profile(PROFILE);
     let mut timers = profile.guard.as_ref().unwrap().timers;
     (timers.half_open_s, timers.server_syn_retries) = (15, 3);
-    let made = super::timers(&timers);
-    assert_eq!(made.server_syn_ns, SECOND_NS);
+    timers.server_syn_retry_ms = 500;
+    assert_eq!(super::timers(&timers).server_syn_ns, SECOND_NS / 2);
+    timers.server_syn_retry_ms = 5000;
+    assert_eq!(super::timers(&timers).server_syn_ns, SECOND_NS);
     timers.server_syn_retries = 255;
-    assert_eq!(super::timers(&timers).server_syn_ns, SECOND_NS / 10);
+    assert_eq!(super::timers(&timers).server_syn_ns, SECOND_NS / 20);
     timers.linger_s = 1;
     assert_eq!(super::timers(&timers).linger_ns, MAX_AGE_S * SECOND_NS);
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 /// The machine's cores, by the kernel's numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
-    /// Those that are online and that this process may run on, ascending.
+    /// Those that are online and that this process may use, ascending.
     pub cores: Vec<u32>,
     /// Those of them that the kernel schedules nothing else on (`isolcpus`), ascending.
     pub isolated_cores: Vec<u32>,
@@ -29,10 +29,15 @@ impl Machine {
             .lines()
             .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
             .and_then(parse_core_list);
-        if let Some(allowed) = allowed {
-            cores.retain(|core| allowed.contains(core));
-        }
         let mut isolated_cores = list("sys/devices/system/cpu/isolated").unwrap_or_default();
+        if let Some(allowed) = allowed {
+            // `isolcpus` takes its cores out of every mask that nobody chose, and lets a process
+            // bind itself to them all the same.
+            let is_chosen = isolated_cores.iter().any(|core| allowed.contains(core));
+            cores.retain(|core| {
+                allowed.contains(core) || (!is_chosen && isolated_cores.contains(core))
+            });
+        }
         isolated_cores.retain(|core| cores.contains(core));
         Self {
             cores,
@@ -72,18 +77,29 @@ mod tests {
         assert_eq!(parse_core_list("x"), None);
     }
 
-    #[test]
-    fn cores_are_those_online_and_allowed() {
+    fn machine(isolated: &str, allowed: &str) -> Machine {
         let root = tempfile::tempdir().unwrap();
         let cpu = root.path().join("sys/devices/system/cpu");
         fs::create_dir_all(&cpu).unwrap();
         fs::create_dir_all(root.path().join("proc/self")).unwrap();
         fs::write(cpu.join("online"), "0-7\n").unwrap();
-        fs::write(cpu.join("isolated"), "4-7\n").unwrap();
-        let status = "Name:\ttidegate\nCpus_allowed_list:\t0-5\n";
+        fs::write(cpu.join("isolated"), format!("{isolated}\n")).unwrap();
+        let status = format!("Name:\ttidegate\nCpus_allowed_list:\t{allowed}\n");
         fs::write(root.path().join("proc/self/status"), status).unwrap();
-        let machine = Machine::read(root.path());
+        Machine::read(root.path())
+    }
+
+    #[test]
+    fn cores_are_those_online_and_allowed() {
+        let machine = machine("4-7", "0-5");
         assert_eq!(machine.cores, [0, 1, 2, 3, 4, 5]);
         assert_eq!(machine.isolated_cores, [4, 5]);
+    }
+
+    #[test]
+    fn isolated_cores_may_be_used_though_the_kernel_gives_them_to_nobody() {
+        let machine = machine("4-6,9", "0-3,7");
+        assert_eq!(machine.cores, [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(machine.isolated_cores, [4, 5, 6]);
     }
 }
