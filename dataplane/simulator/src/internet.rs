@@ -78,6 +78,12 @@ pub struct Campaign {
 }
 
 impl Campaign {
+    /// Whether it repeats what clients have said.
+    #[must_use]
+    pub fn replays(&self) -> bool {
+        self.attack == Attack::Replay
+    }
+
     /// Whether it can harm a connection that nobody guards.
     #[must_use]
     pub fn can_harm(&self) -> bool {

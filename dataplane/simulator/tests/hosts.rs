@@ -39,6 +39,7 @@ fn plan(family: Family, number: u16, close: Close, server: std::net::IpAddr) -> 
         client_pace: Pace::EAGER,
         server_pace: Pace::EAGER,
         must_succeed: true,
+        must_close: true,
     }
 }
 

@@ -65,6 +65,9 @@ pub struct Plan {
     pub server_pace: Pace,
     /// Whether it must end as planned: false where a fault may break it.
     pub must_succeed: bool,
+    /// Whether that takes an orderly close of both ends, and not all data alone: the stack does not
+    /// repeat a FIN whose data is acknowledged a second time.
+    pub must_close: bool,
 }
 
 /// Octets at the start of the client's data that tell the server which plan it serves.

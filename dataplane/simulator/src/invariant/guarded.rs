@@ -59,6 +59,13 @@ impl Proof {
         }
     }
 
+    /// Whether packets from this source are the appliance's, or those of whom it guards.
+    fn is_ours(&self, source: IpAddr) -> bool {
+        let outside = site::outside_addresses(site::APPLIANCE_HOST);
+        self.services.iter().any(|(server, _)| *server == source)
+            || outside.iter().any(|(own, _)| *own == source)
+    }
+
     fn is_service(&self, address: IpAddr, port: u16) -> bool {
         self.services.contains(&(address, port))
     }
@@ -94,7 +101,9 @@ impl Proof {
                 .or_default()
                 .insert(segment.sequence);
         }
-        if self.proved_sources.contains(&packet.destination) {
+        // What strangers send each other is only passed on.
+        let is_made_here = self.is_ours(packet.source);
+        if !is_made_here || self.proved_sources.contains(&packet.destination) {
             return Ok(());
         }
         let balance = self.balance.entry(packet.destination).or_default();
