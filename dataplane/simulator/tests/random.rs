@@ -6,7 +6,7 @@ use simulator::scenario::Scenario;
 
 /// How many seeds are tried unless `TIDEGATE_SIM_SEEDS` says otherwise: what ends in about a minute
 /// on two slow cores.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 400;
 
 /// Runs these seeds on two threads.
 fn run(seeds: impl Iterator<Item = u64>) {
