@@ -51,7 +51,7 @@ pub struct Server {
     pub address: Address,
     /// Its protected ports; none once a reload has taken it out.
     pub ports: ArrayVec<RangeInclusive<u16>, MAX_PORT_RANGES>,
-    /// Whether it has answered yet, so that its traits are its own.
+    /// Whether it has answered a SYN that offered everything, so that its traits are its own.
     pub is_learned: bool,
     traits: ServerTraits,
     overrides: ServerOverrides,
@@ -97,7 +97,8 @@ impl Server {
             ecn: if offered.ecn { ecn } else { known.ecn },
             window,
         };
-        self.is_learned = true;
+        // A SYN that offered less leaves something to ask the server.
+        self.is_learned |= offered.window_scale && offered.sack && offered.timestamps;
         self.apply_overrides();
     }
 
@@ -283,6 +284,34 @@ mod tests {
         assert!(table.get(place).protects(8050) && !table.get(place).protects(81));
         let gone = table.find(server(1).address).unwrap();
         assert!(!table.get(gone).protects(80));
+    }
+
+    #[test]
+    fn a_client_that_offers_less_leaves_the_rest_to_be_asked() {
+        let mut table = ServerTable::new();
+        table.install(&[server(1)]);
+        let answer = TcpOptions {
+            mss: Some(1400),
+            ..TcpOptions::default()
+        };
+        let plain = Offered {
+            window_scale: false,
+            sack: false,
+            timestamps: false,
+            ecn: false,
+        };
+        table.get_mut(0).learn(plain, &answer, 1000, false);
+        assert!(!table.get(0).is_learned);
+        assert!(table.get(0).traits().timestamps, "still only assumed");
+        let all = Offered {
+            window_scale: true,
+            sack: true,
+            timestamps: true,
+            ecn: false,
+        };
+        table.get_mut(0).learn(all, &answer, 1000, false);
+        assert!(table.get(0).is_learned);
+        assert!(!table.get(0).traits().timestamps);
     }
 
     #[test]
