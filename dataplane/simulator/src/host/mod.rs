@@ -233,6 +233,14 @@ impl Host {
 
     /// Gives every connection that has come in an application.
     fn accept(&mut self) {
+        // A listening socket whose handshake was reset within one poll has forgotten its timestamps.
+        let clock = self.settings.timestamps.then_some(timestamp as fn() -> u32);
+        for (_, handle) in &self.listening {
+            let socket = self.sockets.get_mut::<Socket<'_>>(*handle);
+            if socket.state() == State::Listen {
+                socket.set_tsval_generator(clock);
+            }
+        }
         let sockets = &self.sockets;
         let is_taken = |&(_, handle): &(u16, SocketHandle)| {
             sockets.get::<Socket<'_>>(handle).state() != State::Listen
