@@ -171,7 +171,25 @@ fn rest(rig: &mut Rig) {
     assert_eq!(rig.pool.live(), 0, "buffers stay behind");
 }
 
-/// Frames on both ports of a worker, whatever is in them: no stranger's segment reaches a server.
+/// Octets of what a stranger's packet asks for at most (CASES 9): `None` where more may leave, as
+/// the source has proved to exist, or earlier packets wait for something.
+fn allowance(rig: &Rig, proofs: &Proofs, arrival: &Arrival) -> Option<(Address, usize)> {
+    let parsed = parse(&arrival.frame).ok()?;
+    let at = usize::from(parsed.transport);
+    // Neighbours speak for their link alone, and an advertisement may be longer than a question.
+    let is_discovery = parsed.protocol == protocol::ICMPV6
+        && arrival.frame.get(at).is_some_and(|kind| *kind >= 133);
+    let source = parsed.source.to_bits();
+    let is_known = proofs.proved.iter().any(|&(proved, _)| proved == source);
+    let is_quiet = rig.workers[0].held() == 0
+        && rig.workers[0].guard().status().sessions == 0
+        && arrival.wait_ms() == 0;
+    let is_stranger = !arrival.is_inside() && !is_known && !is_discovery && is_quiet;
+    (is_stranger && source != 0).then_some((parsed.source, parsed.packet_bytes()))
+}
+
+/// Frames on both ports of a worker, whatever is in them: no stranger's segment reaches a server,
+/// and no stranger is sent more than one packet, or a larger one, for its own.
 pub(crate) fn frame(input: &[u8]) -> Result<u64, DropReason> {
     let arrivals = decode(input);
     let mut rig = Rig::new(Setup {
@@ -186,6 +204,8 @@ pub(crate) fn frame(input: &[u8]) -> Result<u64, DropReason> {
         // The wall clock may turn while a frame waits for it.
         proofs.note(arrival, due_s);
         proofs.note(arrival, due_s + 1);
+        let allowance = allowance(&rig, &proofs, arrival);
+        let mut answers = 0;
         play(
             &mut rig,
             std::slice::from_ref(arrival),
@@ -193,8 +213,16 @@ pub(crate) fn frame(input: &[u8]) -> Result<u64, DropReason> {
                 if side == Side::Inside {
                     proofs.check(packet);
                 }
+                let left = facts(packet);
+                if let Some((stranger, octets)) = allowance
+                    && left.destination == stranger
+                {
+                    answers += 1;
+                    assert!(left.packet_bytes() <= octets, "amplified: {packet:02x?}");
+                }
             },
         );
+        assert!(answers <= 1 || allowance.is_none(), "{answers} answers");
     }
     let counters = rig.counters();
     rest(&mut rig);
