@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::control_loop::Control;
-use super::hardware::{mac_text, offload_names};
+use super::hardware::{self, mac_text, offload_names};
 use super::metrics::{self, Snapshot, WorkerFigures};
 use crate::profile::{GuardMode, Link};
 use crate::protocol::{DEFAULT_SESSIONS, MAXIMUM_SESSIONS, Topic};
@@ -58,7 +58,8 @@ impl Control {
             .map(|(index, port)| {
                 let place = usize::from(self.layout.ports[index].0);
                 let device = &self.hardware.ports[place];
-                let (info, link) = (device.info(), device.link().ok());
+                let own = hardware::device(&self.profile, self.layout.devices[place]);
+                let (info, link) = (device.info(), hardware::link_of(own, device));
                 let traffic = counters.traffic(index);
                 PortRow {
                     name: port.name.clone(),
@@ -70,8 +71,8 @@ impl Control {
                     vlan: port.vlan,
                     driver: info.driver.clone(),
                     mac: mac_text(info.mac),
-                    link_up: link.map(|link| link.up),
-                    link_mbps: link.and_then(|link| link.speed_mbps),
+                    link_up: link.map(|link| link.is_up),
+                    link_mbps: link.and_then(|link| link.mbps),
                     mtu: port.mtu_bytes.min(info.mtu),
                     addresses: port.addresses.iter().map(ToString::to_string).collect(),
                     receive_queues: info.rx_queues,

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use super::crew::{Crew, Orders};
-use super::hardware::Hardware;
+use super::hardware::{self, Hardware};
 use super::worker_thread::WallClock;
 use super::{notify, reload};
 use crate::configuration::Layout;
@@ -238,16 +238,17 @@ impl Control {
     fn look_at_links(&mut self) {
         let mut came_up = false;
         for (place, port) in self.hardware.ports.iter().enumerate() {
-            let Ok(link) = port.link() else {
+            let index = self.layout.devices[place];
+            let Some(link) = hardware::link_of(hardware::device(&self.profile, index), port) else {
                 continue;
             };
-            let before = self.links_up[place].replace(link.up);
-            if before == Some(link.up) {
+            let before = self.links_up[place].replace(link.is_up);
+            if before == Some(link.is_up) {
                 continue;
             }
-            let name = &self.profile.ports[self.layout.devices[place]].name;
-            if link.up {
-                info!(port = name, mbps = link.speed_mbps, "link up");
+            let name = &self.profile.ports[index].name;
+            if link.is_up {
+                info!(port = name, mbps = link.mbps, "link up");
                 came_up = true;
             } else {
                 warn!(
@@ -287,18 +288,16 @@ impl Control {
             return;
         };
         let limit = Duration::from_secs(guard.timers.drain_s.into());
-        let live: usize = match self.statuses() {
-            Ok(statuses) => statuses.iter().map(|status| status.guard.live).sum(),
-            Err(text) => {
-                // Nothing is known, so nothing has ended; the limit bounds it.
-                warn!("draining: {text}");
-                usize::MAX
-            }
-        };
-        if live == 0 {
+        // A worker that does not answer in time may have sessions: it is asked again.
+        let live = self
+            .statuses()
+            .ok()
+            .map(|statuses| -> usize { statuses.iter().map(|status| status.guard.live).sum() });
+        if live == Some(0) {
             info!("drained");
             self.is_ended = true;
         } else if since.elapsed() >= limit {
+            let live = live.unwrap_or_default();
             warn!(
                 "{live} sessions were still live after {} s",
                 limit.as_secs()

@@ -6,6 +6,7 @@ use std::path::Path;
 use arrayvec::ArrayVec;
 use bindings::mempool::MempoolConfig;
 use bindings::port::{Offloads, Rss};
+use bindings::system::interface_is_running;
 use bindings::{Eal, EalConfig, Mempool, Port, PortConfig, PortInfo};
 use dataplane::io::{PortId, WorkerId};
 use dataplane::limits::{MAX_PORTS, MAX_QUEUES_PER_WORKER};
@@ -43,7 +44,7 @@ pub(super) struct WorkerQueues {
     pub(super) ways: Vec<TransmitWay>,
 }
 
-fn device(profile: &Profile, index: usize) -> &Device {
+pub(super) fn device(profile: &Profile, index: usize) -> &Device {
     match &profile.ports[index].link {
         Link::Device(device) => device,
         Link::Parent(_) => unreachable!("a layout lists only ports with a device"),
@@ -87,9 +88,10 @@ pub(super) fn start(profile: &Profile, layout: &Layout) -> Result<Hardware, Fail
         receive: queues.iter().map(|&queues| u32::from(queues)).sum(),
         transmit: (workers * layout.devices.len()) as u32,
     };
-    let plan = memory::plan(profile, count)?;
-    let huge_pages =
-        memory::huge_pages(Path::new("/"), profile.runtime.huge_pages, plan.memory_mib)?;
+    let plan = memory::plan(profile, count, true)?;
+    let wanted = profile.runtime.huge_pages;
+    let huge_pages = memory::huge_pages(Path::new("/"), wanted, plan.memory_mib)?;
+    let plan = memory::plan(profile, count, huge_pages)?;
     let eal = start_eal(profile, layout, huge_pages, plan.memory_mib)?;
     let pool = MempoolConfig {
         name: "packets".into(),
@@ -161,24 +163,21 @@ fn start_eal(
         })
 }
 
+/// The kernel's interface behind a device, for drivers that are no more than a socket on one.
+fn kernel_interface(device: &Device) -> Option<&str> {
+    let drivers = ["net_af_packet", "net_af_xdp"];
+    let is_socket = drivers
+        .iter()
+        .any(|driver| device.arguments.starts_with(driver));
+    device.argument("iface").filter(|_| is_socket)
+}
+
 /// A kernel interface that is not there is DPDK's most opaque error.
 fn interface_exists(port: &str, device: &Device) -> Result<(), Failure> {
-    let by_interface = ["net_af_packet", "net_af_xdp"];
-    let Some(wanted) = device.argument("iface") else {
+    let Some(wanted) = kernel_interface(device) else {
         return Ok(());
     };
-    if !by_interface
-        .iter()
-        .any(|driver| device.arguments.starts_with(driver))
-    {
-        return Ok(());
-    }
-    let table = fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
-    let mut names = table
-        .lines()
-        .skip(2)
-        .filter_map(|line| line.split_once(':'));
-    if table.is_empty() || names.any(|(name, _)| name.trim() == wanted) {
+    if interface_is_running(wanted).is_ok() {
         return Ok(());
     }
     Err(Failure::new(
@@ -292,6 +291,29 @@ pub(super) fn offload_names(offloads: Offloads) -> Vec<&'static str> {
     .into_iter()
     .filter_map(|(is_on, name)| is_on.then_some(name))
     .collect()
+}
+
+/// A link, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LinkState {
+    pub(super) is_up: bool,
+    pub(super) mbps: Option<u32>,
+}
+
+/// The state of a port's link. Of a kernel interface the kernel knows more than the driver; one
+/// that has vanished is down.
+pub(super) fn link_of(device: &Device, port: &Port) -> Option<LinkState> {
+    if let Some(interface) = kernel_interface(device) {
+        return Some(LinkState {
+            is_up: interface_is_running(interface).unwrap_or(false),
+            mbps: None,
+        });
+    }
+    let link = port.link().ok()?;
+    Some(LinkState {
+        is_up: link.up,
+        mbps: link.speed_mbps,
+    })
 }
 
 impl Hardware {

@@ -20,8 +20,10 @@ const DATA_ROOM_BYTES: u16 = 2048;
 const FRAME_OVERHEAD_BYTES: u16 = 26;
 /// A buffer's header, its headroom, and what the pool adds.
 const BUFFER_OVERHEAD_BYTES: u64 = 128 + 128 + 64;
+/// An ordinary page; a buffer never reaches from one into the next, unless it is larger.
+const PAGE_BYTES: u64 = 4096;
 /// What EAL and the drivers take besides the pool.
-const EAL_MIB: u64 = 96;
+const EAL_MIB: u64 = 48;
 
 /// How many packet buffers there are, and how large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +47,11 @@ pub(super) struct QueueCount {
 
 /// Room for everything that can hold a packet at once: descriptors, caches, bursts, rings, and
 /// whatever waits.
-pub(super) fn plan(profile: &Profile, queues: QueueCount) -> Result<MemoryPlan, Failure> {
+pub(super) fn plan(
+    profile: &Profile,
+    queues: QueueCount,
+    huge_pages: bool,
+) -> Result<MemoryPlan, Failure> {
     let workers = profile.runtime.workers.len() as u64;
     let ports = profile.ports.len() as u64;
     let moving = u64::from(DESCRIPTORS) * u64::from(queues.receive + queues.transmit)
@@ -55,7 +61,7 @@ pub(super) fn plan(profile: &Profile, queues: QueueCount) -> Result<MemoryPlan, 
     let mtu = profile.ports.iter().map(|port| port.mtu_bytes).max();
     let frame = mtu.unwrap_or(1500).saturating_add(FRAME_OVERHEAD_BYTES);
     let data_room_bytes = frame.next_multiple_of(64).max(DATA_ROOM_BYTES);
-    let bytes = u64::from(data_room_bytes) + BUFFER_OVERHEAD_BYTES;
+    let bytes = buffer_bytes(data_room_bytes, huge_pages);
     let mib = |buffers: u64| (buffers * bytes).div_ceil(1 << 20) + EAL_MIB;
     let most = match profile.runtime.memory_mib {
         None => moving + waiting,
@@ -85,6 +91,16 @@ pub(super) fn plan(profile: &Profile, queues: QueueCount) -> Result<MemoryPlan, 
             .memory_mib
             .unwrap_or(u32::try_from(mib(most)).unwrap_or(u32::MAX)),
     })
+}
+
+/// The memory that one buffer takes, with what is lost beside it.
+fn buffer_bytes(data_room_bytes: u16, huge_pages: bool) -> u64 {
+    let bytes = u64::from(data_room_bytes) + BUFFER_OVERHEAD_BYTES;
+    match PAGE_BYTES / bytes {
+        _ if huge_pages => bytes,
+        0 => bytes.next_multiple_of(PAGE_BYTES),
+        in_page => PAGE_BYTES / in_page,
+    }
 }
 
 /// Whether to take huge pages.
@@ -150,19 +166,29 @@ mod tests {
     #[test]
     fn there_is_room_for_all_that_can_wait() {
         let one = profile("ports: { a: { device: net_null0 } }\nruntime: { workers: [1] }");
-        let plan_of_one = plan(&one, QUEUES).unwrap();
+        let plan_of_one = plan(&one, QUEUES, false).unwrap();
         let waiting = MAX_HELD + MAX_HELD_FOR_NEIGHBOURS + MAX_FRAGMENTS;
         assert!(plan_of_one.buffers as usize > waiting + 4 * usize::from(DESCRIPTORS));
         assert_eq!(plan_of_one.data_room_bytes, 2048);
         let two = profile("ports: { a: { device: net_null0 } }\nruntime: { workers: [1, 2] }");
-        let plan_of_two = plan(&two, QUEUES).unwrap();
+        let plan_of_two = plan(&two, QUEUES, true).unwrap();
         assert!(plan_of_two.buffers as usize > plan_of_one.buffers as usize + waiting);
+    }
+
+    #[test]
+    fn a_buffer_never_reaches_into_the_next_ordinary_page() {
+        assert_eq!(buffer_bytes(2048, false), 4096);
+        assert_eq!(buffer_bytes(1600, false), 2048);
+        assert_eq!(buffer_bytes(9088, false), 12288);
+        assert_eq!(buffer_bytes(2048, true), 2368);
     }
 
     #[test]
     fn jumbo_frames_fit_one_buffer() {
         let jumbo = profile("ports: { a: { device: net_null0, mtu: 9000 } }");
-        assert!(plan(&jumbo, QUEUES).unwrap().data_room_bytes >= 9000 + FRAME_OVERHEAD_BYTES);
+        assert!(
+            plan(&jumbo, QUEUES, false).unwrap().data_room_bytes >= 9000 + FRAME_OVERHEAD_BYTES
+        );
     }
 
     #[test]
@@ -173,14 +199,18 @@ mod tests {
                 "ports: {{ a: {{ device: net_null0 }} }}\nruntime: {{ workers: [1], memory_mib: {mib} }}"
             )
         };
-        let bounded = plan(&profile(&text(128)), QUEUES).unwrap();
-        assert_eq!(bounded.memory_mib, 128);
-        assert!(u64::from(bounded.buffers) * 2368 <= (128 - EAL_MIB) << 20);
+        let bounded = plan(&profile(&text(64)), QUEUES, false).unwrap();
+        assert_eq!(bounded.memory_mib, 64);
+        assert!(u64::from(bounded.buffers) * 4096 <= (64 - EAL_MIB) << 20);
+        let with_huge_pages = plan(&profile(&text(64)), QUEUES, true).unwrap();
+        assert!(with_huge_pages.buffers > bounded.buffers);
         let queues = QueueCount {
             receive: 32,
             transmit: 32,
         };
-        let refused = plan(&profile(&text(128)), queues).unwrap_err().to_string();
+        let refused = plan(&profile(&text(64)), queues, false)
+            .unwrap_err()
+            .to_string();
         assert!(
             refused.contains("set `runtime.memory_mib` to "),
             "{refused}"

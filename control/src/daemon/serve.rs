@@ -157,13 +157,17 @@ async fn write(writer: &mut OwnedWriteHalf, bytes: &[u8]) -> io::Result<()> {
 struct OpenCapture {
     desk: Desk,
     number: u64,
+    _alive: Arc<()>,
 }
 
 impl Drop for OpenCapture {
     fn drop(&mut self) {
         let (reply, _) = oneshot::channel();
         // Without room for it the control thread finds the feed abandoned before long.
-        let _ = self.desk.queries.try_send(Query::EndCapture(self.number, reply));
+        let _ = self
+            .desk
+            .queries
+            .try_send(Query::EndCapture(self.number, reply));
     }
 }
 
@@ -189,6 +193,7 @@ async fn capture(
     let open = OpenCapture {
         desk: desk.clone(),
         number: feed.number,
+        _alive: Arc::clone(&feed.alive),
     };
     let told = serde_json::json!({
         "ports": feed.ports,
