@@ -199,16 +199,16 @@ mod tests {
                 "ports: {{ a: {{ device: net_null0 }} }}\nruntime: {{ workers: [1], memory_mib: {mib} }}"
             )
         };
-        let bounded = plan(&profile(&text(64)), QUEUES, false).unwrap();
-        assert_eq!(bounded.memory_mib, 64);
-        assert!(u64::from(bounded.buffers) * 4096 <= (64 - EAL_MIB) << 20);
-        let with_huge_pages = plan(&profile(&text(64)), QUEUES, true).unwrap();
+        let bounded = plan(&profile(&text(96)), QUEUES, false).unwrap();
+        assert_eq!(bounded.memory_mib, 96);
+        assert!(u64::from(bounded.buffers) * 4096 <= (96 - EAL_MIB) << 20);
+        let with_huge_pages = plan(&profile(&text(96)), QUEUES, true).unwrap();
         assert!(with_huge_pages.buffers > bounded.buffers);
         let queues = QueueCount {
             receive: 32,
             transmit: 32,
         };
-        let refused = plan(&profile(&text(64)), queues, false)
+        let refused = plan(&profile(&text(96)), queues, false)
             .unwrap_err()
             .to_string();
         assert!(

@@ -21,7 +21,7 @@ fn flood(guarded: &Guarded, kind: Kind, rate: u64, seconds: u64) -> Flood {
 fn serve_under(guarded: &Guarded, kind: Kind, rate: u64) -> (Sent, Sight) {
     let inside = Observer::start(&guarded.lab.server, "lan0", Interest::SynsAndSpoofed).unwrap();
     let flood = flood(guarded, kind, rate, 60);
-    std::thread::sleep(Duration::from_millis(500));
+    std::thread::sleep(Duration::from_secs(1));
     for family in FAMILIES {
         guarded.fetch_small(family, 100, 20);
         guarded.fetch_large(family, SOON);
