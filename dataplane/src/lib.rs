@@ -23,6 +23,7 @@ pub mod mesh;
 pub mod packet;
 pub mod parse;
 pub mod port;
+pub mod replicate;
 pub mod shard;
 mod siphash;
 pub mod tcp;

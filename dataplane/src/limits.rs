@@ -80,3 +80,11 @@ pub const COMMAND_RING: usize = 64;
 pub const LISTING_PAGE: usize = 64;
 /// Packets that a capture holds until they are written.
 pub const CAPTURE_RING: usize = 2048;
+/// Appliances that share, this one included.
+pub const MAX_PEERS: usize = 32;
+/// Slots of the rings of records between a worker and the control thread.
+pub const PEER_RING: usize = 65_536;
+/// Slots of the rings of packets of the replication port.
+pub const DATAGRAM_RING: usize = 1024;
+/// Octets of the largest packet of the replication port.
+pub const DATAGRAM_BYTES: usize = 2048;

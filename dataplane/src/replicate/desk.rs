@@ -1,0 +1,98 @@
+//! The rings between a worker and whoever talks to the peers.
+//!
+//! Nothing here waits. What finds a ring full is counted by its sender and lost: a record that is
+//! lost is told again with the session's next one, or when a peer asks.
+
+use rtrb::{Consumer, Producer, RingBuffer};
+
+use super::{FromPeers, ToPeers};
+use crate::limits::{DATAGRAM_BYTES, DATAGRAM_RING, PEER_RING};
+
+/// An IP packet of the replication port, on its way between a worker and the control thread. Empty
+/// ones travel to the worker, so that it need not allocate.
+#[derive(Debug)]
+pub struct Datagram {
+    length: u16,
+    bytes: [u8; DATAGRAM_BYTES],
+}
+
+impl Datagram {
+    /// One without content.
+    pub fn empty() -> Box<Self> {
+        Box::new(Self {
+            length: 0,
+            bytes: [0; DATAGRAM_BYTES],
+        })
+    }
+
+    /// Its octets, from the IP header on.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+
+    /// Makes these its octets; whether they fit.
+    pub fn set(&mut self, bytes: &[u8]) -> bool {
+        let fits = bytes.len() <= DATAGRAM_BYTES;
+        if fits {
+            self.bytes[..bytes.len()].copy_from_slice(bytes);
+            self.length = bytes.len() as u16;
+        }
+        fits
+    }
+
+    /// All the room, to be filled in place; [`Self::set_len`] says how much was.
+    pub fn room(&mut self) -> &mut [u8; DATAGRAM_BYTES] {
+        &mut self.bytes
+    }
+
+    /// Says how many octets of [`Self::room`] count.
+    pub fn set_len(&mut self, length: usize) {
+        self.length = length.min(DATAGRAM_BYTES) as u16;
+    }
+}
+
+/// The worker's ends.
+pub struct WorkerPeers {
+    /// What the peers are to hear.
+    pub records: Producer<ToPeers>,
+    /// What the peers say.
+    pub news: Consumer<FromPeers>,
+    /// IP packets to be sent, and empty ones for [`Self::arrived`].
+    pub departing: Consumer<Box<Datagram>>,
+    /// IP packets that arrived for the replication port, and those that were sent, emptied.
+    pub arrived: Producer<Box<Datagram>>,
+}
+
+/// The ends of whoever talks to the peers.
+pub struct ControlPeers {
+    /// What the worker says.
+    pub records: Consumer<ToPeers>,
+    /// What the worker is to hear.
+    pub news: Producer<FromPeers>,
+    /// IP packets to be sent, and empty ones.
+    pub departing: Producer<Box<Datagram>>,
+    /// IP packets that arrived, and emptied ones.
+    pub arrived: Consumer<Box<Datagram>>,
+}
+
+/// The rings of one worker.
+pub fn desk() -> (ControlPeers, WorkerPeers) {
+    let (records_in, records_out) = RingBuffer::new(PEER_RING);
+    let (news_in, news_out) = RingBuffer::new(PEER_RING);
+    let (departing_in, departing_out) = RingBuffer::new(DATAGRAM_RING);
+    let (arrived_in, arrived_out) = RingBuffer::new(DATAGRAM_RING);
+    (
+        ControlPeers {
+            records: records_out,
+            news: news_in,
+            departing: departing_in,
+            arrived: arrived_out,
+        },
+        WorkerPeers {
+            records: records_in,
+            news: news_out,
+            departing: departing_out,
+            arrived: arrived_in,
+        },
+    )
+}

@@ -1,0 +1,76 @@
+//! What guards tell each other, so that a packet may take any path through any of them (seed 000,
+//! "out-of-band communications channel").
+//!
+//! A worker gives [`ToPeers`] and takes [`FromPeers`] over its desk ([`desk`]); what stands between
+//! the two ends, on this appliance and on the others, is not its concern. Records name flows by
+//! their addresses, so that neither the number of workers nor the tables need be alike.
+
+pub mod desk;
+pub mod record;
+
+use self::record::{FlowKey, Record};
+
+/// An appliance among those that share: its number in the profile, which must be its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(pub u8);
+
+/// Who is to hear a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Every peer.
+    All,
+    /// The flow's director alone; nobody if that is this appliance.
+    Director,
+    /// One peer that asked.
+    Peer(PeerId),
+}
+
+/// A part of a worker's sessions, asked for by a peer that was away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageRequest {
+    /// Who asked.
+    pub peer: PeerId,
+    /// The asker's own number for it, given back with the end of the page.
+    pub request: u32,
+    /// The first place of the session table to look at.
+    pub first: u32,
+    /// The place behind the last one.
+    pub end: u32,
+}
+
+/// What a worker gives the control thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToPeers {
+    /// A change of a session.
+    Record(Record, Audience),
+    /// A packet of a flow that the worker does not know waits: its director is to be asked.
+    Query(FlowKey),
+    /// The answer to a [`FromPeers::Query`] for a flow that is unknown here too. A known flow's
+    /// answer is its record.
+    Unknown(FlowKey, PeerId),
+    /// The records of a page, which went before, are complete.
+    PageEnd {
+        /// Who asked.
+        peer: PeerId,
+        /// The asker's number for it.
+        request: u32,
+        /// Where the next page begins; `None` after the last one.
+        next: Option<u32>,
+    },
+}
+
+/// What a worker takes from the control thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FromPeers {
+    /// A peer's record of a flow that belongs to this worker.
+    Record(Record, PeerId),
+    /// A peer asks for a flow of this worker's.
+    Query(FlowKey, PeerId),
+    /// The director does not know this flow.
+    Unknown(FlowKey),
+    /// A peer asks for a part of the session table.
+    Page(PageRequest),
+    /// So many other appliances are there now. After a change, what only a director was told is
+    /// told again.
+    Peers(u8),
+}
