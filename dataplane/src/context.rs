@@ -16,8 +16,8 @@ pub type Outbox<B> = ArrayVec<B, MAX_OUTBOX>;
 pub struct Context<'a, I: Io> {
     /// The time, in nanoseconds of a clock that never goes back; one reading serves a burst.
     pub now_ns: u64,
-    /// The wall clock, in seconds since 1970, for what boxes must agree on.
-    pub unix_s: u64,
+    /// The wall clock, in milliseconds since 1970, for what boxes must agree on.
+    pub unix_ms: u64,
     /// Packet memory and ports.
     pub io: &'a mut I,
     /// This worker's counters.
@@ -29,6 +29,12 @@ pub struct Context<'a, I: Io> {
 }
 
 impl<I: Io> Context<'_, I> {
+    /// The wall clock, in seconds since 1970.
+    #[inline]
+    pub fn unix_s(&self) -> u64 {
+        self.unix_ms / 1_000
+    }
+
     /// A fresh packet buffer; its absence is counted.
     pub fn allocate(&mut self) -> Option<I::Buffer> {
         let buffer = self.io.allocate();

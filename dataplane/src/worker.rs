@@ -26,8 +26,16 @@ use crate::limits::{BURST, MAX_PORTS};
 pub struct Time {
     /// Nanoseconds of a clock that never goes back.
     pub now_ns: u64,
+    /// Milliseconds since 1970.
+    pub unix_ms: u64,
+}
+
+impl Time {
     /// Seconds since 1970.
-    pub unix_s: u64,
+    #[inline]
+    pub fn unix_s(self) -> u64 {
+        self.unix_ms / 1_000
+    }
 }
 
 /// How often counters are made visible to the control thread.
@@ -86,7 +94,7 @@ macro_rules! context {
     ($worker:expr, $time:expr) => {
         Context {
             now_ns: $time.now_ns,
-            unix_s: $time.unix_s,
+            unix_ms: $time.unix_ms,
             io: &mut $worker.io,
             counters: &mut $worker.counters,
             outbox: &mut $worker.outbox,

@@ -30,7 +30,7 @@ use dataplane::worker::{Time, Worker, WorkerParts};
 
 use rig::conversation::Conversation;
 use rig::packets::{address, echo, fragments, too_big, udp};
-use rig::{Rig, SECOND_NS, Setup, Side};
+use rig::{Rig, Setup, Side};
 
 /// Set for the process that is watched: `quiet`, or `noisy` to call the system all the same.
 const CHILD: &str = "TIDEGATE_TEST_WATCHED";
@@ -130,7 +130,7 @@ impl Bench {
         let now_ns = self.clock.now_ns();
         self.worker.poll(Time {
             now_ns,
-            unix_s: 1_700_000_000 + now_ns / SECOND_NS,
+            unix_ms: 1_700_000_000_000 + now_ns / 1_000_000,
         });
     }
 

@@ -58,7 +58,7 @@ impl WallClock {
         let now_ns = self.clock.now_ns();
         Time {
             now_ns,
-            unix_s: self.unix_ns(now_ns) / 1_000_000_000,
+            unix_ms: self.unix_ns(now_ns) / 1_000_000,
         }
     }
 
@@ -220,7 +220,7 @@ mod tests {
         };
         let before_s = unix_s();
         let time = wall.now();
-        assert!((before_s..=unix_s()).contains(&time.unix_s));
+        assert!((before_s..=unix_s()).contains(&time.unix_s()));
         wall.set();
         assert!(wall.now().now_ns >= time.now_ns);
     }

@@ -288,7 +288,7 @@ impl Node for Appliance {
     fn poll(&mut self, now_ns: u64, out: &mut Vec<Departure>) {
         let time = Time {
             now_ns,
-            unix_s: self.settings.unix_s + now_ns / 1_000_000_000,
+            unix_ms: self.settings.unix_s * 1_000 + now_ns / 1_000_000,
         };
         let count = self.workers.len() as u64;
         if self.is_settled() {

@@ -52,7 +52,7 @@ impl Rig {
     ) -> R {
         let mut ctx = Context {
             now_ns: self.now_ns,
-            unix_s: 0,
+            unix_ms: 0,
             io: &mut self.io,
             counters: &mut self.counters,
             outbox: &mut self.outbox,

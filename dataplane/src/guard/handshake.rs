@@ -70,7 +70,7 @@ impl<B: Buffer> Guard<B> {
         let room = usize::from(parsed.payload - parsed.transport) - TCP_HEADER_BYTES;
         let agreed = agree(&read, parsed.family, &traits);
         let tuple = tuple_of(parsed, read.sequence);
-        let cookie = self.config.jar.make(&tuple, agreed, ctx.unix_s);
+        let cookie = self.config.jar.make(&tuple, agreed, ctx.unix_s());
         let stamps = read.options.timestamps.filter(|_| agreed.timestamps);
         let options = Options {
             mss: read.options.mss.map(|_| told_mss),
@@ -142,7 +142,7 @@ impl<B: Buffer> Guard<B> {
         let checked = self
             .config
             .jar
-            .check(&tuple, cookie, stamps.is_some(), ctx.unix_s);
+            .check(&tuple, cookie, stamps.is_some(), ctx.unix_s());
         let agreed = match checked {
             Ok(agreed) => agreed,
             // Protection has just gone off: whoever has no cookie passes.

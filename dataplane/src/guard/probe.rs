@@ -100,7 +100,10 @@ impl<B: Buffer> Guard<B> {
             server_port: *ports.start(),
             client_sequence: 0,
         };
-        let cookie = self.config.jar.make(&tuple, Agreed::default(), ctx.unix_s);
+        let cookie = self
+            .config
+            .jar
+            .make(&tuple, Agreed::default(), ctx.unix_s());
         let options = Options {
             mss: Some(self.largest_mss(family)),
             window_scale: Some(0),
@@ -151,7 +154,7 @@ impl<B: Buffer> Guard<B> {
             || self
                 .config
                 .jar
-                .check(&tuple, cookie, false, ctx.unix_s)
+                .check(&tuple, cookie, false, ctx.unix_s())
                 .is_err()
         {
             return Verdict::Drop(packet, DropReason::NotForUs);

@@ -343,7 +343,7 @@ impl Rig {
     pub(crate) fn time(&self) -> Time {
         Time {
             now_ns: self.now_ns,
-            unix_s: UNIX_S + self.now_ns / SECOND_NS,
+            unix_ms: UNIX_S * 1_000 + self.now_ns / 1_000_000,
         }
     }
 

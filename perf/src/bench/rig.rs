@@ -116,7 +116,7 @@ impl Rig {
         });
         let time = Time {
             now_ns: 1_000_000_000,
-            unix_s: 1_000_000,
+            unix_ms: 1_000_000_000,
         };
         let mut rig = Self {
             worker,

@@ -139,7 +139,7 @@ impl Rig {
         self.now_ns += ms * 1_000_000;
         let mut ctx = Context {
             now_ns: self.now_ns,
-            unix_s: self.now_ns / 1_000_000_000,
+            unix_ms: self.now_ns / 1_000_000,
             io: &mut self.io,
             counters: &mut self.counters,
             outbox: &mut self.outbox,
@@ -161,7 +161,7 @@ impl Rig {
         let parsed = parse(&frame).expect("a frame of this test");
         let mut ctx = Context {
             now_ns: self.now_ns,
-            unix_s: self.now_ns / 1_000_000_000,
+            unix_ms: self.now_ns / 1_000_000,
             io: &mut self.io,
             counters: &mut self.counters,
             outbox: &mut self.outbox,
@@ -342,7 +342,7 @@ impl Rig {
         let parsed = parse(&frame).expect("a frame of this test");
         let mut ctx = Context {
             now_ns: self.now_ns,
-            unix_s: self.now_ns / 1_000_000_000,
+            unix_ms: self.now_ns / 1_000_000,
             io: &mut self.io,
             counters: &mut self.counters,
             outbox: &mut self.outbox,
