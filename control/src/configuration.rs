@@ -91,6 +91,7 @@ pub fn hop_config(profile: &Profile, layout: &Layout, devices: &[DeviceFacts]) -
     HopConfig {
         interfaces: interfaces.collect(),
         routes: routes.collect(),
+        replication: None,
     }
 }
 

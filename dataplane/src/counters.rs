@@ -73,6 +73,9 @@ events! {
     Consumed "consumed" "Frames for the appliance itself that were read and used up.",
     Reassembled "reassembled" "Fragmented datagrams found whole.",
     BufferUnavailable "buffer_unavailable" "Times that no packet buffer was free for a packet to be made here.",
+    PeersHeard "peers_heard" "Datagrams that came to the replication port and were passed to whoever talks to the peers.",
+    PeersTold "peers_told" "Datagrams to the peers that were made into packets.",
+    PeersUntold "peers_untold" "Datagrams to the peers that found no packet buffer.",
     CapturesLost "captures_lost" "Packets missing from a capture because its ring was full.",
 }
 

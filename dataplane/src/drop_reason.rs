@@ -85,6 +85,8 @@ drop_reasons! {
     SessionExpired "session_expired" "A held segment's session ended before it could be delivered.",
     Draining "draining" "The appliance is shutting down and opens no new session.",
     FragmentOfGuarded "fragment_of_guarded" "A fragment that would open a session.",
+    // Peers.
+    PeersBusy "peers_busy" "A datagram for the replication port is longer than 2,048 octets, or whoever talks to the peers takes no more.",
     // Hand-off and output.
     HandOffFull "hand_off_full" "The ring to another worker was full.",
     TransmitFull "transmit_full" "The port's transmit queue was full.",

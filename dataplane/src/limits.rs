@@ -88,3 +88,7 @@ pub const PEER_RING: usize = 65_536;
 pub const DATAGRAM_RING: usize = 1024;
 /// Octets of the largest packet of the replication port.
 pub const DATAGRAM_BYTES: usize = 2048;
+/// Empty packets that a worker keeps for what comes to the replication port.
+pub const DATAGRAM_STOCK: usize = 256;
+/// Packets that a worker sends to the peers in one loop.
+pub const MAX_DATAGRAMS_PER_LOOP: usize = 32;

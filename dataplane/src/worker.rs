@@ -1,8 +1,10 @@
 //! THE loop: receive → parse → admit → steer → look up → handle → send, then timers and commands.
 
 mod commands;
+mod datagrams;
 mod walk;
 
+use self::datagrams::Stock;
 use self::walk::Facts;
 use crate::command::WorkerDesk;
 use crate::context::{Context, Outbox};
@@ -14,6 +16,7 @@ use crate::hop::Hop;
 use crate::io::{Io, PortId, WorkerId};
 use crate::mesh::{Mesh, Message};
 use crate::packet::{Buffer, Burst};
+use crate::replicate::desk::WorkerPeers;
 use crate::shard::Shard;
 use crate::transmit::Transmit;
 use arrayvec::ArrayVec;
@@ -64,6 +67,9 @@ pub struct Worker<I: Io> {
     published: Arc<Published>,
     published_ns: u64,
     desk: WorkerDesk,
+    peers: Option<WorkerPeers>,
+    /// Empty packets for what comes from the peers.
+    stock: Stock,
     is_stopped: bool,
 }
 
@@ -87,6 +93,8 @@ pub struct WorkerParts<I: Io> {
     pub published: Arc<Published>,
     /// The rings to the control thread.
     pub desk: WorkerDesk,
+    /// The rings to whoever talks to the peers, if there are any.
+    pub peers: Option<WorkerPeers>,
 }
 
 /// Borrows what a handler may touch, apart from the handlers themselves.
@@ -123,6 +131,8 @@ impl<I: Io> Worker<I> {
             published: parts.published,
             published_ns: 0,
             desk: parts.desk,
+            stock: Stock::of(parts.peers.as_ref()),
+            peers: parts.peers,
             is_stopped: false,
         }
     }
@@ -143,6 +153,7 @@ impl<I: Io> Worker<I> {
             }
         }
         served += self.take_from_other_workers(time);
+        served += self.send_to_peers(time);
         served += self.serve_timers(time);
         served += self.serve_command(time);
         self.free_dropped();

@@ -8,7 +8,10 @@ use dataplane::capture::Tap;
 use dataplane::command::{Command, Report, WorkerStatus};
 use dataplane::counters::Event;
 use dataplane::drop_reason::DropReason;
+use dataplane::hop::ReplicationPort;
+use dataplane::io::InterfaceId;
 use dataplane::parse::{ETHER_TYPE_IPV6, flags};
+use dataplane::replicate::desk::Datagram;
 use dataplane::wire::address::{Address, Family};
 use dataplane::wire::ethernet::{MacAddress, solicited_node};
 use dataplane::wire::ndp::{MAX_PACKET_BYTES, NeighbourSolicitation};
@@ -295,6 +298,41 @@ fn commands_are_served() {
         let report = rig.command(worker, Command::Stop);
         assert!(matches!(report, Report::Stopped));
     }
+    assert_eq!(rig.heap_calls_in_polls, 0);
+}
+
+#[test]
+fn peers_are_heard_and_told() {
+    let mut rig = watched(Setup {
+        replication: Some(ReplicationPort {
+            interface: InterfaceId(1),
+            udp_port: 4790,
+            group: Some(address("239.1.2.3")),
+        }),
+        ..Setup::default()
+    });
+    let (peer, own, group) = (
+        address("10.0.0.2"),
+        address("10.0.0.1"),
+        address("239.1.2.3"),
+    );
+    for number in 0..1000u16 {
+        rig.send(Side::Inside, &udp(peer, own, (number, 4790), b"heard"));
+        let to = if number % 2 == 0 { peer } else { group };
+        let mut datagram = Datagram::empty();
+        assert!(datagram.set(&udp(own, to, (4790, 4790), b"told")));
+        let pushed = rig.peers[0].departing.push(datagram);
+        assert!(pushed.is_ok());
+        rig.settle();
+        while let Ok(mut datagram) = rig.peers[0].arrived.pop() {
+            datagram.set_len(0);
+            if number % 3 > 0 {
+                assert!(rig.peers[0].departing.push(datagram).is_ok());
+            }
+        }
+    }
+    assert_eq!(rig.event(Event::PeersTold), 1000);
+    assert!(rig.event(Event::PeersHeard) > 500);
     assert_eq!(rig.heap_calls_in_polls, 0);
 }
 

@@ -108,6 +108,7 @@ impl Bench {
             transmit: Transmit::new(&[TransmitWay::Queue; 2]),
             published: Published::new(),
             desk: desk().1,
+            peers: None,
         });
         Self {
             worker,

@@ -121,6 +121,7 @@ impl Blueprint {
             mesh: self.mesh,
             published: self.published,
             desk: self.desk,
+            peers: None,
         })
     }
 }

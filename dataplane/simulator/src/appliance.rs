@@ -144,6 +144,7 @@ impl Appliance {
                 transmit: Transmit::new(&[way; 2]),
                 published: Published::new(),
                 desk: own,
+                peers: None,
             }));
             desks.push(control);
         }
@@ -374,6 +375,7 @@ fn hop_tables(settings: &ApplianceSettings) -> HopTables {
             interface(INSIDE, &settings.inside),
         ],
         routes: settings.gateways.iter().map(route).collect(),
+        replication: None,
     };
     HopTables::new(&config).expect("settings that a hop can use")
 }

@@ -2,6 +2,7 @@
 
 use super::config::{HopTables, Link, WayKind};
 use super::errors::{Complaint, take_own};
+use super::replication::{is_peers, is_peers_to_group};
 use super::routes::RecentRoutes;
 use super::{Admitted, Egress, Hop};
 use crate::context::Context;
@@ -38,6 +39,8 @@ pub(crate) enum Concluded<B> {
     Done(Verdict<B>),
     /// See [`Admitted::Local`].
     Local(B),
+    /// See [`Admitted::Peers`].
+    Peers(B),
 }
 
 const fn refuse(reason: DropReason) -> Judgement {
@@ -61,6 +64,7 @@ impl<B: Buffer> Hop<B> {
             other => match self.conclude(other, interface, buffer, parsed, ctx) {
                 Concluded::Done(verdict) => Admitted::Done(verdict),
                 Concluded::Local(buffer) => Admitted::Local(buffer),
+                Concluded::Peers(buffer) => Admitted::Peers(buffer),
             },
         }
     }
@@ -109,6 +113,9 @@ impl<B: Buffer> Hop<B> {
     ) -> Concluded<B> {
         Concluded::Done(match judgement {
             Judgement::Own if parsed.is_whole_tcp() => return Concluded::Local(buffer),
+            Judgement::Own if is_peers(self.tables.replication, interface, parsed) => {
+                return Concluded::Peers(buffer);
+            }
             Judgement::Own => take_own(buffer, parsed, ctx),
             Judgement::Arp => self.take_arp(interface, buffer, parsed, ctx),
             Judgement::NeighbourDiscovery => {
@@ -138,8 +145,8 @@ fn judge<B: Buffer>(
 ) -> Judgement {
     let packet = &buffer.bytes()[usize::from(parsed.network)..];
     let station = ethernet::destination(buffer.bytes());
-    let is_group = station != link.mac;
-    if is_group && !station.is_multicast() {
+    let is_to_group = station != link.mac;
+    if is_to_group && !station.is_multicast() {
         return refuse(DropReason::NotForUs);
     }
     // No station is a group; an answer to such a frame would go to everyone.
@@ -151,18 +158,36 @@ fn judge<B: Buffer>(
         return Judgement::NeighbourDiscovery;
     }
     // A unicast packet in a group frame would come from every router of the link (RFC 1122
-    // §3.3.6); the groups themselves are none of ours.
-    if is_group
+    // §3.3.6); of the groups themselves only the peers' may be ours.
+    if is_to_group
         || parsed
             .destination
             .is_multicast_or_broadcast_of(parsed.family)
     {
-        return refuse(DropReason::NotForUs);
+        return judge_group(tables, recent, link, interface, parsed);
     }
     if let Err(reason) = check_source(tables, recent, link, interface, parsed) {
         return refuse(reason);
     }
     judge_destination(tables, recent, link, interface, packet, parsed, egress)
+}
+
+/// What a packet to a group, or in a group's frame, is to us.
+#[cold]
+fn judge_group(
+    tables: &HopTables,
+    recent: &mut RecentRoutes,
+    link: &Link,
+    interface: InterfaceId,
+    parsed: &Parsed,
+) -> Judgement {
+    if !is_peers_to_group(tables.replication, interface, parsed) {
+        return refuse(DropReason::NotForUs);
+    }
+    match check_source(tables, recent, link, interface, parsed) {
+        Ok(()) => Judgement::Own,
+        Err(reason) => refuse(reason),
+    }
 }
 
 #[inline(always)]

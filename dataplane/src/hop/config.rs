@@ -2,6 +2,7 @@
 
 use hashbrown::{HashMap, HashSet};
 
+use super::replication::ReplicationPort;
 use super::routes::{RecentRoutes, RouteIndex, RouteTable};
 use crate::io::{InterfaceId, PortId};
 use crate::limits::{MAX_ADDRESSES, MAX_INTERFACES, MAX_PORTS, MAX_ROUTES};
@@ -47,6 +48,8 @@ pub struct HopConfig {
     pub interfaces: Vec<Interface>,
     /// The routes.
     pub routes: Vec<Route>,
+    /// Where peers' datagrams come in, if there are peers.
+    pub replication: Option<ReplicationPort>,
 }
 
 /// Why a [`HopConfig`] cannot be used.
@@ -88,6 +91,9 @@ pub enum HopConfigError {
     /// A route's router is not a neighbour on its interface.
     #[error("the route to {0} goes via {1}, which is no neighbour on its interface")]
     ViaUnreachable(Prefix, Address),
+    /// The replication port's interface does not exist, or its group cannot be one there.
+    #[error("the replication port has no such interface, or its group cannot be one there")]
+    BadReplicationPort,
 }
 
 /// What a prefix leads to.
@@ -230,6 +236,7 @@ pub struct HopTables {
     routes: RouteTable,
     /// One identifier for each VLAN of each port; `NO_INTERFACE` where there is none.
     ingress: Box<[u8]>,
+    pub(super) replication: Option<ReplicationPort>,
 }
 
 const NO_INTERFACE: u8 = u8::MAX;
@@ -256,6 +263,12 @@ impl HopTables {
         for route in &config.routes {
             check_route(route, &links)?;
         }
+        if let Some(port) = config.replication {
+            let link = links.get(usize::from(port.interface.0));
+            if !link.is_some_and(|link| port.fits(link)) {
+                return Err(HopConfigError::BadReplicationPort);
+            }
+        }
         let (targets, prefixes) = targets_of(&links, &config.routes);
         let out = targets.iter().map(|&target| Way::of(target, &links));
         Ok(Self {
@@ -263,6 +276,7 @@ impl HopTables {
             links,
             routes: RouteTable::new(&prefixes),
             ingress,
+            replication: config.replication,
         })
     }
 

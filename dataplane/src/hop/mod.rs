@@ -8,6 +8,7 @@ mod errors;
 mod held;
 mod link;
 mod neighbours;
+mod replication;
 mod routes;
 mod send;
 
@@ -26,6 +27,7 @@ pub(crate) use admit::{Concluded, Judgement};
 pub use config::{HopConfig, HopConfigError, HopTables, Interface, Route, link_local};
 pub use errors::Complaint;
 pub use neighbours::{Neighbour, NeighbourState, NeighbourUpdate};
+pub use replication::ReplicationPort;
 
 use errors::ErrorLimit;
 use held::HeldPackets;
@@ -71,6 +73,8 @@ pub enum Admitted<B> {
     Transit(B, Egress),
     /// It is a whole TCP segment for one of our own addresses.
     Local(B),
+    /// It is a peer's datagram for the replication port.
+    Peers(B),
 }
 
 /// The hop of one worker.

@@ -87,9 +87,14 @@ impl<B: Buffer> Hop<B> {
             Some(6) => Ipv6::new(bytes).map(|header| header.destination()),
             _ => Err(DropReason::UnknownEtherType),
         };
-        match destination.map(|destination| way_to(&self.tables, destination, None)) {
-            Ok(Some(egress)) => self.fit(packet, 0, &egress, ctx),
-            Ok(None) => ctx.discard(packet, DropReason::NoRoute),
+        match destination {
+            Ok(destination) if self.is_to_group(destination) => {
+                self.output_to_group(packet, destination, ctx);
+            }
+            Ok(destination) => match way_to(&self.tables, destination, None) {
+                Some(egress) => self.fit(packet, 0, &egress, ctx),
+                None => ctx.discard(packet, DropReason::NoRoute),
+            },
             Err(reason) => ctx.discard(packet, reason),
         }
     }

@@ -22,12 +22,13 @@ use dataplane::guard::config::{
     Timers, Unknown,
 };
 use dataplane::guard::cookie::{CookieJar, CookieKey};
-use dataplane::hop::{Hop, HopConfig, HopTables, Interface, Route};
+use dataplane::hop::{Hop, HopConfig, HopTables, Interface, ReplicationPort, Route};
 use dataplane::io::{InterfaceId, PortId, WorkerId};
 use dataplane::mesh::Mesh;
 use dataplane::parse::{
     ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Kind, Parsed, parse, parse_network,
 };
+use dataplane::replicate::desk::{ControlPeers, desk as peers_desk};
 use dataplane::shard::Shard;
 use dataplane::transmit::{Transmit, TransmitWay};
 use dataplane::wire::address::Address;
@@ -93,6 +94,8 @@ pub(crate) struct Setup {
     pub(crate) mtu_bytes: [u16; 2],
     /// Packet buffers in all.
     pub(crate) buffers: usize,
+    /// Where peers' datagrams come in.
+    pub(crate) replication: Option<ReplicationPort>,
 }
 
 impl Default for Setup {
@@ -107,6 +110,7 @@ impl Default for Setup {
             capacity: 256,
             mtu_bytes: [1500; 2],
             buffers: 1024,
+            replication: None,
         }
     }
 }
@@ -158,6 +162,7 @@ impl Setup {
                 route("0.0.0.0/0", "192.0.2.254"),
                 route("2001:db8::/32", "2001:db8:1::fe"),
             ],
+            replication: self.replication,
         }
     }
 
@@ -206,6 +211,8 @@ pub(crate) fn cookie_jar() -> CookieJar {
 pub(crate) struct Rig {
     pub(crate) workers: Vec<Worker<Queues>>,
     pub(crate) desks: Vec<ControlDesk>,
+    /// Where replication is set up, of each worker.
+    pub(crate) peers: Vec<ControlPeers>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) setup: Setup,
     pub(crate) now_ns: u64,
@@ -226,6 +233,7 @@ impl Rig {
         let configuration = setup.configuration();
         let mut workers = Vec::new();
         let mut desks = Vec::new();
+        let mut all_peers = Vec::new();
         for mesh in Mesh::new(setup.workers) {
             let own = mesh.own();
             let (control, desk) = desk();
@@ -237,6 +245,11 @@ impl Rig {
                 .into_iter()
                 .filter(|&side| own == WorkerId(0) || !setup.single_queue[side as usize]);
             let guard = Box::new(setup.guard_config());
+            let peers = setup.replication.map(|_| {
+                let (control, worker) = peers_desk();
+                all_peers.push(control);
+                worker
+            });
             workers.push(Worker::new(WorkerParts {
                 io: Queues::new(2, &pool),
                 receives: receives.map(Side::port).collect(),
@@ -247,12 +260,14 @@ impl Rig {
                 transmit: Transmit::new(&ways),
                 published: Published::new(),
                 desk,
+                peers,
             }));
             desks.push(control);
         }
         Self {
             workers,
             desks,
+            peers: all_peers,
             pool,
             now_ns: 100 * SECOND_NS,
             neighbours_answer: true,

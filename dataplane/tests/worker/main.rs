@@ -6,6 +6,7 @@
 mod rig;
 
 mod icmp;
+mod peers;
 mod refusals;
 mod several;
 mod steps;

@@ -113,6 +113,7 @@ impl Rig {
             transmit: Transmit::new(&[TransmitWay::Queue; PORTS]),
             published: Published::new(),
             desk,
+            peers: None,
         });
         let time = Time {
             now_ns: 1_000_000_000,
@@ -432,5 +433,6 @@ fn hop_config() -> Result<HopConfig, Box<dyn Error>> {
             via: Some(PEERS[OUTSIDE]),
             interface: InterfaceId(OUTSIDE as u8),
         }],
+        replication: None,
     })
 }

@@ -77,6 +77,7 @@ pub(super) fn config() -> HopConfig {
             route("::/0", "2001:db8:1::fe", OUTSIDE),
             route("10.9.0.0/16", "10.0.0.9", INSIDE),
         ],
+        replication: None,
     };
     config.interfaces[1].protected = true;
     config
@@ -166,6 +167,12 @@ impl Rig {
                 Admitted::Local(buffer) => {
                     ctx.discard(buffer, DropReason::NotForUs);
                     Outcome::Dropped(DropReason::NotForUs)
+                }
+                Admitted::Peers(buffer) => {
+                    // As the worker would say.
+                    ctx.counters.count(Event::Consumed);
+                    drop(buffer);
+                    Outcome::Taken
                 }
                 Admitted::Done(_) => panic!("the hop gives no such verdict"),
             },

@@ -1,0 +1,101 @@
+//! The replication port: which packets are the peers', and the group that they may be sent to.
+
+use super::Hop;
+use super::config::Link;
+use crate::context::Context;
+use crate::drop_reason::DropReason;
+use crate::io::{InterfaceId, Io};
+use crate::packet::Buffer;
+use crate::parse::{Fragment, Parsed, protocol};
+use crate::wire::address::{Address, Prefix};
+use crate::wire::ethernet::MacAddress;
+
+/// Where the peers' datagrams come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplicationPort {
+    /// The only interface that they are taken from.
+    pub interface: InterfaceId,
+    /// The UDP port that they are sent to.
+    pub udp_port: u16,
+    /// Where they are sent besides our own addresses: a multicast group, 255.255.255.255 or the
+    /// broadcast address of one of the interface's networks. It is reached on that interface.
+    pub group: Option<Address>,
+}
+
+impl ReplicationPort {
+    /// The station address of the group. Directed broadcasts go to every station (RFC 1122
+    /// §3.3.6).
+    fn group_station(&self, link: &Link) -> Option<MacAddress> {
+        let group = self.group?;
+        MacAddress::of_multicast(group)
+            .or_else(|| is_broadcast_of(link, group).then_some(MacAddress::BROADCAST))
+    }
+
+    /// Whether the group can be one on `link`.
+    pub(super) fn fits(&self, link: &Link) -> bool {
+        self.group.is_none_or(|group| {
+            self.group_station(link).is_some() && link.address(group.family()).is_some()
+        })
+    }
+}
+
+fn is_broadcast_of(link: &Link, address: Address) -> bool {
+    let mut networks = link.addresses.iter().map(|(_, network)| network);
+    networks.any(|network| Prefix::broadcast(network) == Some(address))
+}
+
+/// Whether a packet that came in by `interface`, and is for us or the group, is a peer's.
+pub(super) fn is_peers(
+    port: Option<ReplicationPort>,
+    interface: InterfaceId,
+    parsed: &Parsed,
+) -> bool {
+    port.is_some_and(|port| {
+        port.interface == interface
+            && parsed.protocol == protocol::UDP
+            && parsed.fragment == Fragment::Whole
+            && parsed.destination_port == port.udp_port
+    })
+}
+
+/// Whether a packet is a peer's to the group.
+pub(super) fn is_peers_to_group(
+    port: Option<ReplicationPort>,
+    interface: InterfaceId,
+    parsed: &Parsed,
+) -> bool {
+    is_peers(port, interface, parsed)
+        && port.is_some_and(|port| port.group == Some(parsed.destination))
+}
+
+impl<B: Buffer> Hop<B> {
+    /// Whether no route is asked for the way to `destination`: it is a group, of one link.
+    pub(super) fn is_to_group(&self, destination: Address) -> bool {
+        destination.is_multicast_or_broadcast()
+            || (self.tables.replication).is_some_and(|port| port.group == Some(destination))
+    }
+
+    /// Sends a packet that was made here, begins with its IP header and is for the group on the
+    /// interface of the replication port; what is for no such group has no route.
+    #[cold]
+    pub(super) fn output_to_group<I: Io<Buffer = B>>(
+        &mut self,
+        packet: B,
+        destination: Address,
+        ctx: &mut Context<'_, I>,
+    ) {
+        let port = self.tables.replication;
+        let Some(port) = port.filter(|port| port.group == Some(destination)) else {
+            return ctx.discard(packet, DropReason::NoRoute);
+        };
+        let link = self.tables.link(port.interface);
+        let station = link.and_then(|link| Some((link, port.group_station(link)?)));
+        let Some((link, station)) = station else {
+            return ctx.discard(packet, DropReason::NoRoute);
+        };
+        if packet.bytes().len() > usize::from(link.mtu_bytes) {
+            return ctx.discard(packet, DropReason::PacketTooBig);
+        }
+        super::link::emit(link, port.interface, packet, 0, station, ctx);
+    }
+}
