@@ -193,6 +193,7 @@ fn with_guard(
         probe_from: Vec::new(),
         outside_mtu: mtu(guard.outside),
         inside_mtu: mtu(guard.inside),
+        sharing: None,
     })
 }
 
@@ -230,6 +231,7 @@ fn without_guard(rules: Rules<Action>) -> GuardConfig {
         probe_from: Vec::new(),
         outside_mtu: 1500,
         inside_mtu: 1500,
+        sharing: None,
     }
 }
 

@@ -92,3 +92,27 @@ pub const DATAGRAM_BYTES: usize = 2048;
 pub const DATAGRAM_STOCK: usize = 256;
 /// Packets that a worker sends to the peers in one loop.
 pub const MAX_DATAGRAMS_PER_LOOP: usize = 32;
+/// Messages for the peers that a worker keeps until its ring takes them.
+pub const MAX_UNTOLD: usize = 8192;
+/// What a worker takes from its peers in one loop.
+pub const NEWS_PER_LOOP: usize = 64;
+/// Records of one page of a full resynchronisation.
+pub const PAGE_RECORDS: usize = 64;
+/// Sessions that are looked at in one loop when the peers have changed.
+pub const RETOLD_PER_LOOP: usize = 16;
+/// Flows whose packets wait for a peer's word.
+pub const MAX_WAITING_FLOWS: usize = 4096;
+/// Packets of one flow that wait for a peer's word.
+pub const MAX_WAITING_PER_FLOW: usize = 8;
+/// Packets of a worker that wait for a peer's word.
+pub const MAX_WAITING_FRAMES: usize = 8192;
+/// Packets that need wait no longer and are handled in the next loops.
+pub const MAX_RELEASED: usize = 1024;
+/// Packets that have waited and are handled in one loop.
+pub const RELEASED_PER_LOOP: usize = 64;
+/// Questions that a worker has for directors in a second.
+pub const QUERIES_PER_SECOND: u64 = 100_000;
+/// Questions that a worker has at once after a pause.
+pub const QUERY_BURST: u64 = 1024;
+/// Handshakes of peers that a worker remembers.
+pub const MAX_BEGUN: usize = 16_384;

@@ -2,6 +2,7 @@
 
 mod commands;
 mod datagrams;
+mod peers;
 mod walk;
 
 use self::datagrams::Stock;
@@ -93,7 +94,7 @@ pub struct WorkerParts<I: Io> {
     pub published: Arc<Published>,
     /// The rings to the control thread.
     pub desk: WorkerDesk,
-    /// The rings to whoever talks to the peers, if there are any.
+    /// The rings to whoever talks to the peers, if there can be any.
     pub peers: Option<WorkerPeers>,
 }
 
@@ -154,8 +155,10 @@ impl<I: Io> Worker<I> {
         }
         served += self.take_from_other_workers(time);
         served += self.send_to_peers(time);
+        served += self.hear_peers(time);
         served += self.serve_timers(time);
         served += self.serve_command(time);
+        self.tell_peers();
         self.free_dropped();
         self.send();
         served

@@ -11,7 +11,7 @@ use dataplane::drop_reason::DropReason;
 use dataplane::fragment::Reassembler;
 use dataplane::guard::config::{
     Action, FloodThresholds, GuardConfig, InterfaceSet, Mode, ProtectedServer, ServerOverrides,
-    Timers, Unknown,
+    Sharing, Timers, Unknown,
 };
 use dataplane::guard::cookie::{CookieJar, CookieKey};
 use dataplane::guard::{Guard, GuardStatus};
@@ -91,6 +91,8 @@ pub struct ApplianceSettings {
     pub half_open_per_source: u16,
     /// Sessions of each worker.
     pub capacity: u32,
+    /// How sessions are shared with other guards.
+    pub sharing: Option<Sharing>,
     /// The wall clock when the world begins, in seconds since 1970.
     pub unix_s: u64,
     /// Of its own randomness: table keys, and the order in which workers run.
@@ -412,6 +414,7 @@ fn guard_config(settings: &ApplianceSettings) -> GuardConfig {
         },
         outside_mtu: settings.outside.mtu_bytes,
         inside_mtu: settings.inside.mtu_bytes,
+        sharing: settings.sharing,
     };
     config.validate().expect("settings that a guard can use");
     config

@@ -21,6 +21,47 @@ pub enum Action {
     Forward,
     /// Guard it if it is TCP to a protected service; else send it on.
     Guard,
+    /// The same, its session shared as this says.
+    GuardShared(Share),
+}
+
+/// When the peers are told of a session (seed 000).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Share {
+    /// Already when its SYN is answered: any peer can finish the handshake, even one that lacks
+    /// the key of its cookie.
+    Begun,
+    /// When its client is proved and when its server has answered.
+    #[default]
+    Established,
+    /// At first only its director; all others when it has lasted, or one of them asks.
+    Deferred,
+    /// Not at all.
+    Never,
+}
+
+/// How sessions are shared with other guards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sharing {
+    /// When, unless a rule says otherwise.
+    pub share: Share,
+    /// For how long a deferred session may stay with its director,
+    pub deferred_after_ns: u64,
+    /// and for how many octets.
+    pub deferred_after_bytes: u32,
+    /// How long a packet of an unknown flow waits for a peer's word.
+    pub hold_ns: u64,
+}
+
+impl Default for Sharing {
+    fn default() -> Self {
+        Self {
+            share: Share::Established,
+            deferred_after_ns: 2 * SECOND_NS,
+            deferred_after_bytes: 100_000,
+            hold_ns: SECOND_NS / 100,
+        }
+    }
 }
 
 /// When SYNs are answered by cookie.
@@ -163,6 +204,9 @@ pub struct GuardConfig {
     pub outside_mtu: u16,
     /// The smallest MTU between the guard and its servers, in octets.
     pub inside_mtu: u16,
+    /// How sessions are shared with other guards; `None` for a guard that is alone. Whether they
+    /// are is fixed when the guard is made.
+    pub sharing: Option<Sharing>,
 }
 
 impl GuardConfig {

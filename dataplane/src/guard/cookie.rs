@@ -71,6 +71,19 @@ impl Agreed {
         Self::from_coarse(self.mss_class, self.coarse())
     }
 
+    /// All of it in fourteen bits, for records.
+    pub(crate) fn packed(&self) -> u16 {
+        self.fine() | u16::from(self.mss_class & 7) << 10 | u16::from(self.timestamps) << 13
+    }
+
+    /// What [`Self::packed`] made.
+    pub(crate) fn from_packed(packed: u16) -> Self {
+        Self {
+            timestamps: packed >> 13 & 1 != 0,
+            ..Self::from_fine((packed >> 10 & 7) as u8, packed & 0x3ff)
+        }
+    }
+
     #[inline]
     fn coarse(&self) -> u8 {
         match (self.sack, self.window_scale) {

@@ -90,6 +90,7 @@ impl<B: Buffer> Guard<B> {
         };
         ctx.counters.count(Event::CookieSent);
         self.cookie_sent_ns = Some(ctx.now_ns);
+        self.tell_begun(&tuple, cookie, agreed, ctx);
         answer::reply(packet, parsed, &answer, &options)
     }
 
@@ -129,7 +130,7 @@ impl<B: Buffer> Guard<B> {
         lookup: &Lookup,
         ended: Option<Id>,
         read: Segment,
-        packet: B,
+        mut packet: B,
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
@@ -143,24 +144,45 @@ impl<B: Buffer> Guard<B> {
             .config
             .jar
             .check(&tuple, cookie, stamps.is_some(), ctx.unix_s());
+        let elsewhere = || self.agreed_elsewhere(&tuple, cookie, stamps.is_some(), ctx.now_ns);
         let agreed = match checked {
+            // The session of a client that sends data may be open at another guard already.
+            Ok(agreed) if read.length > 0 && self.shares.may_ask() => {
+                match self.await_peers(lookup, packet, ctx) {
+                    Ok(verdict) => return verdict,
+                    Err(waited_in_vain) => packet = waited_in_vain,
+                }
+                agreed
+            }
             Ok(agreed) => agreed,
+            Err(_) if let Some(agreed) = elsewhere() => agreed,
             // Protection has just gone off: whoever has no cookie passes.
             Err(_) if !self.is_active() => {
                 return self.let_through(lookup, ended, packet, parsed, ctx);
             }
-            Err(error) => return self.refuse_stranger(error, read, packet, parsed, ctx),
+            Err(error) => {
+                let packet = if self.shares.may_ask() {
+                    match self.await_peers(lookup, packet, ctx) {
+                        Ok(verdict) => return verdict,
+                        Err(packet) => packet,
+                    }
+                } else {
+                    packet
+                };
+                return self.refuse_stranger(error, read, packet, parsed, ctx);
+            }
         };
         if !self.checksum_holds(&packet, parsed) {
             return Verdict::Drop(packet, DropReason::BadTransportChecksum);
         }
-        let mut beginnings = 0;
+        let (mut beginnings, mut previous) = (0, None);
         if let Some(id) = ended {
             let session = self.sessions.get(id);
             if session.has_begun_with(tuple.client_sequence) {
                 return Verdict::Drop(packet, DropReason::CookieReplayed);
             }
             beginnings = session.beginnings();
+            previous = self.incarnation_of(id);
             self.remove(id);
         }
         if self.is_draining {
@@ -171,6 +193,7 @@ impl<B: Buffer> Guard<B> {
             cookie,
             agreed,
             beginnings,
+            previous,
         };
         // A copy, so that what is refused need not stand in memory.
         let read = Segment { ..read };

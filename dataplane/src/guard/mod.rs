@@ -16,6 +16,7 @@ mod pending;
 mod probe;
 pub mod server;
 pub mod session;
+mod share;
 mod splice;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ use self::flood::{FloodChange, FloodMeter};
 use self::pending::PendingTable;
 use self::server::ServerTable;
 use self::session::{Session, SessionKey, State};
+use self::share::Shares;
 use crate::context::Context;
 use crate::counters::Event;
 use crate::drop_reason::DropReason;
@@ -57,6 +59,7 @@ pub struct Lookup {
     hash: Hash,
     key: SessionKey,
     direction: Direction,
+    interface: InterfaceId,
     candidate: Candidate,
 }
 
@@ -90,6 +93,7 @@ pub struct Guard<B> {
     sessions: Table<Session>,
     wheel: Wheel,
     pending: PendingTable<B>,
+    shares: Shares<B>,
     /// Ended sessions in the order in which they ended, for eviction; some may be gone already.
     ended: VecDeque<Id>,
     live: usize,
@@ -115,6 +119,7 @@ impl<B: Buffer> Guard<B> {
             sessions: Table::with_capacity(capacity, seed),
             wheel: Wheel::new(capacity, 0),
             pending: PendingTable::new(MAX_HALF_OPEN.min(capacity as usize), seed[0] ^ seed[1]),
+            shares: Shares::new(config.sharing.as_ref(), capacity, seed),
             ended: VecDeque::with_capacity(capacity as usize),
             live: 0,
             flood: FloodMeter::default(),
@@ -136,6 +141,7 @@ impl<B: Buffer> Guard<B> {
     /// From now on no session is opened.
     pub fn drain(&mut self) {
         self.is_draining = true;
+        self.tell_all_before_leaving();
     }
 
     /// How the guard stands.
@@ -145,12 +151,13 @@ impl<B: Buffer> Guard<B> {
             live: self.live,
             sessions: self.sessions.len(),
             capacity: self.sessions.capacity(),
-            held: self.pending.held(),
+            held: self.pending.held() + self.shares.held(),
             is_active: self.is_active(),
             is_flood: self.flood.is_flood(),
             syns_per_s: self.flood.rate_per_s(),
             memory_bytes: self.sessions.memory_bytes()
                 + self.wheel.memory_bytes()
+                + self.shares.memory_bytes()
                 + self.ended.capacity() * size_of::<Id>(),
         }
     }
@@ -240,6 +247,7 @@ impl<B: Buffer> Guard<B> {
             hash,
             key,
             direction,
+            interface,
             candidate: Candidate::UNKNOWN,
         });
     }
@@ -274,6 +282,9 @@ impl<B: Buffer> Guard<B> {
             (State::Established, Direction::ToServer) => {
                 self.splice_to_server(id, packet, parsed, ctx)
             }
+            (State::Closed, Direction::ToClient) if parsed.tcp_flags & flags::SYN != 0 => {
+                self.after_the_end(id, lookup, packet, parsed, interface, ctx)
+            }
             (State::Established | State::Closed, Direction::ToClient) => {
                 self.splice_to_client(id, packet, parsed, ctx)
             }
@@ -284,7 +295,9 @@ impl<B: Buffer> Guard<B> {
                 self.follow_tracked(id, lookup.direction, packet, parsed, ctx)
             }
             (State::Opening, Direction::ToServer) => self.wait_for_server(id, packet, parsed, ctx),
-            (State::Opening, Direction::ToClient) => self.server_answered(id, packet, parsed, ctx),
+            (State::Opening, Direction::ToClient) => {
+                self.server_answered(id, lookup, packet, parsed, ctx)
+            }
         }
     }
 
@@ -315,7 +328,7 @@ impl<B: Buffer> Guard<B> {
     ) -> Verdict<B> {
         let action = self.config.rules.evaluate(interface, parsed).outcome;
         match action {
-            Action::Forward | Action::Guard => {
+            Action::Forward | Action::Guard | Action::GuardShared(_) => {
                 ctx.counters.count(Event::Forwarded);
                 Verdict::Forward(packet)
             }
@@ -362,9 +375,12 @@ impl<B: Buffer> Guard<B> {
             .servers
             .get(lookup.key.server)
             .protects(lookup.key.server_port);
-        if action != Action::Guard || !is_protected {
-            return self.by_rule(packet, parsed, interface, ctx);
-        }
+        let share = match action {
+            Action::Guard if is_protected => None,
+            Action::GuardShared(share) if is_protected => Some(share),
+            _ => return self.by_rule(packet, parsed, interface, ctx),
+        };
+        self.shares.set_share(share, self.config.sharing.as_ref());
         if parsed.behind > 0 && self.is_active() {
             return Verdict::Drop(packet, DropReason::FragmentOfGuarded);
         }
@@ -384,12 +400,19 @@ impl<B: Buffer> Guard<B> {
                 self.check_cookie(lookup, ended, packet, parsed, ctx)
             }
             (false, _) => self.let_through(lookup, ended, packet, parsed, ctx),
+            (true, Direction::ToClient) if self.shares.may_ask() => {
+                match self.await_peers(lookup, packet, ctx) {
+                    Ok(verdict) => verdict,
+                    Err(packet) => self.reset_server(packet, parsed, ctx),
+                }
+            }
             (true, Direction::ToClient) => self.reset_server(packet, parsed, ctx),
             (true, Direction::ToServer) if is_syn => {
                 self.answer_syn(lookup.key.server, packet, parsed, ctx)
             }
             (true, Direction::ToServer) if tcp_flags & flags::RST != 0 => {
-                Verdict::Drop(packet, DropReason::ResetWithoutSession)
+                let reason = DropReason::ResetWithoutSession;
+                self.await_peers_or_drop(lookup, packet, reason, ctx)
             }
             (true, Direction::ToServer) if is_ack => {
                 self.check_cookie(lookup, ended, packet, parsed, ctx)
@@ -398,8 +421,8 @@ impl<B: Buffer> Guard<B> {
         }
     }
 
-    /// A client's segment on a session that has ended: a late one, a replay, or the first of the
-    /// next session of the same ports.
+    /// A segment on a session that has ended: a late one, a replay, or the first of the next session
+    /// of the same ports.
     fn after_the_end<I: Io<Buffer = B>>(
         &mut self,
         id: Id,
@@ -409,6 +432,9 @@ impl<B: Buffer> Guard<B> {
         interface: InterfaceId,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
+        if lookup.direction == Direction::ToClient && !self.shares.may_ask() {
+            return self.splice_to_client(id, packet, parsed, ctx);
+        }
         if parsed.tcp_flags & flags::SYN != 0 {
             return self.handle_stranger(lookup, Some(id), packet, parsed, interface, ctx);
         }
@@ -472,8 +498,14 @@ impl<B: Buffer> Guard<B> {
         self.sessions.remove(id);
     }
 
-    /// Ends a session: from now on it only lingers.
+    /// Ends a session, and tells the peers.
     fn close<I: Io<Buffer = B>>(&mut self, id: Id, event: Event, ctx: &mut Context<'_, I>) {
+        self.end(id, event, ctx);
+        self.tell(id, ctx);
+    }
+
+    /// Ends a session: from now on it only lingers.
+    fn end<I: Io<Buffer = B>>(&mut self, id: Id, event: Event, ctx: &mut Context<'_, I>) {
         ctx.counters.count(event);
         self.sessions.get_mut(id).state = State::Closed;
         self.live -= 1;
@@ -491,8 +523,13 @@ impl<B: Buffer> Guard<B> {
         session.state = State::Established;
         session.flags &= !session::flag::RESET;
         self.live += 1;
-        self.wheel
-            .arm(id.0, ctx.now_ns + self.config.timers.established_idle_ns);
+        self.arm_idle(id, ctx);
+    }
+
+    /// Arms the timer of a session that is open.
+    fn arm_idle<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &Context<'_, I>) {
+        let wait_ns = self.watch_ns(id, self.config.timers.established_idle_ns);
+        self.wheel.arm(id.0, ctx.now_ns + wait_ns);
     }
 }
 

@@ -34,6 +34,8 @@ pub(super) struct Proof {
     pub(super) agreed: Agreed,
     /// What earlier sessions of the same ports began with.
     pub(super) beginnings: u32,
+    /// Which of the sessions of its ports the last one was.
+    pub(super) previous: Option<u32>,
 }
 
 impl<B: Buffer> Guard<B> {
@@ -53,6 +55,7 @@ impl<B: Buffer> Guard<B> {
             cookie,
             agreed,
             beginnings,
+            previous,
         } = *proof;
         let source = source_of(tuple.client);
         match self.pending.admit(source, self.config.half_open_per_source) {
@@ -82,7 +85,9 @@ impl<B: Buffer> Guard<B> {
         self.sessions.get_mut(id).pending = place.unwrap_or(u32::MAX);
         ctx.counters.count(Event::CookieAccepted);
         ctx.counters.count(Event::SegmentHeld);
+        self.begin_mark(id, previous, ctx);
         self.send_server_syn(id, ctx);
+        self.tell(id, ctx);
         Verdict::Hold
     }
 
@@ -214,6 +219,7 @@ impl<B: Buffer> Guard<B> {
             &answer::NO_OPTIONS,
             ctx,
         );
+        self.tell_gone(id, ctx);
         self.release_opening(id, DropReason::SessionExpired, ctx);
         ctx.counters.count(Event::SessionReset);
         Verdict::Drop(packet, DropReason::SessionExpired)
@@ -223,6 +229,7 @@ impl<B: Buffer> Guard<B> {
     pub(super) fn server_answered<I: Io<Buffer = B>>(
         &mut self,
         id: Id,
+        lookup: &Lookup,
         packet: B,
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
@@ -238,6 +245,14 @@ impl<B: Buffer> Guard<B> {
             (true, false) => Verdict::Drop(packet, DropReason::ServerAnswerInvalid),
             (false, true) if read.has(flags::SYN) => {
                 self.open_session(id, &read, packet, parsed, ctx)
+            }
+            // Another guard has completed it, whose record is on its way.
+            _ if self.shares.may_ask() => {
+                self.await_peers_or_drop(lookup, packet, DropReason::ServerAnswerInvalid, ctx)
+            }
+            // The record has not come: a RST would end what the other guard carries.
+            (false, true) if self.shares.is_on() => {
+                Verdict::Drop(packet, DropReason::ServerAnswerInvalid)
             }
             // The server remembers an earlier connection of these ports: clear it, and ask again
             // soon (RFC 9293 §3.5.1).
@@ -281,6 +296,7 @@ impl<B: Buffer> Guard<B> {
         if agreed.timestamps && read.options.timestamps.is_none() {
             // The client will drop segments without timestamps, and the server sends none.
             self.reset_client_of_opening(id, ctx);
+            self.tell_gone(id, ctx);
             self.release_opening(id, DropReason::SessionMismatch, ctx);
             ctx.counters.count(Event::SessionRefused);
             return answer::reset(packet, parsed, read.acknowledgement, read.end(), ctx);
@@ -293,18 +309,25 @@ impl<B: Buffer> Guard<B> {
         splice_of(session, &pending, read);
         session.last_seen = self.tick;
         ctx.counters.count(Event::SessionOpened);
-        self.wheel
-            .arm(id.0, ctx.now_ns + self.config.timers.established_idle_ns);
+        self.arm_idle(id, ctx);
+        if pending.held.is_empty() {
+            let timestamps = read
+                .options
+                .timestamps
+                .map(|stamps| (pending.client_timestamp, stamps.value));
+            self.acknowledge_server(id, timestamps, ctx);
+        }
         for mut held in pending.held {
             self.deliver_held(id, &mut held);
             ctx.route(held);
         }
+        self.tell(id, ctx);
         drop(packet);
         ctx.counters.count(Event::Consumed);
         Verdict::Hold
     }
 
-    fn deliver_held(&mut self, id: Id, held: &mut B) {
+    pub(super) fn deliver_held(&mut self, id: Id, held: &mut B) {
         let session = self.sessions.get_mut(id);
         // It was read once already when it came.
         let Ok(parsed) = parse_network(held.bytes()) else {
@@ -332,6 +355,7 @@ impl<B: Buffer> Guard<B> {
     ) -> Verdict<B> {
         let _ = parsed;
         self.reset_client_of_opening(id, ctx);
+        self.tell_gone(id, ctx);
         self.release_opening(id, DropReason::ServerRefused, ctx);
         ctx.counters.count(Event::SessionRefused);
         Verdict::Drop(packet, DropReason::ServerRefused)

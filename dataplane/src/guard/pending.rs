@@ -89,6 +89,16 @@ impl<B> PendingTable<B> {
         Some(place)
     }
 
+    /// Whether there is room for another one.
+    pub(super) fn has_room(&self) -> bool {
+        !self.free.is_empty()
+    }
+
+    /// The server side at `place`.
+    pub(super) fn get(&self, place: u32) -> Option<&Pending<B>> {
+        self.slots.get(place as usize)?.as_ref()
+    }
+
     /// The server side at `place`.
     pub(super) fn get_mut(&mut self, place: u32) -> Option<&mut Pending<B>> {
         self.slots.get_mut(place as usize)?.as_mut()

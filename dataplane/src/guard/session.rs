@@ -71,8 +71,11 @@ pub mod flag {
     pub const SERVER_UNSCALED: u8 = 1 << 4;
     /// Timestamps are translated.
     pub const TIMESTAMPS: u8 = 1 << 5;
-    /// It ended by a RST.
+    /// It ended by a RST; on an established one, where sessions are shared, a client's RST has passed that only
+    /// its server can judge.
     pub const RESET: u8 = 1 << 6;
+    /// Another guard opened it, and told of it.
+    pub const REMOTE: u8 = 1 << 7;
 }
 
 /// A session. All sequence numbers are the server side's.

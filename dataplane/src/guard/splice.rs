@@ -146,6 +146,14 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
+    /// Whether it is for numbers that another guard may have seen the reason of.
+    fn is_of_numbers(self) -> bool {
+        matches!(
+            self.reason,
+            DropReason::OutOfWindow | DropReason::AckOfUnsent | DropReason::ResetNotExact
+        )
+    }
+
     const fn challenged(reason: DropReason) -> Self {
         Self {
             reason,
@@ -158,6 +166,49 @@ impl Refusal {
             reason,
             challenge: false,
         }
+    }
+}
+
+/// How long a shared session must have been silent here before its next segment is taken for where
+/// it stands now, in ticks of 2^24 ns: one second.
+const SILENCE_TICKS: u32 = 60;
+
+/// A client's segment beyond what this guard has seen of a shared session. It goes on, since its
+/// receiver knows better; whether it is also to be followed. It is, if it lies within one window
+/// of the client's last segment here, or if nothing has passed here for a while: then the session
+/// took another way meanwhile.
+#[cold]
+fn follows_unseen(session: &mut Session, read: &Segment, tick: u32) -> bool {
+    let window = 0xffff << session.server_scale();
+    let near = read.sequence.wrapping_sub(session.client_next);
+    let is_near = near < window || near.wrapping_neg() < window;
+    let is_stale = tick.wrapping_sub(session.last_seen) > SILENCE_TICKS;
+    let has_ack = read.has(flags::ACK) && !read.has(flags::RST);
+    if has_ack && is_stale && !is_near {
+        let acknowledgement = read.acknowledgement.wrapping_add(session.sequence_delta);
+        session.client_next = read.end();
+        session.client_acked = read.sequence;
+        session.client_edge = read.end();
+        session.server_next = acknowledgement;
+        session.server_acked = acknowledgement;
+    }
+    has_ack && (is_near || is_stale)
+}
+
+/// Makes good for what of the server's went past other guards: numbers that are farther apart than
+/// half their circle would seem to go back.
+#[inline(always)]
+fn skip_unseen(session: &mut Session, read: &Segment) {
+    const FAR: u32 = 1 << 30;
+    let ahead = read.end().wrapping_sub(session.server_next);
+    if (FAR..FAR.wrapping_neg()).contains(&ahead) {
+        session.server_next = read.end();
+    }
+    let ahead = read.acknowledgement.wrapping_sub(session.client_acked);
+    if (FAR..FAR.wrapping_neg()).contains(&ahead) {
+        session.client_acked = read.acknowledgement;
+        session.client_next = read.acknowledgement;
+        session.client_edge = read.acknowledgement;
     }
 }
 
@@ -237,18 +288,23 @@ impl<B: Buffer> Guard<B> {
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
-        let enforced = self.is_active();
+        let (enforced, is_shared) = (self.is_active(), self.shares.is_on());
         let session = self.sessions.get_mut(id);
+        let mut is_noted = true;
         if let Err(refusal) = check_client(session, &read) {
-            if enforced {
+            if is_shared && refusal.is_of_numbers() {
+                is_noted = follows_unseen(session, &read, self.tick);
+                ctx.counters.count(Event::BeyondView);
+            } else if enforced {
                 return self.refuse(id, refusal, packet, parsed, ctx);
+            } else {
+                ctx.counters.count(Event::WouldRefuse);
             }
-            ctx.counters.count(Event::WouldRefuse);
         }
         let acknowledgement = read.acknowledgement.wrapping_add(session.sequence_delta);
         if read.has(flags::RST) {
             session.flags |= flag::RESET;
-        } else {
+        } else if is_noted {
             session.note_client(read.end(), acknowledgement, read.has(flags::FIN));
         }
         if !session.has(flag::TRACKED) {
@@ -256,9 +312,26 @@ impl<B: Buffer> Guard<B> {
             to_server(session, &mut frame[usize::from(parsed.transport)..], &read);
         }
         session.last_seen = self.tick;
-        self.follow(id, read.has(flags::RST), ctx);
+        if session.has(flag::REMOTE) {
+            ctx.counters.count(Event::NeverMet);
+        }
+        if is_shared && read.has(flags::RST) {
+            self.suspect_reset(id, ctx);
+        } else {
+            self.follow(id, read.has(flags::RST), ctx);
+        }
         ctx.counters.count(Event::Spliced);
         Verdict::Forward(packet)
+    }
+
+    /// A client's RST on a shared session. What is exact only its server knows, and the server's
+    /// silence tells what it thought of it: until then the session is neither open nor over.
+    #[cold]
+    fn suspect_reset<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &mut Context<'_, I>) {
+        if self.sessions.get(id).state == State::Established {
+            self.wheel
+                .arm(id.0, ctx.now_ns + self.config.timers.linger_ns);
+        }
     }
 
     /// A server's segment on an established or closed session.
@@ -299,6 +372,7 @@ impl<B: Buffer> Guard<B> {
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
+        let is_shared = self.shares.is_on();
         let session = self.sessions.get_mut(id);
         if read.has(flags::SYN) && !session.has(flag::TRACKED) {
             // A copy, so that the other paths' need not stand in memory.
@@ -310,6 +384,9 @@ impl<B: Buffer> Guard<B> {
         } else {
             let window_bytes = u32::from(read.window) << session.server_scale();
             let fin = read.has(flags::FIN);
+            if is_shared {
+                skip_unseen(session, &read);
+            }
             session.note_server(read.end(), read.acknowledgement, window_bytes, fin);
         }
         if !session.has(flag::TRACKED) {
@@ -317,6 +394,9 @@ impl<B: Buffer> Guard<B> {
             to_client(session, &mut frame[usize::from(parsed.transport)..], &read);
         }
         session.last_seen = self.tick;
+        if session.has(flag::REMOTE) {
+            ctx.counters.count(Event::NeverMet);
+        }
         self.follow(id, read.has(flags::RST), ctx);
         ctx.counters.count(Event::Spliced);
         Verdict::Forward(packet)
@@ -329,14 +409,26 @@ impl<B: Buffer> Guard<B> {
         match session.state {
             State::Established if reset => self.close(id, Event::SessionReset, ctx),
             State::Established
-                if session.flags & (flag::CLIENT_FIN | flag::SERVER_FIN) != 0
-                    && session.is_finished() =>
+                if session.flags & (flag::CLIENT_FIN | flag::SERVER_FIN | flag::RESET) != 0 =>
             {
-                self.close(id, Event::SessionClosed, ctx);
+                self.follow_closing(id, ctx);
             }
             // A RST that its receiver did not believe: the session lives on.
             State::Closed if session.has(flag::RESET) && !reset => self.revive(id, ctx),
             _ => {}
+        }
+    }
+
+    /// A segment of a session of which a side has closed.
+    #[inline(never)]
+    fn follow_closing<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &mut Context<'_, I>) {
+        let session = self.sessions.get_mut(id);
+        // Somebody speaks on: the RST before was not believed.
+        session.flags &= !flag::RESET;
+        if session.is_finished() {
+            self.close(id, Event::SessionClosed, ctx);
+        } else {
+            self.tell_closing(id, ctx);
         }
     }
 

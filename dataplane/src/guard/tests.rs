@@ -2,6 +2,7 @@
 //! it; the guard sees them as a worker would hand them over.
 
 mod rig;
+mod sharing;
 
 use self::rig::{CLIENT_ISN, Rig, SERVER_ISN, Shown};
 use super::config::{Mode, Unknown};

@@ -26,7 +26,7 @@ impl<B: Buffer> Guard<B> {
         let change = self.flood.turn(ctx.now_ns, &self.config.flood);
         self.note_flood(change, ctx);
         self.probe_servers(ctx);
-        let (mut served, mut budget) = (0, MAX_TIMERS_PER_LOOP);
+        let (mut served, mut budget) = (self.tick_shares(ctx), MAX_TIMERS_PER_LOOP);
         // Each may send two segments.
         while ctx.outbox.remaining_capacity() >= 2
             && let Some(id) = self.wheel.pop_expired(ctx.now_ns, &mut budget)
@@ -44,6 +44,7 @@ impl<B: Buffer> Guard<B> {
             timers,
             self.flood.next_deadline_ns(),
             self.probe.next_deadline_ns(),
+            self.shares.next_deadline_ns(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -67,6 +68,16 @@ impl<B: Buffer> Guard<B> {
         session: &Session,
         ctx: &mut Context<'_, I>,
     ) {
+        if self.is_remote(id) {
+            let has_held = self
+                .pending
+                .get(session.pending)
+                .is_some_and(|pending| !pending.held.is_empty());
+            if !has_held {
+                return self.release_opening(id, DropReason::SessionExpired, ctx);
+            }
+            self.take_over_opening(id);
+        }
         let retries = self.config.timers.server_syn_retries;
         let attempts = self
             .pending
@@ -76,6 +87,7 @@ impl<B: Buffer> Guard<B> {
             self.send_server_syn(id, ctx);
         } else {
             self.reset_client_of_opening(id, ctx);
+            self.tell_gone(id, ctx);
             self.release_opening(id, DropReason::ServerSilent, ctx);
             ctx.counters.count(Event::SessionRefused);
         }
@@ -87,25 +99,39 @@ impl<B: Buffer> Guard<B> {
         session: &Session,
         ctx: &mut Context<'_, I>,
     ) {
+        self.refresh(id, ctx);
         let timers = &self.config.timers;
         let is_closing = session.flags & (flag::CLIENT_FIN | flag::SERVER_FIN) != 0;
-        let limit_ns = if is_closing {
-            timers.closing_idle_ns
+        let is_reset = session.has(flag::RESET);
+        let limit_ns = match (is_closing, is_reset) {
+            (_, true) => timers.linger_ns,
+            (true, false) => timers.closing_idle_ns,
+            (false, false) => timers.established_idle_ns,
+        };
+        // Whoever carries its packets tells it as often as this.
+        let limit_ns = if self.shares.is_on() {
+            limit_ns + timers.established_idle_ns / 4
         } else {
-            timers.established_idle_ns
+            limit_ns
         };
         let idle_ns = u64::from(self.tick.wrapping_sub(session.last_seen)) << TICK_SHIFT;
         // A closing session may be due earlier than its timer was armed for.
         let wait_ns = limit_ns.saturating_sub(idle_ns);
         if wait_ns > 0 {
+            let wait_ns = wait_ns.min(self.watch_ns(id, timers.established_idle_ns));
             self.wheel.arm(id.0, ctx.now_ns + wait_ns);
             return;
         }
-        if !session.has(flag::TRACKED) {
+        if !session.has(flag::TRACKED) && !is_reset {
             self.reset_both(session, ctx);
         }
+        self.tell_gone(id, ctx);
         self.remove(id);
-        ctx.counters.count(Event::SessionIdled);
+        ctx.counters.count(if is_reset {
+            Event::SessionReset
+        } else {
+            Event::SessionIdled
+        });
     }
 
     /// Frees both ends of what they held for the session.

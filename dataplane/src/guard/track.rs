@@ -50,6 +50,7 @@ impl<B: Buffer> Guard<B> {
             _ => None,
         };
         if let Some(session) = session {
+            let previous = ended.and_then(|ended| self.incarnation_of(ended));
             if let Some(ended) = ended {
                 self.remove(ended);
             }
@@ -61,6 +62,7 @@ impl<B: Buffer> Guard<B> {
             // A full table is no reason to stop a packet here: only protection will miss it.
             if let Some(id) = self.insert(lookup.hash, session, ctx) {
                 ctx.counters.count(Event::SessionTracked);
+                self.begin_mark(id, previous, ctx);
                 self.wheel.arm(id.0, ctx.now_ns + wait_ns);
             }
         }
@@ -107,9 +109,9 @@ impl<B: Buffer> Guard<B> {
             {
                 session.state = State::Established;
                 session.note_client(read.end(), read.acknowledgement, read.has(flags::FIN));
-                let wait_ns = self.config.timers.established_idle_ns;
-                self.wheel.arm(id.0, ctx.now_ns + wait_ns);
+                self.arm_idle(id, ctx);
                 ctx.counters.count(Event::SessionOpened);
+                self.tell(id, ctx);
             }
             _ => {}
         }

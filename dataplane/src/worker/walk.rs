@@ -23,14 +23,14 @@ use crate::wire::checksum::internet_checksum;
 /// would be read back before its parts have left the store buffer.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
-    parsed: Parsed,
+    pub(super) parsed: Parsed,
     egress: Egress,
-    lookup: Option<Lookup>,
-    interface: InterfaceId,
+    pub(super) lookup: Option<Lookup>,
+    pub(super) interface: InterfaceId,
 }
 
 impl Facts {
-    const NONE: Self = Self {
+    pub(super) const NONE: Self = Self {
         parsed: Parsed::NONE,
         egress: Egress::NONE,
         lookup: None,
@@ -187,9 +187,25 @@ impl<I: Io> Worker<I> {
         self.route_outbox(time);
     }
 
+    /// A frame that waited for the peers' word: whole, and not the first time here.
+    pub(super) fn handle_waited(&mut self, frame: I::Buffer, facts: &Facts, time: Time) {
+        let (parsed, interface) = (&facts.parsed, facts.interface);
+        let mut ctx = context!(self, time);
+        let verdict = self
+            .guard
+            .handle(frame, parsed, interface, facts.lookup.as_ref(), &mut ctx);
+        self.settle(verdict, parsed, interface, Some(&facts.egress), time);
+        self.route_outbox(time);
+    }
+
     /// What the hop lets through, with its way out.
     #[inline(always)]
-    fn admit(&mut self, frame: I::Buffer, facts: &mut Facts, time: Time) -> Option<I::Buffer> {
+    pub(super) fn admit(
+        &mut self,
+        frame: I::Buffer,
+        facts: &mut Facts,
+        time: Time,
+    ) -> Option<I::Buffer> {
         let interface = facts.interface;
         let judgement = self
             .hop
@@ -391,7 +407,7 @@ impl<I: Io> Worker<I> {
 /// Parses a frame that stands in one piece and whose IPv4 header checksum holds, as the NIC or
 /// its sum says (RFC 1812 §5.2.2).
 #[inline(always)]
-fn parse_whole<B: Buffer>(frame: &B, parsed: &mut Parsed) -> Result<(), DropReason> {
+pub(super) fn parse_whole<B: Buffer>(frame: &B, parsed: &mut Parsed) -> Result<(), DropReason> {
     if !frame.is_contiguous() {
         return Err(DropReason::MultiSegment);
     }

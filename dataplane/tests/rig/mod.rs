@@ -195,6 +195,7 @@ impl Setup {
             probe_from: Vec::new(),
             outside_mtu: self.mtu_bytes[0],
             inside_mtu: self.mtu_bytes[1],
+            sharing: None,
         }
     }
 }

@@ -410,6 +410,7 @@ fn guard_config(mode: Mode) -> GuardConfig {
         probe_from: Vec::new(),
         outside_mtu: 1500,
         inside_mtu: 1500,
+        sharing: None,
     }
 }
 

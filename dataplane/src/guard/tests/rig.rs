@@ -14,6 +14,7 @@ use crate::io::InterfaceId;
 use crate::memory::{MemoryBuffer, MemoryIo};
 use crate::packet::Buffer;
 use crate::parse::{flags, parse, parse_network, protocol};
+use crate::replicate::FromPeers;
 use crate::transmit::Transmit;
 use crate::verdict::Verdict;
 use crate::wire::address::Address;
@@ -96,6 +97,7 @@ fn config() -> GuardConfig {
         probe_from: Vec::new(),
         outside_mtu: 1500,
         inside_mtu: 1500,
+        sharing: None,
     }
 }
 
@@ -105,8 +107,15 @@ impl Rig {
     }
 
     pub(super) fn with_capacity(capacity: u32) -> Self {
+        Self::with(capacity, |_| {})
+    }
+
+    /// A guard whose configuration is changed before it is made.
+    pub(super) fn with(capacity: u32, change: impl FnOnce(&mut GuardConfig)) -> Self {
+        let mut config = config();
+        change(&mut config);
         Self {
-            guard: Guard::new(Box::new(config()), capacity, [1, 2]),
+            guard: Guard::new(Box::new(config), capacity, [1, 2]),
             counters: Counters::default(),
             client_port: 40_000,
             client_isn: CLIENT_ISN,
@@ -147,6 +156,30 @@ impl Rig {
         };
         self.guard.set_time(ctx.now_ns);
         self.guard.tick(&mut ctx);
+    }
+
+    /// Takes a peer's news.
+    pub(super) fn hear(&mut self, news: &FromPeers) {
+        let mut ctx = Context {
+            now_ns: self.now_ns,
+            unix_ms: self.now_ns / 1_000_000,
+            io: &mut self.io,
+            counters: &mut self.counters,
+            outbox: &mut self.outbox,
+            transmit: &mut self.transmit,
+        };
+        self.guard.hear(news, &mut ctx);
+    }
+
+    /// What became of the packets that waited for the peers.
+    pub(super) fn walk_released(&mut self) -> Vec<Shown> {
+        let mut shown = Vec::new();
+        while let Some((interface, packet)) = self.guard.next_released() {
+            self.guard.set_last_chance(true);
+            shown.push(self.handle(packet.bytes().to_vec(), interface));
+            self.guard.set_last_chance(false);
+        }
+        shown
     }
 
     pub(super) fn client_sends(&mut self, frame: Vec<u8>) -> Shown {

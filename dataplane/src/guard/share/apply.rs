@@ -1,0 +1,379 @@
+//! What is taken over of the peers' sessions.
+//!
+//! Within an incarnation a session's stage only rises and its numbers only advance; a later
+//! incarnation takes the place of an earlier one. So it does not matter in which order records
+//! come, or how often.
+
+use super::{DEFERRED, Mark, told};
+use crate::context::Context;
+use crate::counters::Event;
+use crate::drop_reason::DropReason;
+use crate::flow::table::Id;
+use crate::guard::Guard;
+use crate::guard::answer::{self, Answer};
+use crate::guard::config::Share;
+use crate::guard::cookie::{Agreed, Cookie, Tuple};
+use crate::guard::pending::{Pending, source_of};
+use crate::guard::session::{Session, SessionKey, State, flag};
+use crate::io::Io;
+use crate::limits::{MAX_RELEASED, MAX_WAITING_PER_FLOW};
+use crate::packet::Buffer;
+use crate::parse::flags;
+use crate::replicate::FromPeers;
+use crate::replicate::record::{Record, Stage};
+use crate::tcp::sequence;
+
+/// How far apart two guards that got the same cookie back can have begun with it.
+const OPENED_TWICE_MS: u32 = 64_000;
+
+fn later(a: u32, b: u32) -> u32 {
+    if sequence::after(a, b) { a } else { b }
+}
+
+impl<B: Buffer> Guard<B> {
+    /// Takes notice of what a peer says.
+    pub fn hear<I: Io<Buffer = B>>(&mut self, news: &FromPeers, ctx: &mut Context<'_, I>) {
+        if !self.shares.is_on {
+            return;
+        }
+        match news {
+            FromPeers::Record(record, _) => self.apply(record, ctx),
+            FromPeers::Query(key, asker) => self.answer_query(key, *asker, ctx),
+            FromPeers::Unknown(_) => {
+                // The record may still be on its way to both: the packet waits its time.
+                ctx.counters.count(Event::DirectorUnaware);
+            }
+            FromPeers::Page(page) => self.tell_page(page, ctx),
+            FromPeers::Peers(count) => self.peers_changed(*count),
+        }
+    }
+
+    fn apply<I: Io<Buffer = B>>(&mut self, record: &Record, ctx: &mut Context<'_, I>) {
+        let Some(key) = self.session_key(&record.key) else {
+            ctx.counters.count(Event::RecordForeign);
+            return;
+        };
+        if record.stage == Stage::Begun {
+            return self.note_begun(record, ctx);
+        }
+        let found = self.sessions.find(self.sessions.hash(&key), &key);
+        let known = found.and_then(|id| self.match_incarnation(id, record, ctx));
+        match known {
+            Some(Known::Stale) => {
+                ctx.counters.count(Event::RecordStale);
+                return;
+            }
+            Some(Known::Same(id)) => self.merge(id, record, ctx),
+            None => self.take_in(key, record, ctx),
+        }
+        self.release_waiting(&key, ctx);
+    }
+
+    /// Which of the sessions of its ports a record is about; one that it follows is removed.
+    fn match_incarnation<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        record: &Record,
+        ctx: &mut Context<'_, I>,
+    ) -> Option<Known> {
+        let session = self.sessions.get(id);
+        let incarnation = self.shares.marks[id.0 as usize].incarnation;
+        let apart_ms = incarnation.wrapping_sub(record.incarnation) as i32;
+        let is_opened_twice = session.state != State::Closed
+            && apart_ms.unsigned_abs() < OPENED_TWICE_MS
+            && session.opening_sequence == record.client_sequence as u16
+            && !session.has(flag::TRACKED);
+        if incarnation == record.incarnation || is_opened_twice {
+            let mark = &mut self.shares.marks[id.0 as usize];
+            mark.incarnation = later(mark.incarnation, record.incarnation);
+            return Some(Known::Same(id));
+        }
+        if sequence::after(incarnation, record.incarnation) {
+            return Some(Known::Stale);
+        }
+        match self.sessions.get(id).state {
+            State::Opening if !self.sessions.get(id).has(flag::TRACKED) => {
+                self.release_opening(id, DropReason::SessionExpired, ctx);
+            }
+            _ => self.remove(id),
+        }
+        None
+    }
+
+    /// A session that is not known here yet.
+    fn take_in<I: Io<Buffer = B>>(
+        &mut self,
+        key: SessionKey,
+        record: &Record,
+        ctx: &mut Context<'_, I>,
+    ) {
+        let mut session = Session::opening(key, record.client_sequence);
+        session.state = match record.stage {
+            Stage::Begun | Stage::Opening => State::Opening,
+            Stage::Established | Stage::Closed => State::Established,
+        };
+        if session.state == State::Opening && !self.pending.has_room() {
+            ctx.counters.count(Event::RecordRefused);
+            return;
+        }
+        let hash = self.sessions.hash(&key);
+        let Some(id) = self.insert(hash, session, ctx) else {
+            ctx.counters.count(Event::RecordRefused);
+            return;
+        };
+        let is_deferred = record.flags & DEFERRED != 0;
+        self.shares.marks[id.0 as usize] = Mark {
+            incarnation: record.incarnation,
+            told_tick: self.tick,
+            base: record.client_next.wrapping_add(record.server_next),
+            told: if is_deferred {
+                told::DIRECTOR
+            } else {
+                told::ALL
+            },
+            share: if is_deferred {
+                Share::Deferred
+            } else {
+                Share::Established
+            },
+        };
+        self.sessions.get_mut(id).flags |= flag::REMOTE;
+        ctx.counters.count(Event::SessionLearned);
+        if record.stage == Stage::Opening {
+            self.take_in_opening(id, record, ctx);
+        } else {
+            self.splice_as_told(id, record);
+            self.merge(id, record, ctx);
+        }
+    }
+
+    fn take_in_opening<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        record: &Record,
+        ctx: &mut Context<'_, I>,
+    ) {
+        let pending = Pending {
+            client_sequence: record.client_sequence,
+            cookie: Cookie {
+                sequence: record.sequence,
+                timestamp: record.timestamp,
+            },
+            agreed: Agreed::from_packed(record.agreed),
+            client_timestamp: record.client_timestamp,
+            client_window_bytes: record.client_edge,
+            beginnings: 0,
+            attempts: 0,
+            held: arrayvec::ArrayVec::new(),
+        };
+        let source = source_of(record.key.client);
+        let place = self.pending.insert(pending, source);
+        self.sessions.get_mut(id).pending = place.unwrap_or(u32::MAX);
+        // Whoever opens it asks its server again before this is due. If it died, and the client
+        // speaks to us, we do.
+        let wait_ns = self.config.timers.server_syn_ns * 3;
+        self.wheel.arm(id.0, ctx.now_ns + wait_ns);
+    }
+
+    /// Fills in a session that a peer has spliced.
+    fn splice_as_told(&mut self, id: Id, record: &Record) {
+        let session = self.sessions.get_mut(id);
+        session.state = State::Established;
+        session.flags = session.flags & flag::REMOTE | record.flags & !flag::REMOTE;
+        session.set_scales(record.client_scale, record.server_scale, record.told_scale);
+        session.sequence_delta = record.sequence;
+        session.timestamp_delta = record.timestamp;
+        session.client_next = record.client_next;
+        session.client_acked = record.client_acked;
+        session.client_edge = record.client_edge;
+        session.server_next = record.server_next;
+        session.server_acked = record.server_acked;
+        // What earlier sessions began with is known only where they were.
+        session.pending = 0;
+    }
+
+    /// Brings a session that is known up to what a record of the same incarnation says.
+    fn merge<I: Io<Buffer = B>>(&mut self, id: Id, record: &Record, ctx: &mut Context<'_, I>) {
+        let state = self.sessions.get(id).state;
+        let is_tracked = self.sessions.get(id).has(flag::TRACKED);
+        match (state, record.stage) {
+            (_, Stage::Begun | Stage::Opening) | (State::Closed, Stage::Established) => {
+                ctx.counters.count(Event::RecordStale);
+            }
+            (State::Opening, Stage::Closed) if !is_tracked => {
+                self.release_opening(id, DropReason::ServerRefused, ctx);
+                ctx.counters.count(Event::RecordApplied);
+            }
+            (State::Opening, Stage::Established) if !is_tracked => {
+                self.finish_opening(id, record, ctx);
+                ctx.counters.count(Event::RecordApplied);
+            }
+            _ => {
+                self.advance(id, record);
+                ctx.counters.count(Event::RecordApplied);
+                self.settle_merged(id, record, ctx);
+            }
+        }
+    }
+
+    /// A peer has spliced a session that was opening here: what was held goes on.
+    fn finish_opening<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        record: &Record,
+        ctx: &mut Context<'_, I>,
+    ) {
+        let session = self.sessions.get(id);
+        let source = source_of(session.client);
+        let pending = self.pending.remove(session.pending, source);
+        self.splice_as_told(id, record);
+        let Some(pending) = pending else {
+            return;
+        };
+        self.sessions.get_mut(id).pending = pending.beginnings;
+        self.arm_idle(id, ctx);
+        for mut held in pending.held {
+            self.deliver_held(id, &mut held);
+            ctx.route(held);
+        }
+        self.settle_merged(id, record, ctx);
+    }
+
+    /// Takes over what is further along in a record.
+    fn advance(&mut self, id: Id, record: &Record) {
+        let tick = self.tick;
+        let session = self.sessions.get_mut(id);
+        let fins = flag::CLIENT_FIN | flag::SERVER_FIN;
+        session.flags |= record.flags & fins;
+        session.client_next = later(session.client_next, record.client_next);
+        session.client_acked = later(session.client_acked, record.client_acked);
+        session.client_edge = later(session.client_edge, record.client_edge);
+        session.server_next = later(session.server_next, record.server_next);
+        session.server_acked = later(session.server_acked, record.server_acked);
+        let seen = tick.wrapping_sub(u32::from(record.idle_ticks));
+        session.last_seen = later(session.last_seen, seen);
+        let last_seen = session.last_seen;
+        let mark = &mut self.shares.marks[id.0 as usize];
+        mark.told_tick = last_seen;
+        if record.flags & DEFERRED == 0 {
+            mark.told |= told::ALL;
+        }
+        if record.flags & flag::CLIENT_FIN != 0 {
+            mark.told |= told::CLIENT_FIN;
+        }
+        if record.flags & flag::SERVER_FIN != 0 {
+            mark.told |= told::SERVER_FIN;
+        }
+    }
+
+    /// Arms or ends a session as its merged numbers say.
+    fn settle_merged<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        record: &Record,
+        ctx: &mut Context<'_, I>,
+    ) {
+        if self.sessions.get(id).state == State::Closed {
+            return;
+        }
+        if record.stage == Stage::Closed {
+            let reset = record.flags & flag::RESET;
+            self.sessions.get_mut(id).flags |= reset;
+            return self.end(id, Event::SessionEndedByPeer, ctx);
+        }
+        self.arm_idle(id, ctx);
+        if self.sessions.get(id).is_finished() {
+            self.close(id, Event::SessionClosed, ctx);
+        } else {
+            self.tell_closing(id, ctx);
+        }
+    }
+
+    /// Completes the server's handshake for a session whose client spoke to another guard: there
+    /// is no segment of the client's here that could.
+    pub(in crate::guard) fn acknowledge_server<I: Io<Buffer = B>>(
+        &self,
+        id: Id,
+        timestamps: Option<(u32, u32)>,
+        ctx: &mut Context<'_, I>,
+    ) {
+        let session = self.sessions.get(id);
+        let acknowledgement = Answer {
+            sequence: session.client_acked,
+            acknowledgement: session.server_next,
+            flags: flags::ACK,
+            window: 0xffff >> session.client_scale(),
+        };
+        let options = answer::Options {
+            timestamps,
+            ..answer::NO_OPTIONS
+        };
+        answer::send(
+            self.ends_to_server(session),
+            &acknowledgement,
+            &options,
+            ctx,
+        );
+    }
+
+    fn note_begun<I: Io<Buffer = B>>(&mut self, record: &Record, ctx: &mut Context<'_, I>) {
+        let tuple = Tuple {
+            client: record.key.client,
+            server: record.key.server,
+            client_port: record.key.client_port,
+            server_port: record.key.server_port,
+            client_sequence: record.client_sequence,
+        };
+        let cookie = Cookie {
+            sequence: record.sequence,
+            timestamp: record.timestamp,
+        };
+        let agreed = Agreed::from_packed(record.agreed);
+        self.shares.begun.put(tuple, cookie, agreed, ctx.now_ns);
+        ctx.counters.count(Event::RecordApplied);
+    }
+
+    /// Has the packets of a flow decided on now.
+    fn release_waiting<I: Io<Buffer = B>>(&mut self, key: &SessionKey, ctx: &mut Context<'_, I>) {
+        if self.shares.released.len() + MAX_WAITING_PER_FLOW > MAX_RELEASED {
+            // They go when they are due.
+            return;
+        }
+        if let Some(frames) = self.shares.waiting.take(key) {
+            ctx.counters.add(Event::PeersAnswered, frames.len() as u64);
+            self.shares.released.extend(frames);
+        }
+    }
+
+    /// Whether a peer was seen to open this session: its end is the peer's to tell.
+    pub(in crate::guard) fn is_remote(&self, id: Id) -> bool {
+        self.sessions.get(id).has(flag::REMOTE)
+    }
+
+    /// From now on this guard opens a session that a peer has left half open.
+    pub(in crate::guard) fn take_over_opening(&mut self, id: Id) {
+        self.sessions.get_mut(id).flags &= !flag::REMOTE;
+    }
+
+    /// What was agreed on in a handshake that a peer told, for a cookie that no key of ours made.
+    pub(in crate::guard) fn agreed_elsewhere(
+        &self,
+        tuple: &Tuple,
+        cookie: Cookie,
+        timestamps: bool,
+        now_ns: u64,
+    ) -> Option<Agreed> {
+        if !self.shares.is_on {
+            return None;
+        }
+        self.shares.begun.check(tuple, cookie, timestamps, now_ns)
+    }
+}
+
+/// What is known of a record's session.
+enum Known {
+    /// A later session of the same ports has begun.
+    Stale,
+    /// This one.
+    Same(Id),
+}

@@ -1,0 +1,311 @@
+//! One session, many guards: what this guard tells its peers of its sessions, what it takes over of
+//! theirs, and what waits until a peer has explained it (seed 000, FIG. 7 and 9).
+//!
+//! Each session has a [`Mark`] beside it that says which of the sessions of its ports it is and
+//! what the peers have been told. Records are made from the session as it stands, so that a lost
+//! one is made good by the next. Who takes which record how: `apply.rs`. Packets that came before
+//! their session: `waiting.rs`.
+
+mod apply;
+mod begun;
+mod tell;
+mod waiting;
+
+use std::collections::VecDeque;
+
+use self::begun::BegunTable;
+use self::waiting::Waiting;
+use super::config::{Share, Sharing};
+use super::{Guard, Lookup};
+use crate::context::Context;
+use crate::counters::Event;
+use crate::drop_reason::DropReason;
+use crate::flow::table::Id;
+use crate::io::{InterfaceId, Io};
+use crate::limits::{MAX_RELEASED, MAX_UNTOLD, QUERIES_PER_SECOND, QUERY_BURST};
+use crate::packet::Buffer;
+use crate::replicate::ToPeers;
+use crate::tcp::sequence;
+use crate::verdict::Verdict;
+
+/// What the peers have been told of a session.
+mod told {
+    /// The client's FIN.
+    pub(super) const CLIENT_FIN: u8 = 1;
+    /// The server's FIN.
+    pub(super) const SERVER_FIN: u8 = 1 << 1;
+    /// That the server has acknowledged the client's FIN.
+    pub(super) const CLIENT_FIN_ACKED: u8 = 1 << 2;
+    /// That the client has acknowledged the server's FIN.
+    pub(super) const SERVER_FIN_ACKED: u8 = 1 << 3;
+    /// That it is there: every peer knows.
+    pub(super) const ALL: u8 = 1 << 4;
+    /// That it is there: its director knows.
+    pub(super) const DIRECTOR: u8 = 1 << 5;
+}
+
+/// In a record's flags, where a session has whose it is: only its director is told.
+const DEFERRED: u8 = super::session::flag::REMOTE;
+
+/// What stands beside a session for the peers' sake.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mark {
+    /// Which of the sessions of its ports it is.
+    incarnation: u32,
+    /// The session's `last_seen` that the peers know.
+    told_tick: u32,
+    /// The sum of both sides' numbers when it was opened, to tell its octets.
+    base: u32,
+    /// See [`told`].
+    told: u8,
+    /// When its peers are told.
+    share: Share,
+}
+
+impl Mark {
+    /// Whether only its director is told so far.
+    fn is_deferred(self) -> bool {
+        self.share == Share::Deferred && self.told & told::ALL == 0
+    }
+}
+
+/// A guard's part in sharing.
+pub(super) struct Shares<B> {
+    is_on: bool,
+    /// Other guards that are there.
+    peers: u8,
+    /// By the session's place; empty when nothing is shared.
+    marks: Vec<Mark>,
+    untold: VecDeque<ToPeers>,
+    waiting: Waiting<B>,
+    /// Packets that need wait no longer, for the worker to walk again.
+    released: VecDeque<(InterfaceId, B)>,
+    begun: BegunTable,
+    /// The packet that is handled has waited already: it is decided on now.
+    is_last_chance: bool,
+    queries: Bucket,
+    retelling: Option<Retelling>,
+    /// What the rule of the segment that is handled says.
+    share: Share,
+}
+
+/// A walk over all sessions, to tell them to those who came or took over.
+#[derive(Clone, Copy, Debug)]
+struct Retelling {
+    after: Option<Id>,
+    to_all: bool,
+}
+
+/// A token bucket.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket {
+    tokens: u64,
+    filled_ns: u64,
+}
+
+impl Bucket {
+    fn take(&mut self, now_ns: u64) -> bool {
+        let since_ns = now_ns.saturating_sub(self.filled_ns);
+        let earned = u128::from(since_ns) * u128::from(QUERIES_PER_SECOND) / 1_000_000_000;
+        if earned > 0 || self.filled_ns == 0 {
+            let earned = if self.filled_ns == 0 {
+                QUERY_BURST
+            } else {
+                u64::try_from(earned).unwrap_or(u64::MAX)
+            };
+            self.tokens = self.tokens.saturating_add(earned).min(QUERY_BURST);
+            self.filled_ns = now_ns;
+        }
+        let allowed = self.tokens > 0;
+        self.tokens -= u64::from(allowed);
+        allowed
+    }
+}
+
+impl<B> Shares<B> {
+    /// For a table of `capacity` sessions.
+    pub(super) fn new(sharing: Option<&Sharing>, capacity: u32, seed: [u64; 2]) -> Self {
+        let is_on = sharing.is_some();
+        let room = |count: usize| if is_on { count } else { 0 };
+        Self {
+            is_on,
+            peers: 0,
+            marks: vec![Mark::default(); room(capacity as usize)],
+            untold: VecDeque::with_capacity(room(MAX_UNTOLD)),
+            waiting: Waiting::new(is_on, seed),
+            released: VecDeque::with_capacity(room(MAX_RELEASED)),
+            begun: BegunTable::new(sharing.is_some(), seed),
+            is_last_chance: false,
+            queries: Bucket::default(),
+            retelling: None,
+            share: Share::Established,
+        }
+    }
+
+    /// Packets that wait, or are to be walked again.
+    pub(super) fn held(&self) -> usize {
+        self.waiting.frames() + self.released.len()
+    }
+
+    /// Octets beside the session table.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.marks.capacity() * size_of::<Mark>()
+    }
+
+    /// When the first packet has waited long enough.
+    pub(super) fn next_deadline_ns(&self) -> Option<u64> {
+        if self.retelling.is_some() || !self.released.is_empty() {
+            return Some(0);
+        }
+        self.waiting.next_deadline_ns()
+    }
+
+    /// Whether packets of unknown flows are to wait for a peer's word.
+    #[inline]
+    pub(super) fn may_ask(&self) -> bool {
+        self.peers > 0 && !self.is_last_chance
+    }
+
+    /// Whether sessions are shared at all.
+    #[inline]
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on
+    }
+
+    /// Sets when the session that the present segment may open is shared.
+    #[inline]
+    pub(super) fn set_share(&mut self, share: Option<Share>, config: Option<&Sharing>) {
+        if self.is_on {
+            let default = config.map_or(Share::Established, |sharing| sharing.share);
+            self.share = share.unwrap_or(default);
+        }
+    }
+
+    fn push(&mut self, message: ToPeers) -> bool {
+        let has_room = self.untold.len() < MAX_UNTOLD;
+        if has_room {
+            self.untold.push_back(message);
+        }
+        has_room
+    }
+}
+
+impl<B: Buffer> Guard<B> {
+    /// The next message for the peers.
+    #[inline]
+    pub fn next_to_peers(&mut self) -> Option<ToPeers> {
+        self.shares.untold.pop_front()
+    }
+
+    /// The next packet that need wait no longer, with the interface that it came by. It is to be
+    /// handled again, between two calls of [`Self::set_last_chance`].
+    #[inline]
+    pub fn next_released(&mut self) -> Option<(InterfaceId, B)> {
+        self.shares.released.pop_front()
+    }
+
+    /// Whether packets may no longer be made to wait for the peers' word.
+    pub fn set_last_chance(&mut self, is_last_chance: bool) {
+        self.shares.is_last_chance = is_last_chance;
+    }
+
+    /// How many other guards are there.
+    pub fn peers(&self) -> u8 {
+        self.shares.peers
+    }
+
+    /// Which incarnation a session is.
+    pub(super) fn incarnation_of(&self, id: Id) -> Option<u32> {
+        self.shares
+            .marks
+            .get(id.0 as usize)
+            .map(|mark| mark.incarnation)
+    }
+
+    /// Marks a session that begins here; `previous` is the last one of the same ports.
+    pub(super) fn begin_mark<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        previous: Option<u32>,
+        ctx: &Context<'_, I>,
+    ) {
+        let (share, tick) = (self.shares.share, self.tick);
+        let Some(mark) = self.shares.marks.get_mut(id.0 as usize) else {
+            return;
+        };
+        let now = ctx.unix_ms as u32;
+        let next = previous.map_or(now, |previous| previous.wrapping_add(1));
+        let session = self.sessions.get(id);
+        *mark = Mark {
+            incarnation: if sequence::after(next, now) {
+                next
+            } else {
+                now
+            },
+            told_tick: tick,
+            base: session.client_next,
+            told: 0,
+            share,
+        };
+    }
+
+    /// Makes a packet of a flow that is not known wait, and asks the peers for it. Gives the
+    /// packet back when it may not wait.
+    pub(super) fn await_peers<I: Io<Buffer = B>>(
+        &mut self,
+        lookup: &Lookup,
+        packet: B,
+        ctx: &mut Context<'_, I>,
+    ) -> Result<Verdict<B>, B> {
+        let Some(sharing) = &self.config.sharing else {
+            return Err(packet);
+        };
+        let deadline_ns = ctx.now_ns + sharing.hold_ns;
+        let hash = self.shares.waiting.hash(&lookup.key);
+        let is_first =
+            self.shares
+                .waiting
+                .push(hash, &lookup.key, (lookup.interface, packet), deadline_ns)?;
+        ctx.counters.count(Event::PeersAwaited);
+        if is_first && self.shares.queries.take(ctx.now_ns) {
+            let key = self.flow_key(&lookup.key);
+            if self.shares.push(ToPeers::Query(key)) {
+                ctx.counters.count(Event::DirectorAsked);
+            }
+        }
+        Ok(Verdict::Hold)
+    }
+
+    /// The same for a packet that is dropped if it may not wait.
+    pub(super) fn await_peers_or_drop<I: Io<Buffer = B>>(
+        &mut self,
+        lookup: &Lookup,
+        packet: B,
+        reason: DropReason,
+        ctx: &mut Context<'_, I>,
+    ) -> Verdict<B> {
+        if !self.shares.may_ask() {
+            return Verdict::Drop(packet, reason);
+        }
+        match self.await_peers(lookup, packet, ctx) {
+            Ok(verdict) => verdict,
+            Err(packet) => Verdict::Drop(packet, reason),
+        }
+    }
+
+    /// What time alone does: packets that have waited long enough, and the walk over all sessions.
+    pub(super) fn tick_shares<I: Io<Buffer = B>>(&mut self, ctx: &mut Context<'_, I>) -> usize {
+        if !self.shares.is_on {
+            return 0;
+        }
+        let mut served = 0;
+        while self.shares.released.len() + crate::limits::MAX_WAITING_PER_FLOW <= MAX_RELEASED
+            && let Some(frames) = self.shares.waiting.pop_expired(ctx.now_ns)
+        {
+            ctx.counters.add(Event::PeersSilent, frames.len() as u64);
+            self.shares.released.extend(frames);
+            served += 1;
+        }
+        served + self.go_on_retelling(ctx)
+    }
+}
