@@ -6,6 +6,7 @@
 //! their addresses, so that neither the number of workers nor the tables need be alike.
 
 pub mod desk;
+pub mod envelope;
 pub mod record;
 
 use self::record::{FlowKey, Record};
