@@ -10,7 +10,7 @@ use dataplane::guard::config::{
     Timers, Unknown,
 };
 use dataplane::guard::cookie::{CookieJar, CookieKey, MAX_AGE_S};
-use dataplane::hop::{HopConfig, Interface, Route};
+use dataplane::hop::{HopConfig, Interface, ReplicationPort, Route};
 use dataplane::io::{InterfaceId, PortId};
 use dataplane::wire::address::{Address, Prefix};
 use dataplane::wire::ethernet::MacAddress;
@@ -91,7 +91,11 @@ pub fn hop_config(profile: &Profile, layout: &Layout, devices: &[DeviceFacts]) -
     HopConfig {
         interfaces: interfaces.collect(),
         routes: routes.collect(),
-        replication: None,
+        replication: profile.replication.as_ref().map(|with| ReplicationPort {
+            interface: InterfaceId(with.port as u8),
+            udp_port: with.udp_port,
+            group: with.group.map(Address::from),
+        }),
     }
 }
 

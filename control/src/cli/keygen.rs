@@ -1,4 +1,5 @@
-//! `tidegate keygen FILE`: makes, or rotates, the file of the cookie keys.
+//! `tidegate keygen FILE`: makes, or rotates, the file of the cookie keys or of the replication
+//! keys.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -9,12 +10,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{Outcome, Streams};
-use crate::profile::keys::{self, KeyEpoch, KeyFileError, MAXIMUM_EPOCHS};
+use crate::profile::keys::{
+    self, COOKIE_SECRET_BYTES, Epoch, KeyFileError, MAXIMUM_EPOCHS, REPLICATION_SECRET_BYTES,
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The file, which is made with mode 0600
     file: PathBuf,
+    /// Make keys for what guards tell each other, in place of cookie keys
+    #[arg(long)]
+    replication: bool,
     /// Replace the file's keys: cookies made with the old ones are refused from then on
     #[arg(long, conflicts_with = "rotate")]
     force: bool,
@@ -29,7 +35,12 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, streams: &mut Streams<'_>) -> Outcome {
-    match write_keys(arguments) {
+    let written = if arguments.replication {
+        write_keys::<REPLICATION_SECRET_BYTES>(arguments)
+    } else {
+        write_keys::<COOKIE_SECRET_BYTES>(arguments)
+    };
+    match written {
         Ok(id) => {
             writeln!(streams.out, "{}: epoch {id}", arguments.file.display())?;
             Ok(0)
@@ -42,14 +53,14 @@ pub(super) fn run(arguments: &Arguments, streams: &mut Streams<'_>) -> Outcome {
 }
 
 /// Writes the file and gives the number of its newest epoch.
-fn write_keys(arguments: &Arguments) -> Result<u32, String> {
+fn write_keys<const BYTES: usize>(arguments: &Arguments) -> Result<u32, String> {
     let file = &arguments.file;
     let cannot = |error: io::Error| format!("cannot write {}: {error}", file.display());
     let now_s = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
     let mut epochs = if arguments.rotate {
-        kept(file, now_s)?
+        kept::<BYTES>(file, now_s)?
     } else {
         Vec::new()
     };
@@ -60,10 +71,10 @@ fn write_keys(arguments: &Arguments) -> Result<u32, String> {
         }
         None => (1, 0),
     };
-    let mut epoch = KeyEpoch {
+    let mut epoch = Epoch {
         id,
         not_before_s: earliest_s.max(now_s + u64::from(arguments.delay)),
-        secret: [0; 16],
+        secret: [0; BYTES],
     };
     SystemRandom::new()
         .fill(&mut epoch.secret)
@@ -85,9 +96,9 @@ fn write_keys(arguments: &Arguments) -> Result<u32, String> {
 }
 
 /// What is kept of the file's epochs: the one that signs now, and those that will.
-fn kept(file: &Path, now_s: u64) -> Result<Vec<KeyEpoch>, String> {
+fn kept<const BYTES: usize>(file: &Path, now_s: u64) -> Result<Vec<Epoch<BYTES>>, String> {
     let wrong = |error: KeyFileError| format!("{error}; {}", error.remedy());
-    let mut epochs = keys::load(file).map_err(wrong)?;
+    let mut epochs = keys::load_epochs::<BYTES>(file).map_err(wrong)?;
     let signing = keys::signing_at(&epochs, now_s).map(|epoch| epoch.id);
     epochs.retain(|epoch| Some(epoch.id) >= signing);
     if epochs.len() >= MAXIMUM_EPOCHS {
@@ -173,6 +184,21 @@ mod tests {
             .map(|epoch| epoch.id)
             .collect();
         assert_eq!(ids, [1, 2, 3]);
+    }
+
+    #[test]
+    fn replication_keys_are_of_their_own_kind() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("replication.key");
+        assert_eq!(keygen(&["--replication"], &file).0, 0);
+        let first = keys::load_replication(&file).unwrap().remove(0);
+        assert_eq!(keygen(&["--replication", "--rotate"], &file).0, 0);
+        let epochs = keys::load_replication(&file).unwrap();
+        assert_eq!((epochs.len(), &epochs[0]), (2, &first));
+        let (code, _, err) = keygen(&["--rotate"], &file);
+        assert_eq!(code, 1, "it holds keys of another kind");
+        assert!(err.contains("32 hexadecimal digits"), "{err}");
+        assert_eq!(keys::load_replication(&file).unwrap(), epochs);
     }
 
     #[test]

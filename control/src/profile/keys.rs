@@ -1,9 +1,10 @@
-//! The file of the cookie keys.
+//! The files of the cookie keys and of the replication keys.
 //!
-//! A text file: a line `version 1`, then a line `epoch ID not_before SECONDS secret HEX` for each
+//! Each is a text file: a line `version 1`, then a line `epoch ID not_before SECONDS secret HEX` for each
 //! epoch, ascending. The newest epoch whose `not_before` has passed signs; the one before it is
 //! accepted for a bounded time. Empty lines and those that begin with `#` say nothing. Two guards
-//! with the same file accept each other's cookies.
+//! with the same file of cookie keys accept each other's cookies; those with the same file of
+//! replication keys, whose secrets are twice as long, share their sessions.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -20,31 +21,92 @@ const VERSION: &str = "1";
 /// Not in the way of a daemon that runs as another user than root, and of no one else.
 const FORBIDDEN_MODE: u32 = 0o177;
 
-/// A cookie key and when it begins to sign. Its secret is wiped when it is dropped.
+/// Octets of a cookie key.
+pub const COOKIE_SECRET_BYTES: usize = 16;
+/// Octets of a replication key.
+pub const REPLICATION_SECRET_BYTES: usize = 32;
+
+/// A cookie key and when it begins to sign.
+pub type KeyEpoch = Epoch<COOKIE_SECRET_BYTES>;
+/// A replication key and when it begins to seal.
+pub type ReplicationEpoch = Epoch<REPLICATION_SECRET_BYTES>;
+
+/// A key and when it begins to be used. Its secret is wiped when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct KeyEpoch {
+pub struct Epoch<const BYTES: usize> {
     /// The epoch's number; each is greater than the one before.
     pub id: u32,
     /// When it begins to sign, in seconds since 1970-01-01 00:00 UTC.
     pub not_before_s: u64,
     /// The key.
-    pub secret: [u8; 16],
+    pub secret: [u8; BYTES],
 }
 
-impl fmt::Debug for KeyEpoch {
+impl<const BYTES: usize> fmt::Debug for Epoch<BYTES> {
     /// All but the secret.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
-            .debug_struct("KeyEpoch")
+            .debug_struct("Epoch")
             .field("id", &self.id)
             .field("not_before_s", &self.not_before_s)
             .finish_non_exhaustive()
     }
 }
 
-impl Drop for KeyEpoch {
+impl<const BYTES: usize> Drop for Epoch<BYTES> {
     fn drop(&mut self) {
         self.secret.zeroize();
+    }
+}
+
+/// What a file's keys are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyKind {
+    /// Cookies.
+    Cookie,
+    /// What guards tell each other.
+    Replication,
+}
+
+impl KeyKind {
+    /// The kind whose secrets have so many octets.
+    const fn of(bytes: usize) -> Self {
+        match bytes {
+            REPLICATION_SECRET_BYTES => Self::Replication,
+            _ => Self::Cookie,
+        }
+    }
+
+    /// The command that makes such a file.
+    fn keygen(self) -> &'static str {
+        match self {
+            Self::Cookie => "tidegate keygen",
+            Self::Replication => "tidegate keygen --replication",
+        }
+    }
+
+    /// What is said of a secret of another length.
+    const fn wrong_secret(self) -> &'static str {
+        match self {
+            Self::Cookie => "the secret must be 32 hexadecimal digits",
+            Self::Replication => {
+                "the secret must be 64 hexadecimal digits, as `tidegate keygen --replication` makes it"
+            }
+        }
+    }
+
+    /// What stands at the top of a file.
+    fn heading(self) -> &'static str {
+        match self {
+            Self::Cookie => {
+                "# Cookie keys of Tidegate: keep them secret, and give them to every guard\n\
+                 # that must accept the others' cookies.\n"
+            }
+            Self::Replication => {
+                "# Replication keys of Tidegate: keep them secret, and give them to every guard\n\
+                 # that shares its sessions, and to nobody else.\n"
+            }
+        }
     }
 }
 
@@ -56,6 +118,8 @@ pub enum KeyFileError {
     Missing {
         /// The file.
         path: PathBuf,
+        /// What its keys are for.
+        kind: KeyKind,
     },
     /// It cannot be read, or written.
     #[error("the key file {} cannot be used: {source}", path.display())]
@@ -70,6 +134,8 @@ pub enum KeyFileError {
     NotAFile {
         /// The file.
         path: PathBuf,
+        /// What its keys are for.
+        kind: KeyKind,
     },
     /// Others than its owner can read or change it.
     #[error("the key file {} has the mode {mode:04o}, so others may read it", path.display())]
@@ -100,6 +166,8 @@ pub enum KeyFileError {
         column: usize,
         /// What is wrong.
         what: &'static str,
+        /// What its keys are for.
+        kind: KeyKind,
     },
 }
 
@@ -108,14 +176,16 @@ impl KeyFileError {
     #[must_use]
     pub fn remedy(&self) -> String {
         match self {
-            Self::Missing { path } => format!(
-                "make it with `tidegate keygen {}`; `run` refuses without it",
+            Self::Missing { path, kind } => format!(
+                "make it with `{} {}`; `run` refuses without it",
+                kind.keygen(),
                 path.display()
             ),
             Self::Io { .. } => "see that this user may read it".into(),
-            Self::NotAFile { path } => {
+            Self::NotAFile { path, kind } => {
                 format!(
-                    "name another file, or make one with `tidegate keygen {}`",
+                    "name another file, or make one with `{} {}`",
+                    kind.keygen(),
                     path.display()
                 )
             }
@@ -123,8 +193,9 @@ impl KeyFileError {
             Self::Owner { path, expected, .. } => {
                 format!("run `chown {expected} {}`", path.display())
             }
-            Self::Content { path, .. } => format!(
-                "restore the file, or make new keys with `tidegate keygen --force {}`",
+            Self::Content { path, kind, .. } => format!(
+                "restore the file, or make new keys with `{} --force {}`",
+                kind.keygen(),
                 path.display()
             ),
         }
@@ -138,16 +209,33 @@ fn effective_user() -> Option<u32> {
         .map(|metadata| metadata.uid())
 }
 
-/// Reads a key file: its epochs, ascending, at least one.
+/// Reads a file of cookie keys: its epochs, ascending, at least one.
 ///
 /// # Errors
 /// When the file is missing, can be read by others than its owner, belongs to neither this user
 /// nor root, or is not what a key file should be.
 pub fn load(path: &Path) -> Result<Vec<KeyEpoch>, KeyFileError> {
+    load_epochs(path)
+}
+
+/// Reads a file of replication keys: its epochs, ascending, at least one.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_replication(path: &Path) -> Result<Vec<ReplicationEpoch>, KeyFileError> {
+    load_epochs(path)
+}
+
+/// Reads a key file of either kind, by the length of its secrets.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_epochs<const BYTES: usize>(path: &Path) -> Result<Vec<Epoch<BYTES>>, KeyFileError> {
+    let kind = KeyKind::of(BYTES);
     let io_error = |source: io::Error| {
         let path = path.to_owned();
         if source.kind() == io::ErrorKind::NotFound {
-            KeyFileError::Missing { path }
+            KeyFileError::Missing { path, kind }
         } else {
             KeyFileError::Io { path, source }
         }
@@ -156,6 +244,7 @@ pub fn load(path: &Path) -> Result<Vec<KeyEpoch>, KeyFileError> {
     if !fs::metadata(path).map_err(io_error)?.is_file() {
         return Err(KeyFileError::NotAFile {
             path: path.to_owned(),
+            kind,
         });
     }
     let file = File::open(path).map_err(io_error)?;
@@ -187,18 +276,19 @@ pub fn load(path: &Path) -> Result<Vec<KeyEpoch>, KeyFileError> {
         line,
         column,
         what,
+        kind,
     })
 }
 
 type Wrong = (usize, usize, &'static str);
 
-fn parse(bytes: &[u8]) -> Result<Vec<KeyEpoch>, Wrong> {
+fn parse<const BYTES: usize>(bytes: &[u8]) -> Result<Vec<Epoch<BYTES>>, Wrong> {
     if bytes.len() as u64 > MAXIMUM_FILE_BYTES {
         return Err((1, 1, "the file is too large for a key file"));
     }
     let text = std::str::from_utf8(bytes).map_err(|_| (1, 1, "the file is not text"))?;
     let mut has_version = false;
-    let mut epochs: Vec<KeyEpoch> = Vec::new();
+    let mut epochs: Vec<Epoch<BYTES>> = Vec::new();
     for (index, line) in text.lines().enumerate() {
         if line.trim().is_empty() || line.starts_with('#') {
             continue;
@@ -267,22 +357,18 @@ impl<'a> Words<'a> {
         word.parse().map_err(|_| (self.number, column, what))
     }
 
-    fn epoch(&mut self) -> Result<KeyEpoch, Wrong> {
+    fn epoch<const BYTES: usize>(&mut self) -> Result<Epoch<BYTES>, Wrong> {
         self.expect("epoch", "`epoch` is expected here")?;
         let id = self.number("the epoch's number is expected here")?;
         self.expect("not_before", "`not_before` is expected here")?;
         let not_before_s = self.number("seconds since 1970 are expected here")?;
         self.expect("secret", "`secret` is expected here")?;
         let (column, word) = self.next();
-        let wrong = (
-            self.number,
-            column,
-            "the secret must be 32 hexadecimal digits",
-        );
-        let mut epoch = KeyEpoch {
+        let wrong = (self.number, column, KeyKind::of(BYTES).wrong_secret());
+        let mut epoch = Epoch {
             id,
             not_before_s,
-            secret: [0; 16],
+            secret: [0; BYTES],
         };
         if word.len() != 2 * epoch.secret.len() || !word.is_ascii() {
             return Err(wrong);
@@ -309,19 +395,21 @@ impl<'a> Words<'a> {
 
 /// The epoch that signs at a time: the newest whose `not_before_s` has passed, else the first.
 #[must_use]
-pub fn signing_at(epochs: &[KeyEpoch], now_s: u64) -> Option<&KeyEpoch> {
+pub fn signing_at<const BYTES: usize>(
+    epochs: &[Epoch<BYTES>],
+    now_s: u64,
+) -> Option<&Epoch<BYTES>> {
     epochs
         .iter()
         .rfind(|epoch| epoch.not_before_s <= now_s)
         .or(epochs.first())
 }
 
-fn text_of(epochs: &[KeyEpoch]) -> Zeroizing<String> {
+fn text_of<const BYTES: usize>(epochs: &[Epoch<BYTES>]) -> Zeroizing<String> {
     use fmt::Write as _;
     // Room for all of it at once, as when it is read.
-    let mut text = Zeroizing::new(String::with_capacity(512 + 128 * epochs.len()));
-    text.push_str("# Cookie keys of Tidegate: keep them secret, and give them to every guard\n");
-    text.push_str("# that must accept the others' cookies.\n");
+    let mut text = Zeroizing::new(String::with_capacity(512 + (96 + 2 * BYTES) * epochs.len()));
+    text.push_str(KeyKind::of(BYTES).heading());
     text.push_str("version 1\n");
     for epoch in epochs {
         // Writing to a string cannot fail.
@@ -342,7 +430,11 @@ fn text_of(epochs: &[KeyEpoch]) -> Zeroizing<String> {
 ///
 /// # Errors
 /// When the file exists and `replace` is false, or the system refuses.
-pub fn store(path: &Path, epochs: &[KeyEpoch], replace: bool) -> io::Result<()> {
+pub fn store<const BYTES: usize>(
+    path: &Path,
+    epochs: &[Epoch<BYTES>],
+    replace: bool,
+) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

@@ -10,7 +10,9 @@ mod diagnostic;
 pub mod keys;
 mod machine;
 mod model;
+mod model_replication;
 mod raw;
+mod raw_replication;
 mod raw_words;
 mod resolve;
 mod schema;
@@ -27,6 +29,7 @@ pub use address::{AddressError, InterfaceAddress, Prefix};
 pub use diagnostic::{Diagnostic, Diagnostics, Mark, Severity};
 pub use machine::{Machine, parse_core_list};
 pub use model::*;
+pub use model_replication::*;
 pub use schema::json_schema_text;
 
 /// Workers of one process.

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use super::address::{InterfaceAddress, Prefix};
+use super::model_replication::{Replication, Share};
 
 /// A whole, checked profile.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +22,8 @@ pub struct Profile {
     pub routes: Vec<Route>,
     /// The guard, if the profile has one.
     pub guard: Option<Guard>,
+    /// The other guards, if there are any; never without a guard.
+    pub replication: Option<Replication>,
     /// Ordered rules; the first that matches decides.
     pub rules: Vec<Rule>,
     /// What happens to a packet that no rule matches.
@@ -344,6 +347,9 @@ pub struct Rule {
     pub when: Condition,
     /// What happens to what it matches.
     pub then: Action,
+    /// When its sessions are shared, in place of [`Replication::share`]; only with
+    /// [`Action::Guard`] and where there are other guards.
+    pub share: Option<Share>,
     /// The line of the profile it stands on, for `show`.
     pub line: u32,
 }

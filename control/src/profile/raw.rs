@@ -5,6 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::raw_replication::{RawReplication, RawShare};
 use super::raw_words::{Named, OneOrMany, Word, words};
 use super::schema;
 
@@ -27,6 +28,8 @@ pub(super) struct RawProfile {
     pub(super) routes: Vec<RawRoute>,
     /// The guard, which lets no connection reach a server before its client has proved to exist.
     pub(super) guard: Option<RawGuard>,
+    /// The other guards, and how sessions are shared with them.
+    pub(super) replication: Option<RawReplication>,
     /// Ordered rules, of which the first that matches decides; the default stands at the end.
     #[serde(default)]
     pub(super) rules: Vec<RawRule>,
@@ -408,6 +411,9 @@ pub(super) struct RawRule {
     pub(super) when: Option<RawCondition>,
     /// What happens to it.
     pub(super) then: Option<RawAction>,
+    /// With `then: guard`: when its sessions are shared with the other guards, in place of what
+    /// `replication` says.
+    pub(super) share: Option<RawShare>,
     /// What happens to a packet that no rule matches.
     pub(super) default: Option<RawAction>,
 }

@@ -46,7 +46,7 @@ fn the_newest_key_whose_time_has_come_signs() {
         [signs(0), signs(100), signs(199), signs(200), signs(999)],
         [1, 1, 1, 2, 3]
     );
-    assert_eq!(signing_at(&[], 0), None);
+    assert_eq!(signing_at::<16>(&[], 0), None);
 }
 
 #[test]
@@ -203,4 +203,23 @@ fn a_secret_is_not_shown() {
         shown.contains("id: 5") && !shown.contains("secret") && !shown.contains("5, 5"),
         "{shown}"
     );
+}
+
+#[test]
+fn keys_of_the_other_kind_are_refused() {
+    let (_folder, path) = file("", 0o600);
+    let of_replication = vec![ReplicationEpoch {
+        id: 3,
+        not_before_s: 9,
+        secret: [7; REPLICATION_SECRET_BYTES],
+    }];
+    store(&path, &of_replication, true).unwrap();
+    assert_eq!(load_replication(&path).unwrap(), of_replication);
+    let wrong = load(&path).unwrap_err();
+    assert!(wrong.to_string().ends_with("32 hexadecimal digits"));
+    assert!(wrong.remedy().contains("`tidegate keygen --force "));
+    store(&path, &[epoch(1, 0)], true).unwrap();
+    let wrong = load_replication(&path).unwrap_err();
+    assert!(wrong.to_string().contains("64 hexadecimal digits"));
+    assert!(wrong.remedy().contains("`tidegate keygen --replication "));
 }

@@ -9,7 +9,7 @@ use super::Checker;
 use super::routes::port_towards;
 use super::words::{address, joined, port_ranges};
 use crate::profile::diagnostic::Mark;
-use crate::profile::keys;
+use crate::profile::keys::{self, KeyFileError};
 use crate::profile::model::{
     Guard, GuardLimits, GuardMode, GuardTimers, OnFlood, Port, PortRange, Protected, Route,
     ServerOverrides, Unknown,
@@ -85,14 +85,18 @@ pub(super) fn resolve(
     })
 }
 
-/// A file that is not there yet only keeps the profile from running; one that is wrong is an error.
 fn check_keys(path: &std::path::Path, mark: Mark, checker: &mut Checker<'_>) {
-    match keys::load(path) {
-        Ok(_) => {}
-        Err(wrong @ keys::KeyFileError::Missing { .. }) => {
+    say_of_keys(keys::load(path).err(), mark, checker);
+}
+
+/// A file that is not there yet only keeps the profile from running; one that is wrong is an error.
+pub(super) fn say_of_keys(wrong: Option<KeyFileError>, mark: Mark, checker: &mut Checker<'_>) {
+    match wrong {
+        None => {}
+        Some(wrong @ KeyFileError::Missing { .. }) => {
             checker.unfit(mark, wrong.to_string(), wrong.remedy());
         }
-        Err(wrong) => checker.error(mark, wrong.to_string(), wrong.remedy()),
+        Some(wrong) => checker.error(mark, wrong.to_string(), wrong.remedy()),
     }
 }
 

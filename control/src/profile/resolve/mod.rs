@@ -2,6 +2,7 @@
 
 mod guard;
 mod ports;
+mod replication;
 mod routes;
 mod rules;
 mod runtime;
@@ -119,8 +120,22 @@ pub(super) fn resolve(raw: &RawProfile, root: &Node, checker: &mut Checker<'_>) 
         };
         guard::resolve(raw, &scene, root.get("guard"), checker)
     });
-    let (rules, default_action) =
-        rules::resolve(&raw.rules, &ports, raw.guard.is_some(), root, checker);
+    let replication = raw.replication.as_ref().and_then(|raw_replication| {
+        let scene = guard::Scene {
+            ports: &ports,
+            routes: &routes,
+            whole: routes_are_whole,
+        };
+        let has_guard = raw.guard.is_some();
+        let node = root.get("replication");
+        replication::resolve(raw_replication, &scene, has_guard, node, checker)
+    });
+    let given = rules::Given {
+        ports: &ports,
+        has_guard: raw.guard.is_some(),
+        has_replication: raw.replication.is_some(),
+    };
+    let (rules, default_action) = rules::resolve(&raw.rules, &given, root, checker);
     if checker.errors() > 0 {
         return None;
     }
@@ -130,6 +145,7 @@ pub(super) fn resolve(raw: &RawProfile, root: &Node, checker: &mut Checker<'_>) 
         ports,
         routes,
         guard,
+        replication,
         rules,
         default_action,
     })

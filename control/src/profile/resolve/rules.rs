@@ -23,14 +23,21 @@ fn action(raw: RawAction) -> Action {
     }
 }
 
+/// What rules may refer to.
+pub(super) struct Given<'a> {
+    pub(super) ports: &'a [Port],
+    pub(super) has_guard: bool,
+    pub(super) has_replication: bool,
+}
+
 pub(super) fn resolve(
     raw: &[RawRule],
-    ports: &[Port],
-    has_guard: bool,
+    given: &Given<'_>,
     root: &Node,
     checker: &mut Checker<'_>,
 ) -> (Vec<Rule>, Action) {
     let node = root.get("rules");
+    let has_guard = given.has_guard;
     let unwritten = if has_guard {
         Action::Guard
     } else {
@@ -71,7 +78,7 @@ pub(super) fn resolve(
         if let Some(found) = raw.default {
             default = default.or(Some((node.mark.line, action(found))));
         }
-        rules.extend(rule(raw, ports, node, checker));
+        rules.extend(rule(raw, given, node, checker));
     }
     let conditions: usize = rules.iter().map(|rule| tests(&rule.when)).sum();
     if conditions > MAX_CONDITIONS {
@@ -92,6 +99,27 @@ pub(super) fn resolve(
     (rules, default)
 }
 
+/// Only what is guarded is shared, and only where there is somebody to share it with.
+fn check_share(raw: &RawRule, given: &Given<'_>, node: &Node, checker: &mut Checker<'_>) {
+    if raw.share.is_none() {
+        return;
+    }
+    let mark = node.get("share").key_mark();
+    if raw.then != Some(RawAction::Guard) {
+        checker.error(
+            mark,
+            "only sessions that are guarded are shared",
+            "write `then: guard`, or take `share` away",
+        );
+    } else if !given.has_replication {
+        checker.error(
+            mark,
+            "there is no other guard to share sessions with",
+            "add a `replication:` section, or take `share` away",
+        );
+    }
+}
+
 /// How many single things the packet path asks for a condition.
 fn tests(condition: &Condition) -> usize {
     match condition {
@@ -106,7 +134,8 @@ fn tests(condition: &Condition) -> usize {
     }
 }
 
-fn rule(raw: &RawRule, ports: &[Port], node: &Node, checker: &mut Checker<'_>) -> Option<Rule> {
+fn rule(raw: &RawRule, given: &Given<'_>, node: &Node, checker: &mut Checker<'_>) -> Option<Rule> {
+    check_share(raw, given, node, checker);
     if raw.default.is_some() {
         if raw.when.is_some() || raw.then.is_some() {
             checker.error(
@@ -119,7 +148,7 @@ fn rule(raw: &RawRule, ports: &[Port], node: &Node, checker: &mut Checker<'_>) -
     }
     let when = raw.when.as_ref().and_then(|when| {
         let mut scene = Scene {
-            ports,
+            ports: given.ports,
             checker,
             depth: 0,
         };
@@ -129,6 +158,7 @@ fn rule(raw: &RawRule, ports: &[Port], node: &Node, checker: &mut Checker<'_>) -
         (Some(_), Some(then)) => when.map(|when| Rule {
             when,
             then: action(then),
+            share: raw.share.map(super::replication::share),
             line: node.mark.line,
         }),
         (Some(_), None) => {

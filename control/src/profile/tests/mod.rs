@@ -4,6 +4,7 @@ mod contradictions;
 mod good;
 mod hostile;
 mod refused;
+mod replication;
 
 use std::path::Path;
 
