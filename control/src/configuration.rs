@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use dataplane::classify::{Condition, Rules};
 use dataplane::guard::config::{
     Action, FloodThresholds, GuardConfig, InterfaceSet, Mode, ProtectedServer, ServerOverrides,
-    Timers, Unknown,
+    Share, Sharing, Timers, Unknown,
 };
 use dataplane::guard::cookie::{CookieJar, CookieKey, MAX_AGE_S};
 use dataplane::hop::{HopConfig, Interface, ReplicationPort, Route};
@@ -134,13 +134,14 @@ pub fn guard_config(
 ) -> Result<GuardConfig, Failure> {
     let rules = profile.rules.iter();
     let rules: Vec<_> = rules
-        .map(|rule| (condition(&rule.when), action(rule.then)))
+        .map(|rule| (condition(&rule.when), action_of(rule)))
         .collect();
     let rules = Rules::new(&rules, action(profile.default_action))
         .map_err(|error| Failure::new(error.to_string(), "write fewer or simpler rules"))?;
     let config = match &profile.guard {
         Some(guard) => GuardConfig {
             probe_from: probe_from(profile, guard),
+            sharing: profile.replication.as_ref().map(sharing),
             ..with_guard(guard, rules, keys, mtus, workers)?
         },
         None => without_guard(rules),
@@ -165,7 +166,7 @@ fn with_guard(
             format!("make one with `tidegate keygen {}`", guard.keys.display()),
         ));
     }
-    let share = |number: u32| u64::from(number).div_ceil(workers as u64);
+    let part = |number: u32| u64::from(number).div_ceil(workers as u64);
     let mtu = |port: usize| mtus.get(port).copied().unwrap_or(1500);
     Ok(GuardConfig {
         outside: InterfaceSet::default().with(InterfaceId(guard.outside as u8)),
@@ -184,12 +185,12 @@ fn with_guard(
         rules,
         jar: CookieJar::new(keys),
         flood: FloodThresholds {
-            enter_syns_per_s: share(guard.on_flood.enter_syns_per_second),
-            leave_syns_per_s: share(guard.on_flood.leave_syns_per_second),
+            enter_syns_per_s: part(guard.on_flood.enter_syns_per_second),
+            leave_syns_per_s: part(guard.on_flood.leave_syns_per_second),
             hold_ns: u64::from(guard.on_flood.hold_s) * SECOND_NS,
         },
         timers: timers(&guard.timers),
-        half_open_per_source: share(guard.limits.half_open_per_source).min(u16::MAX.into()) as u16,
+        half_open_per_source: part(guard.limits.half_open_per_source).min(u16::MAX.into()) as u16,
         unknown: match guard.unknown {
             profile::Unknown::Drop => Unknown::Drop,
             profile::Unknown::Reset => Unknown::Reset,
@@ -279,6 +280,32 @@ fn timers(timers: &profile::GuardTimers) -> Timers {
         closing_idle_ns: seconds(timers.closing_s),
         // A session that is forgotten while its cookie is good could be opened by it again.
         linger_ns: seconds(timers.linger_s).max(MAX_AGE_S * SECOND_NS),
+    }
+}
+
+/// How sessions are shared, as the workers are told.
+fn sharing(with: &profile::Replication) -> Sharing {
+    Sharing {
+        share: share(with.share),
+        deferred_after_ns: u64::from(with.deferred_after_ms) * 1_000_000,
+        deferred_after_bytes: with.deferred_after_bytes,
+        hold_ns: u64::from(with.hold_ms) * 1_000_000,
+    }
+}
+
+fn share(share: profile::Share) -> Share {
+    match share {
+        profile::Share::Begun => Share::Begun,
+        profile::Share::Established => Share::Established,
+        profile::Share::Deferred => Share::Deferred,
+        profile::Share::Never => Share::Never,
+    }
+}
+
+fn action_of(rule: &profile::Rule) -> Action {
+    match (rule.then, rule.share) {
+        (profile::Action::Guard, Some(when)) => Action::GuardShared(share(when)),
+        (then, _) => action(then),
     }
 }
 

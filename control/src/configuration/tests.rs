@@ -208,6 +208,42 @@ fn every_condition_is_translated() {
 }
 
 #[test]
+fn sharing_reaches_the_hop_the_rules_and_the_guard() {
+    let text = PROFILE
+        .replace("then: deny }", "then: guard, share: never }")
+        .replace(
+            "rules:",
+            "replication:\n  port: office\n  own: 3\n  peers: [ { number: 4 } ]\n  group: 239.0.0.9\n  \
+             share: deferred\n  deferred: { after_ms: 5, after_bytes: 6 }\n  hold_ms: 7\nrules:",
+        );
+    let profile = profile(&text);
+    let hop = hop_config(&profile, &Layout::of(&profile), &facts());
+    assert_eq!(
+        hop.replication,
+        Some(ReplicationPort {
+            interface: InterfaceId(1),
+            udp_port: 49_790,
+            group: Some(Address::from_v4([239, 0, 0, 9])),
+        })
+    );
+    HopTables::new(&hop).expect("usable tables");
+    let config = guard_config(&profile, &[key()], &[1500; 3], 3).unwrap();
+    assert_eq!(
+        config.sharing,
+        Some(Sharing {
+            share: Share::Deferred,
+            deferred_after_ns: 5_000_000,
+            deferred_after_bytes: 6,
+            hold_ns: 7_000_000,
+        })
+    );
+    assert_eq!(
+        action_of(&profile.rules[0]),
+        Action::GuardShared(Share::Never)
+    );
+}
+
+#[test]
 fn without_a_guard_nothing_is_protected() {
     let profile = profile("ports: { a: { device: net_null0 } }");
     assert!(cookie_keys(&profile).unwrap().is_empty());
