@@ -18,35 +18,6 @@ pub enum ChecksumStatus {
     None,
 }
 
-/// The transport protocol whose checksum a NIC is to fill in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layer4 {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-/// What a NIC is asked to fill in while it sends.
-///
-/// For `ipv4_checksum` the field must hold zero; for `l4` it must hold the checksum of the pseudo
-/// header. The port must have the offload enabled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct TxOffload {
-    /// Length of the link layer's header, tags included, in bytes; at most 127.
-    pub l2_len: u8,
-    /// Length of the IP header, extensions included, in bytes; at most 511.
-    pub l3_len: u16,
-    /// Length of the transport header, in bytes.
-    pub l4_len: u8,
-    /// Whether the packet is IPv6.
-    pub ipv6: bool,
-    /// Fill in the IPv4 header's checksum.
-    pub ipv4_checksum: bool,
-    /// Fill in the transport checksum.
-    pub l4: Option<Layer4>,
-}
-
 /// A packet, owned: dropped, its memory goes back to the pool.
 #[repr(transparent)]
 pub struct Mbuf(NonNull<rte_mbuf>);
@@ -273,42 +244,6 @@ impl Mbuf {
         (self.flags() & dpdk_sys::SHIM_RX_VLAN_STRIPPED != 0)
             // SAFETY: vlan_tci is a uint16_t.
             .then(|| unsafe { self.get::<{ dpdk_sys::SHIM_MBUF_VLAN_TCI }, u16>() })
-    }
-
-    /// Asks the NIC to fill in checksums, in place of what was asked before.
-    #[inline]
-    pub fn set_tx_offload(&mut self, offload: TxOffload) {
-        let mut flags = self.flags() & !dpdk_sys::SHIM_TX_OFFLOAD_MASK;
-        flags |= if offload.ipv6 {
-            dpdk_sys::SHIM_TX_IPV6
-        } else {
-            dpdk_sys::SHIM_TX_IPV4
-        };
-        if offload.ipv4_checksum {
-            flags |= dpdk_sys::SHIM_TX_IP_CKSUM;
-        }
-        flags |= match offload.l4 {
-            Some(Layer4::Tcp) => dpdk_sys::SHIM_TX_TCP_CKSUM,
-            Some(Layer4::Udp) => dpdk_sys::SHIM_TX_UDP_CKSUM,
-            None => 0,
-        };
-        let lengths = u64::from(offload.l2_len & 0x7f) << dpdk_sys::SHIM_TX_L2_LEN_SHIFT
-            | u64::from(offload.l3_len & 0x1ff) << dpdk_sys::SHIM_TX_L3_LEN_SHIFT
-            | u64::from(offload.l4_len) << dpdk_sys::SHIM_TX_L4_LEN_SHIFT;
-        // SAFETY: the fields have these types; a request that the device cannot meet is refused
-        // by its tx_pkt_prepare or sent as it is.
-        unsafe {
-            self.set::<{ dpdk_sys::SHIM_MBUF_OL_FLAGS }, u64>(flags);
-            self.set::<{ dpdk_sys::SHIM_MBUF_TX_OFFLOAD }, u64>(lengths);
-        }
-    }
-
-    /// Takes back what was asked of the NIC.
-    #[inline]
-    pub fn clear_tx_offload(&mut self) {
-        let flags = self.flags() & !dpdk_sys::SHIM_TX_OFFLOAD_MASK;
-        // SAFETY: ol_flags is a uint64_t.
-        unsafe { self.set::<{ dpdk_sys::SHIM_MBUF_OL_FLAGS }, u64>(flags) };
     }
 }
 

@@ -24,8 +24,6 @@ pub struct RxQueue {
 pub struct TxQueue {
     port: Arc<PortState>,
     queue: u16,
-    prepare: bool,
-    refused: u64,
     _not_sync: PhantomData<Cell<()>>,
 }
 
@@ -80,12 +78,10 @@ impl RxQueue {
 
 impl TxQueue {
     /// Only [`crate::Port`] makes one, once for each queue, of a port that is started.
-    pub(crate) fn new(port: Arc<PortState>, queue: u16, prepare: bool) -> Self {
+    pub(crate) fn new(port: Arc<PortState>, queue: u16) -> Self {
         Self {
             port,
             queue,
-            prepare,
-            refused: 0,
             _not_sync: PhantomData,
         }
     }
@@ -93,12 +89,6 @@ impl TxQueue {
     /// The queue's number on its port.
     pub fn number(&self) -> u16 {
         self.queue
-    }
-
-    /// How many packets the driver refused for an offload request that it cannot meet. They
-    /// were dropped.
-    pub fn refused(&self) -> u64 {
-        self.refused
     }
 
     /// Sends from the front of `burst` and returns how many are gone. What the device has no
@@ -109,46 +99,15 @@ impl TxQueue {
         if count == 0 {
             return 0;
         }
-        let ready = if self.prepare {
-            self.prepare_offloads(burst, count)
-        } else {
-            count
-        };
         let operations = operations(&self.port);
         // SAFETY: as in `receive`. The driver takes ownership of the first `sent` mbufs, and
         // `forget_front` takes just those out of the burst without dropping them.
-        let sent = unsafe {
+        unsafe {
             let data = *(*operations).txq.data.add(self.queue.into());
             let transmit = (*operations).tx_pkt_burst.unwrap_unchecked();
-            let sent = transmit(data, burst.as_mut_ptr().cast::<*mut rte_mbuf>(), ready);
+            let sent = transmit(data, burst.as_mut_ptr().cast::<*mut rte_mbuf>(), count);
             forget_front(burst, sent.into());
-            sent
-        };
-        if ready < count && sent == ready {
-            // What stands in front now is what the driver refused: with it there, nothing behind
-            // it would ever leave.
-            drop(burst.remove(0));
-            self.refused += 1;
-            return usize::from(sent) + 1;
-        }
-        sent.into()
-    }
-
-    /// Lets the driver look at what is asked of it; returns how many from the front it can send.
-    #[inline]
-    fn prepare_offloads<const N: usize>(
-        &mut self,
-        burst: &mut ArrayVec<Mbuf, N>,
-        count: u16,
-    ) -> u16 {
-        let operations = operations(&self.port);
-        // SAFETY: as in `receive`; the driver changes headers in place and takes nothing.
-        unsafe {
-            let Some(prepare) = (*operations).tx_pkt_prepare else {
-                return count;
-            };
-            let data = *(*operations).txq.data.add(self.queue.into());
-            prepare(data, burst.as_mut_ptr().cast::<*mut rte_mbuf>(), count).min(count)
+            sent.into()
         }
     }
 }

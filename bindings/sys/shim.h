@@ -34,12 +34,6 @@ static const size_t SHIM_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len);
 static const size_t SHIM_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len);
 static const size_t SHIM_MBUF_VLAN_TCI = offsetof(struct rte_mbuf, vlan_tci);
 static const size_t SHIM_MBUF_RSS_HASH = offsetof(struct rte_mbuf, hash.rss);
-static const size_t SHIM_MBUF_TX_OFFLOAD = offsetof(struct rte_mbuf, tx_offload);
-
-/* The bits of tx_offload that hold the lengths of the headers. */
-static const uint32_t SHIM_TX_L2_LEN_SHIFT = RTE_MBUF_L2_LEN_OFS;
-static const uint32_t SHIM_TX_L3_LEN_SHIFT = RTE_MBUF_L3_LEN_OFS;
-static const uint32_t SHIM_TX_L4_LEN_SHIFT = RTE_MBUF_L4_LEN_OFS;
 
 static const uint32_t SHIM_HEADROOM = RTE_PKTMBUF_HEADROOM;
 static const uint32_t SHIM_MEMPOOL_CACHE_MAX = RTE_MEMPOOL_CACHE_MAX_SIZE;
@@ -57,20 +51,11 @@ static const uint64_t SHIM_RX_L4_CKSUM_MASK = RTE_MBUF_F_RX_L4_CKSUM_MASK;
 static const uint64_t SHIM_RX_L4_CKSUM_BAD = RTE_MBUF_F_RX_L4_CKSUM_BAD;
 static const uint64_t SHIM_RX_L4_CKSUM_GOOD = RTE_MBUF_F_RX_L4_CKSUM_GOOD;
 static const uint64_t SHIM_RX_L4_CKSUM_NONE = RTE_MBUF_F_RX_L4_CKSUM_NONE;
-static const uint64_t SHIM_TX_OFFLOAD_MASK = RTE_MBUF_F_TX_OFFLOAD_MASK;
-static const uint64_t SHIM_TX_IPV4 = RTE_MBUF_F_TX_IPV4;
-static const uint64_t SHIM_TX_IPV6 = RTE_MBUF_F_TX_IPV6;
-static const uint64_t SHIM_TX_IP_CKSUM = RTE_MBUF_F_TX_IP_CKSUM;
-static const uint64_t SHIM_TX_TCP_CKSUM = RTE_MBUF_F_TX_TCP_CKSUM;
-static const uint64_t SHIM_TX_UDP_CKSUM = RTE_MBUF_F_TX_UDP_CKSUM;
 
 static const uint64_t SHIM_PORT_RX_IPV4_CKSUM = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
 static const uint64_t SHIM_PORT_RX_TCP_CKSUM = RTE_ETH_RX_OFFLOAD_TCP_CKSUM;
 static const uint64_t SHIM_PORT_RX_UDP_CKSUM = RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
 static const uint64_t SHIM_PORT_RX_RSS_HASH = RTE_ETH_RX_OFFLOAD_RSS_HASH;
-static const uint64_t SHIM_PORT_TX_IPV4_CKSUM = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
-static const uint64_t SHIM_PORT_TX_TCP_CKSUM = RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
-static const uint64_t SHIM_PORT_TX_UDP_CKSUM = RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
 
 /* Hash types whose fields a symmetric key folds to one value for both directions. */
 static const uint64_t SHIM_RSS_IP = RTE_ETH_RSS_IP;

@@ -6,7 +6,7 @@ use std::sync::Barrier;
 
 use arrayvec::ArrayVec;
 use bindings::eal;
-use bindings::mbuf::{ChecksumStatus, Layer4, TxOffload, free_burst};
+use bindings::mbuf::{ChecksumStatus, free_burst};
 use bindings::{Mbuf, Mempool};
 use common::pool;
 
@@ -99,17 +99,6 @@ fn a_recycled_mbuf_is_as_new() {
     let pool = pool("recycled", 1);
     let mut mbuf = pool.allocate().expect("the only one");
     let headroom = mbuf.headroom();
-    let offload = TxOffload {
-        l2_len: 14,
-        l3_len: 20,
-        ipv4_checksum: true,
-        ..Default::default()
-    };
-    mbuf.set_tx_offload(TxOffload {
-        l4: Some(Layer4::Tcp),
-        l4_len: 20,
-        ..offload
-    });
     assert!(mbuf.set_len(100) && mbuf.prepend(14));
     drop(mbuf);
     let mbuf = pool.allocate().expect("the same one");

@@ -29,7 +29,4 @@ pub trait Io {
 
     /// A fresh, empty packet with room before it for a link-layer header.
     fn allocate(&mut self) -> Option<Self::Buffer>;
-
-    /// Whether the port completes TCP checksums of packets that ask for it.
-    fn completes_tcp_checksum(&self, port: PortId) -> bool;
 }

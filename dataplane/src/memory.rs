@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::io::{Io, PortId};
-use crate::packet::{Buffer, Burst, ChecksumOffload, ChecksumStatus};
+use crate::packet::{Buffer, Burst, ChecksumStatus};
 
 /// Room before a fresh packet, as DPDK leaves it.
 pub const HEADROOM_BYTES: usize = 128;
@@ -16,8 +16,6 @@ pub struct MemoryBuffer {
     end: usize,
     /// What a NIC would have said of both checksums.
     pub checksum: ChecksumStatus,
-    /// What the sender asked of the NIC.
-    pub offload: Option<ChecksumOffload>,
 }
 
 impl MemoryBuffer {
@@ -31,7 +29,6 @@ impl MemoryBuffer {
             start: HEADROOM_BYTES,
             end,
             checksum: ChecksumStatus::Unknown,
-            offload: None,
         }
     }
 
@@ -44,7 +41,7 @@ impl MemoryBuffer {
         if fits {
             self.storage[HEADROOM_BYTES..end].copy_from_slice(bytes);
             (self.start, self.end) = (HEADROOM_BYTES, end);
-            (self.checksum, self.offload) = (ChecksumStatus::Unknown, None);
+            self.checksum = ChecksumStatus::Unknown;
         }
         fits
     }
@@ -100,10 +97,6 @@ impl Buffer for MemoryBuffer {
 
     fn transport_checksum(&self) -> ChecksumStatus {
         self.checksum
-    }
-
-    fn offload_tcp_checksum(&mut self, offload: ChecksumOffload) {
-        self.offload = Some(offload);
     }
 
     fn is_contiguous(&self) -> bool {
@@ -171,10 +164,6 @@ impl Io for MemoryIo {
             *left = left.checked_sub(1)?;
         }
         Some(MemoryBuffer::new(&[]))
-    }
-
-    fn completes_tcp_checksum(&self, _port: PortId) -> bool {
-        false
     }
 }
 

@@ -19,19 +19,6 @@ pub enum ChecksumStatus {
     Bad,
 }
 
-/// Checksums that the NIC is asked to fill in when the packet leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChecksumOffload {
-    /// Octets before the IP header.
-    pub link_header_bytes: u8,
-    /// Octets of the IP header, extension headers included.
-    pub network_header_bytes: u16,
-    /// Whether the packet is IPv6.
-    pub ipv6: bool,
-    /// Whether the IPv4 header checksum is wanted too.
-    pub ipv4_checksum: bool,
-}
-
 /// A packet buffer that is owned: dropped, it is freed; sent, it is gone.
 ///
 /// The bytes are contiguous. Room before and after them is bounded and may be used without a copy.
@@ -67,8 +54,6 @@ pub trait Buffer: Sized + Send {
     fn network_checksum(&self) -> ChecksumStatus;
     /// What the NIC said of the TCP or UDP checksum.
     fn transport_checksum(&self) -> ChecksumStatus;
-    /// Asks the NIC to complete the TCP checksum (whose field holds the pseudo header's sum).
-    fn offload_tcp_checksum(&mut self, offload: ChecksumOffload);
     /// Whether the whole packet stands in this one buffer.
     fn is_contiguous(&self) -> bool;
 }

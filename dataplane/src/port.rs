@@ -1,12 +1,12 @@
 //! DPDK's ports and packet buffers, as a worker sees them.
 
 use arrayvec::ArrayVec;
-use bindings::mbuf::{self, Layer4, TxOffload};
+use bindings::mbuf;
 use bindings::{Mbuf, Mempool, RxQueue, TxQueue};
 
 use crate::io::{Io, PortId};
 use crate::limits::{MAX_PORTS, MAX_QUEUES_PER_WORKER};
-use crate::packet::{Buffer, Burst, ChecksumOffload, ChecksumStatus};
+use crate::packet::{Buffer, Burst, ChecksumStatus};
 use crate::parse::{ETHER_TYPE_VLAN, VLAN_TAG_BYTES};
 
 /// Octets of the two station addresses, behind which a VLAN tag stands.
@@ -70,18 +70,6 @@ impl Buffer for Mbuf {
     }
 
     #[inline]
-    fn offload_tcp_checksum(&mut self, offload: ChecksumOffload) {
-        self.set_tx_offload(TxOffload {
-            l2_len: offload.link_header_bytes,
-            l3_len: offload.network_header_bytes,
-            l4_len: 0,
-            ipv6: offload.ipv6,
-            ipv4_checksum: offload.ipv4_checksum,
-            l4: Some(Layer4::Tcp),
-        });
-    }
-
-    #[inline]
     fn is_contiguous(&self) -> bool {
         Mbuf::is_contiguous(self)
     }
@@ -94,8 +82,6 @@ pub struct PortQueues {
     pub receive: ArrayVec<RxQueue, MAX_QUEUES_PER_WORKER>,
     /// The transmit queue, likewise.
     pub transmit: Option<TxQueue>,
-    /// Whether the port fills in TCP checksums that it is asked for.
-    pub completes_tcp_checksum: bool,
     /// Whether frames may come without their VLAN tag, which then stands beside them.
     pub restores_vlan_tags: bool,
 }
@@ -116,12 +102,6 @@ impl DpdkIo {
             next: [0; MAX_PORTS],
             pool,
         }
-    }
-
-    /// Packets that drivers refused for a checksum request that they cannot meet.
-    pub fn refused(&self) -> u64 {
-        let queues = self.ports.iter().filter_map(|port| port.transmit.as_ref());
-        queues.map(TxQueue::refused).sum()
     }
 }
 
@@ -171,13 +151,6 @@ impl Io for DpdkIo {
     #[inline]
     fn allocate(&mut self) -> Option<Mbuf> {
         self.pool.allocate()
-    }
-
-    #[inline]
-    fn completes_tcp_checksum(&self, port: PortId) -> bool {
-        self.ports
-            .get(usize::from(port.0))
-            .is_some_and(|queues| queues.completes_tcp_checksum)
     }
 }
 

@@ -18,7 +18,6 @@ struct Plan {
     mtu: u16,
     offloads: Offloads,
     rx_offloads: u64,
-    tx_offloads: u64,
     scaling: Option<Scaling>,
 }
 
@@ -85,7 +84,7 @@ fn plan(config: &PortConfig, device: &rte_eth_dev_info, data_room_bytes: u32) ->
     let overhead = frame_overhead(device);
     let mtu = mtu_within(config.mtu, device, overhead, data_room_bytes);
     let scaling = Scaling::plan(config.rss, rx_queues, device);
-    let (offloads, mut rx_offloads, tx_offloads) = checksum_offloads(config.offloads, device);
+    let (offloads, mut rx_offloads) = checksum_offloads(config.offloads, device);
     if scaling.is_some() {
         rx_offloads |= dpdk_sys::SHIM_PORT_RX_RSS_HASH & device.rx_offload_capa;
     }
@@ -95,7 +94,6 @@ fn plan(config: &PortConfig, device: &rte_eth_dev_info, data_room_bytes: u32) ->
         mtu,
         offloads,
         rx_offloads,
-        tx_offloads,
         scaling,
     }
 }
@@ -120,29 +118,19 @@ fn mtu_within(wanted: u16, device: &rte_eth_dev_info, overhead: u32, data_room_b
 }
 
 /// The wanted offloads that the device has, and DPDK's flags for them.
-fn checksum_offloads(wanted: Offloads, device: &rte_eth_dev_info) -> (Offloads, u64, u64) {
-    let (mut rx, mut tx) = (0, 0);
-    let enable = |wanted: bool, flag: u64, capable: u64, flags: &mut u64| {
-        let enabled = wanted && capable & flag != 0;
-        *flags |= if enabled { flag } else { 0 };
+fn checksum_offloads(wanted: Offloads, device: &rte_eth_dev_info) -> (Offloads, u64) {
+    let mut flags = 0;
+    let mut enable = |wanted: bool, flag: u64| {
+        let enabled = wanted && device.rx_offload_capa & flag != 0;
+        flags |= if enabled { flag } else { 0 };
         enabled
     };
-    let (rx_capable, tx_capable) = (device.rx_offload_capa, device.tx_offload_capa);
-    let mut on_rx = |wanted, flag| enable(wanted, flag, rx_capable, &mut rx);
     let enabled = Offloads {
-        rx_ipv4_checksum: on_rx(wanted.rx_ipv4_checksum, dpdk_sys::SHIM_PORT_RX_IPV4_CKSUM),
-        rx_tcp_checksum: on_rx(wanted.rx_tcp_checksum, dpdk_sys::SHIM_PORT_RX_TCP_CKSUM),
-        rx_udp_checksum: on_rx(wanted.rx_udp_checksum, dpdk_sys::SHIM_PORT_RX_UDP_CKSUM),
-        ..Offloads::default()
+        rx_ipv4_checksum: enable(wanted.rx_ipv4_checksum, dpdk_sys::SHIM_PORT_RX_IPV4_CKSUM),
+        rx_tcp_checksum: enable(wanted.rx_tcp_checksum, dpdk_sys::SHIM_PORT_RX_TCP_CKSUM),
+        rx_udp_checksum: enable(wanted.rx_udp_checksum, dpdk_sys::SHIM_PORT_RX_UDP_CKSUM),
     };
-    let mut on_tx = |wanted, flag| enable(wanted, flag, tx_capable, &mut tx);
-    let enabled = Offloads {
-        tx_ipv4_checksum: on_tx(wanted.tx_ipv4_checksum, dpdk_sys::SHIM_PORT_TX_IPV4_CKSUM),
-        tx_tcp_checksum: on_tx(wanted.tx_tcp_checksum, dpdk_sys::SHIM_PORT_TX_TCP_CKSUM),
-        tx_udp_checksum: on_tx(wanted.tx_udp_checksum, dpdk_sys::SHIM_PORT_TX_UDP_CKSUM),
-        ..enabled
-    };
-    (enabled, rx, tx)
+    (enabled, flags)
 }
 
 fn apply(id: PortId, name: &str, plan: &Plan) -> Result<(), Error> {
@@ -150,7 +138,6 @@ fn apply(id: PortId, name: &str, plan: &Plan) -> Result<(), Error> {
     let mut conf = rte_eth_conf::default();
     conf.rxmode.mtu = plan.mtu.into();
     conf.rxmode.offloads = plan.rx_offloads;
-    conf.txmode.offloads = plan.tx_offloads;
     if let Some(scaling) = plan.scaling {
         scaling.ask(&mut conf, &mut key);
     }
@@ -194,8 +181,7 @@ fn set_up_queues(
         })?;
     }
     for queue in 0..plan.tx_queues {
-        let mut conf = device.default_txconf;
-        conf.offloads = plan.tx_offloads;
+        let conf = device.default_txconf;
         let call = Call::to("rte_eth_tx_queue_setup");
         // SAFETY: as above.
         let result = unsafe { dpdk_sys::rte_eth_tx_queue_setup(id.0, queue, tx, socket, &conf) };
@@ -272,10 +258,7 @@ mod tests {
         let plan = plan(&config, &device(), 2048);
         assert_eq!((plan.rx_queues, plan.tx_queues, plan.mtu), (1, 4, 1500));
         assert_eq!(plan.offloads, Offloads::default());
-        assert_eq!(
-            (plan.rx_offloads, plan.tx_offloads, plan.scaling),
-            (0, 0, None)
-        );
+        assert_eq!((plan.rx_offloads, plan.scaling), (0, None));
     }
 
     #[test]
@@ -283,13 +266,12 @@ mod tests {
         let device = rte_eth_dev_info {
             max_rx_queues: 16,
             max_rx_pktlen: 9728,
-            rx_offload_capa: dpdk_sys::SHIM_PORT_RX_TCP_CKSUM,
-            tx_offload_capa: u64::MAX,
+            rx_offload_capa: dpdk_sys::SHIM_PORT_RX_TCP_CKSUM | dpdk_sys::SHIM_PORT_RX_UDP_CKSUM,
             flow_type_rss_offloads: u64::MAX,
             ..device()
         };
         let wanted = Offloads {
-            tx_udp_checksum: false,
+            rx_udp_checksum: false,
             ..Offloads::ALL
         };
         let rss = Some(Rss {
@@ -305,7 +287,7 @@ mod tests {
         };
         let plan = plan(&config, &device, 9216);
         assert!(plan.offloads.rx_tcp_checksum && !plan.offloads.rx_ipv4_checksum);
-        assert!(plan.offloads.tx_tcp_checksum && !plan.offloads.tx_udp_checksum);
+        assert!(!plan.offloads.rx_udp_checksum);
         assert_eq!(plan.mtu, 9000);
         let scaling = plan.scaling.expect("two queues");
         assert_eq!(

@@ -41,12 +41,6 @@ pub struct Offloads {
     pub rx_tcp_checksum: bool,
     /// Verifies UDP checksums of what comes in.
     pub rx_udp_checksum: bool,
-    /// Fills in IPv4 header checksums of what goes out.
-    pub tx_ipv4_checksum: bool,
-    /// Fills in TCP checksums of what goes out.
-    pub tx_tcp_checksum: bool,
-    /// Fills in UDP checksums of what goes out.
-    pub tx_udp_checksum: bool,
 }
 
 impl Offloads {
@@ -55,15 +49,7 @@ impl Offloads {
         rx_ipv4_checksum: true,
         rx_tcp_checksum: true,
         rx_udp_checksum: true,
-        tx_ipv4_checksum: true,
-        tx_tcp_checksum: true,
-        tx_udp_checksum: true,
     };
-
-    /// Whether anything is filled in on the way out.
-    pub fn any_tx(self) -> bool {
-        self.tx_ipv4_checksum || self.tx_tcp_checksum || self.tx_udp_checksum
-    }
 }
 
 /// Which packets receive-side scaling spreads by their ports too, and not by addresses alone.
@@ -332,8 +318,7 @@ impl Port {
     /// Transmit queue `number`, likewise.
     pub fn take_tx_queue(&mut self, number: u16) -> Option<TxQueue> {
         take(self.is_started(), &mut self.tx_taken, number)?;
-        let prepare = self.info.offloads.any_tx();
-        Some(TxQueue::new(Arc::clone(&self.state), number, prepare))
+        Some(TxQueue::new(Arc::clone(&self.state), number))
     }
 
     /// Changes the largest IP packet; some drivers want the port stopped for it.

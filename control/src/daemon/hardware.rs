@@ -284,9 +284,6 @@ pub(super) fn offload_names(offloads: Offloads) -> Vec<&'static str> {
         (offloads.rx_ipv4_checksum, "rx-ipv4-checksum"),
         (offloads.rx_tcp_checksum, "rx-tcp-checksum"),
         (offloads.rx_udp_checksum, "rx-udp-checksum"),
-        (offloads.tx_ipv4_checksum, "tx-ipv4-checksum"),
-        (offloads.tx_tcp_checksum, "tx-tcp-checksum"),
-        (offloads.tx_udp_checksum, "tx-udp-checksum"),
     ]
     .into_iter()
     .filter_map(|(is_on, name)| is_on.then_some(name))
@@ -360,7 +357,6 @@ impl Hardware {
             queues.push(PortQueues {
                 receive,
                 transmit,
-                completes_tcp_checksum: info.offloads.tx_tcp_checksum,
                 restores_vlan_tags: strips,
             });
         }

@@ -167,7 +167,7 @@ pub struct Device {
     pub queues: Option<u16>,
     /// Whether frames for other stations are received too.
     pub promiscuous: bool,
-    /// Who computes checksums.
+    /// Who verifies checksums of what comes in.
     pub checksum_offload: ChecksumOffload,
 }
 
@@ -210,7 +210,7 @@ pub fn is_pci_address(device: &str) -> bool {
     bus_is_right && hexadecimal(slot, 2) && matches!(function.as_bytes(), [b'0'..=b'7'])
 }
 
-/// Who computes checksums.
+/// Who verifies checksums of what comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChecksumOffload {
     /// The device, where it can.

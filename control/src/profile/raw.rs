@@ -192,7 +192,7 @@ pub(super) struct RawPort {
     pub(super) queues: Option<Word>,
     /// Whether frames for other stations are received too; false if not set.
     pub(super) promiscuous: Option<bool>,
-    /// Who computes checksums: the device where it can (`auto`), or the worker (`off`).
+    /// Who verifies checksums of what comes in: the device where it can (`auto`), or the worker (`off`).
     pub(super) checksum_offload: Option<RawChecksumOffload>,
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
 use dataplane::memory::MemoryBuffer;
-use dataplane::packet::{Buffer, ChecksumOffload, ChecksumStatus};
+use dataplane::packet::{Buffer, ChecksumStatus};
 
 /// A fixed number of buffers. Taking and giving back allocates nothing, on any thread.
 #[derive(Debug)]
@@ -95,10 +95,6 @@ impl Buffer for PooledBuffer {
 
     fn transport_checksum(&self) -> ChecksumStatus {
         self.packet().transport_checksum()
-    }
-
-    fn offload_tcp_checksum(&mut self, offload: ChecksumOffload) {
-        self.packet_mut().offload_tcp_checksum(offload);
     }
 
     fn is_contiguous(&self) -> bool {

@@ -91,8 +91,4 @@ impl Io for Queues {
         }
         self.pool.take(&[])
     }
-
-    fn completes_tcp_checksum(&self, _port: PortId) -> bool {
-        false
-    }
 }

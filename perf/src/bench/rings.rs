@@ -70,10 +70,6 @@ impl Io for RingIo {
     fn allocate(&mut self) -> Option<Mbuf> {
         self.pool.allocate()
     }
-
-    fn completes_tcp_checksum(&self, _port: PortId) -> bool {
-        false
-    }
 }
 
 impl Peer {
