@@ -199,6 +199,7 @@ fn with_guard(
         outside_mtu: mtu(guard.outside),
         inside_mtu: mtu(guard.inside),
         sharing: None,
+        transparent: None,
     })
 }
 
@@ -237,6 +238,7 @@ fn without_guard(rules: Rules<Action>) -> GuardConfig {
         outside_mtu: 1500,
         inside_mtu: 1500,
         sharing: None,
+        transparent: None,
     }
 }
 

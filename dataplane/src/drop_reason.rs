@@ -87,6 +87,15 @@ drop_reasons! {
     FragmentOfGuarded "fragment_of_guarded" "A fragment that would open a session.",
     // Peers.
     PeersBusy "peers_busy" "A datagram for the replication port is longer than 2,048 octets, or whoever talks to the peers takes no more.",
+    // The transparent wire.
+    EchoMalformed "echo_malformed" "An echo reply with our mark is cut short or contradicts itself.",
+    EchoVersion "echo_version" "An echo reply with our mark is of another version.",
+    EchoForged "echo_forged" "An echo reply with our mark was not made with our keys for these addresses.",
+    EchoExpired "echo_expired" "An echo reply is ours but too old, or made by a guard whose clock is ahead.",
+    EchoUnprotected "echo_unprotected" "An echo reply is ours, but its service is not protected here.",
+    EchoMisplaced "echo_misplaced" "An echo reply with our mark came from the clients' side.",
+    EchoRefused "echo_refused" "An ICMP error about an echo of ours, which the client never sent.",
+    PathUnknown "path_unknown" "No frame of a proved connection has shown the way to the destination of a packet made here.",
     // Hand-off and output.
     HandOffFull "hand_off_full" "The ring to another worker was full.",
     TransmitFull "transmit_full" "The port's transmit queue was full.",

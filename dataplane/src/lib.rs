@@ -4,6 +4,7 @@
 //! clock or a thread. `README.md` beside this crate walks one packet through it.
 #![forbid(unsafe_code)]
 
+pub mod bridge;
 pub mod capture;
 pub mod classify;
 pub mod command;
@@ -11,6 +12,7 @@ pub mod context;
 pub mod counters;
 mod deadlines;
 pub mod drop_reason;
+pub mod echo;
 pub mod flow;
 pub mod fragment;
 pub mod guard;

@@ -10,6 +10,8 @@ pub const ETHER_TYPE_IPV4: u16 = 0x0800;
 pub const ETHER_TYPE_ARP: u16 = 0x0806;
 /// EtherType of an 802.1Q tag.
 pub const ETHER_TYPE_VLAN: u16 = 0x8100;
+/// EtherType of an 802.1ad (service) tag.
+pub const ETHER_TYPE_SERVICE_VLAN: u16 = 0x88a8;
 /// EtherType of IPv6.
 pub const ETHER_TYPE_IPV6: u16 = 0x86dd;
 /// Octets of an untagged Ethernet header.
@@ -209,6 +211,52 @@ pub fn parse_into(frame: &[u8], parsed: &mut Parsed) -> Result<(), DropReason> {
             };
             Ok(())
         }
+        _ => Err(DropReason::UnknownEtherType),
+    }
+}
+
+/// Octets of a frame's link-layer header with up to two tags (802.1Q, 802.1ad), and the EtherType
+/// behind it; `None` when the frame ends before it does.
+#[inline]
+pub fn link_header_of(frame: &[u8]) -> Option<(usize, u16)> {
+    let mut length = ETHERNET_HEADER_BYTES;
+    for _ in 0..2 {
+        let field = frame.get(length - 2..length)?;
+        let ether_type = u16::from_be_bytes([field[0], field[1]]);
+        if !matches!(ether_type, ETHER_TYPE_VLAN | ETHER_TYPE_SERVICE_VLAN) {
+            return Some((length, ether_type));
+        }
+        length += VLAN_TAG_BYTES;
+    }
+    let field = frame.get(length - 2..length)?;
+    Some((length, u16::from_be_bytes([field[0], field[1]])))
+}
+
+/// As [`parse_into`], of a frame that may also bear an 802.1ad tag or two tags. The VLAN is the
+/// outer tag's.
+///
+/// # Errors
+/// As for [`parse`].
+#[inline(always)]
+pub fn parse_tagged_into(frame: &[u8], parsed: &mut Parsed) -> Result<(), DropReason> {
+    match parse_into(frame, parsed) {
+        Err(DropReason::UnknownEtherType) => parse_twice_tagged(frame, parsed),
+        done => done,
+    }
+}
+
+#[cold]
+fn parse_twice_tagged(frame: &[u8], parsed: &mut Parsed) -> Result<(), DropReason> {
+    let Some((network, ether_type)) = link_header_of(frame) else {
+        return Err(DropReason::FrameTooShort);
+    };
+    if network == ETHERNET_HEADER_BYTES {
+        return Err(DropReason::UnknownEtherType);
+    }
+    let vlan = u16::from_be_bytes([frame[14], frame[15]]) & 0x0fff;
+    match ether_type {
+        ETHER_TYPE_IPV4 => parse_ipv4(frame, network, vlan, parsed),
+        ETHER_TYPE_IPV6 => parse_ipv6(frame, network, vlan, parsed),
         _ => Err(DropReason::UnknownEtherType),
     }
 }

@@ -4,6 +4,7 @@ mod commands;
 mod datagrams;
 mod peers;
 mod walk;
+mod wire;
 
 use self::datagrams::Stock;
 use self::walk::Facts;
@@ -150,7 +151,12 @@ impl<I: Io> Worker<I> {
             let mut burst = Burst::new();
             if self.io.receive(port, &mut burst) > 0 {
                 served += burst.len();
-                self.walk(port, &mut burst, time);
+                match self.guard.bridge() {
+                    Some(bridge) if bridge.end_of(port).is_some() => {
+                        self.walk_wire(bridge, port, &mut burst, time);
+                    }
+                    _ => self.walk(port, &mut burst, time),
+                }
             }
         }
         served += self.take_from_other_workers(time);
@@ -231,8 +237,12 @@ impl<I: Io> Worker<I> {
     fn route_made(&mut self, time: Time) {
         // Routing may itself make packets: an ICMP error, a question for a neighbour.
         let made: ArrayVec<_, { crate::limits::MAX_OUTBOX }> = self.outbox.take();
+        let bridge = self.guard.bridge();
         for packet in made {
-            self.hop.output(packet, &mut context!(self, time));
+            match bridge {
+                Some(bridge) => self.output_by_wire(bridge, packet, time),
+                None => self.hop.output(packet, &mut context!(self, time)),
+            }
         }
         for packet in self.outbox.take() {
             self.hop.output(packet, &mut context!(self, time));

@@ -415,6 +415,7 @@ fn guard_config(settings: &ApplianceSettings) -> GuardConfig {
         outside_mtu: settings.outside.mtu_bytes,
         inside_mtu: settings.inside.mtu_bytes,
         sharing: settings.sharing,
+        transparent: None,
     };
     config.validate().expect("settings that a guard can use");
     config

@@ -5,7 +5,9 @@ use std::ops::RangeInclusive;
 use arrayvec::ArrayVec;
 
 use super::cookie::CookieJar;
+use crate::bridge::Bridge;
 use crate::classify::Rules;
+use crate::echo::EchoJar;
 use crate::io::InterfaceId;
 use crate::limits::{MAX_PORT_RANGES, MAX_SERVERS};
 use crate::wire::address::Address;
@@ -175,6 +177,28 @@ impl Default for Timers {
     }
 }
 
+/// Whether SYNs are carried to their server in an echo request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum EchoMode {
+    /// To servers that answer pings.
+    #[default]
+    Auto,
+    /// To all.
+    Always,
+    /// To none: every SYN is answered at once.
+    Off,
+}
+
+/// A transparent wire as its guard sees it.
+pub struct Transparent {
+    /// Its two ends.
+    pub bridge: Bridge,
+    /// Which SYNs are carried by echo.
+    pub echo: EchoMode,
+    /// The echoes' keys.
+    pub jar: EchoJar,
+}
+
 /// A guard's configuration.
 pub struct GuardConfig {
     /// Where clients are.
@@ -207,6 +231,9 @@ pub struct GuardConfig {
     /// How sessions are shared with other guards; `None` for a guard that is alone. Whether they
     /// are is fixed when the guard is made.
     pub sharing: Option<Sharing>,
+    /// What a guard has that stands in a transparent wire. A guard that was made without it does
+    /// not become one.
+    pub transparent: Option<Transparent>,
 }
 
 impl GuardConfig {

@@ -65,10 +65,28 @@ impl<B: Buffer> Guard<B> {
         if self.is_draining {
             return Verdict::Drop(packet, DropReason::Draining);
         }
+        match self.cookie_answer(place, &read, parsed, ctx) {
+            Ok((answer, options)) => answer::reply(packet, parsed, &answer, &options),
+            Err(reason) => Verdict::Drop(packet, reason),
+        }
+    }
+
+    /// The SYN-ACK with a cookie for the SYN that was read.
+    ///
+    /// # Errors
+    /// When it would be longer than the SYN itself.
+    #[inline(always)]
+    pub(super) fn cookie_answer<I: Io<Buffer = B>>(
+        &mut self,
+        place: u16,
+        read: &Segment,
+        parsed: &Parsed,
+        ctx: &mut Context<'_, I>,
+    ) -> Result<(Answer, Options), DropReason> {
         let traits = self.servers.get(place).traits();
         let told_mss = traits.mss.min(self.largest_mss(parsed.family));
         let room = usize::from(parsed.payload - parsed.transport) - TCP_HEADER_BYTES;
-        let agreed = agree(&read, parsed.family, &traits);
+        let agreed = agree(read, parsed.family, &traits);
         let tuple = tuple_of(parsed, read.sequence);
         let cookie = self.config.jar.make(&tuple, agreed, ctx.unix_s());
         let stamps = read.options.timestamps.filter(|_| agreed.timestamps);
@@ -80,7 +98,7 @@ impl<B: Buffer> Guard<B> {
         };
         if options.length() > room {
             // Only a SYN that packed its options without padding gets here.
-            return Verdict::Drop(packet, DropReason::MalformedTcpOptions);
+            return Err(DropReason::MalformedTcpOptions);
         }
         let answer = Answer {
             sequence: cookie.sequence,
@@ -91,7 +109,7 @@ impl<B: Buffer> Guard<B> {
         ctx.counters.count(Event::CookieSent);
         self.cookie_sent_ns = Some(ctx.now_ns);
         self.tell_begun(&tuple, cookie, agreed, ctx);
-        answer::reply(packet, parsed, &answer, &options)
+        Ok((answer, options))
     }
 
     /// Checks a stranger's ACK, and opens the server side if its cookie is good.

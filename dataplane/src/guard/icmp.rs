@@ -5,6 +5,7 @@ use super::{Direction, Guard};
 use crate::context::Context;
 use crate::counters::Event;
 use crate::drop_reason::DropReason;
+use crate::echo;
 use crate::io::{InterfaceId, Io};
 use crate::packet::Buffer;
 use crate::parse::{Fragment, Parsed, protocol};
@@ -67,6 +68,26 @@ pub(crate) fn quoted_tuple(frame: &[u8], parsed: &Parsed) -> Option<Tuple> {
         destination: quoted.destination,
         source_port: quoted.source_port,
         destination_port: quoted.destination_port,
+    })
+}
+
+/// Whether an ICMP error quotes an echo that carried a SYN.
+pub(super) fn quotes_our_echo(frame: &[u8], parsed: &Parsed) -> bool {
+    if parsed.fragment != Fragment::Whole {
+        return false;
+    }
+    let message = &frame[usize::from(parsed.transport)..usize::from(parsed.end)];
+    let is_error = message.first().is_some_and(|&kind| match parsed.protocol {
+        protocol::ICMP => icmp::is_error(kind),
+        _ => icmpv6::is_error(kind),
+    });
+    let quotation = message.get(ERROR_HEADER_BYTES..).filter(|_| is_error);
+    quotation.is_some_and(|quotation| {
+        quoted::parse(quotation).is_ok_and(|quoted| {
+            let message = quotation.get(usize::from(quoted.transport)..);
+            quoted.protocol == parsed.protocol
+                && message.is_some_and(|message| echo::quoted_is_ours(parsed.family, message))
+        })
     })
 }
 
@@ -153,7 +174,7 @@ impl<B: Buffer> Guard<B> {
 }
 
 /// Whether the message's checksum holds; no NIC looks at it.
-fn message_is_sound(frame: &[u8], parsed: &Parsed) -> bool {
+pub(super) fn message_is_sound(frame: &[u8], parsed: &Parsed) -> bool {
     let message = &frame[usize::from(parsed.transport)..usize::from(parsed.end)];
     match parsed.family {
         Family::V4 => icmp::checksum_is_valid(message),

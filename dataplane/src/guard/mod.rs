@@ -6,6 +6,7 @@
 //! makes itself goes to the context's outbox.
 
 mod answer;
+mod carry;
 pub mod config;
 pub mod cookie;
 pub mod flood;
@@ -25,6 +26,7 @@ mod track;
 
 use std::collections::VecDeque;
 
+pub use self::carry::EchoStanding;
 pub(crate) use self::icmp::quoted_tuple;
 
 use self::config::{Action, GuardConfig, Mode};
@@ -102,6 +104,8 @@ pub struct Guard<B> {
     /// When a SYN was last answered by cookie.
     cookie_sent_ns: Option<u64>,
     probe: probe::Schedule,
+    /// What it takes to stand in a transparent wire.
+    carrier: Option<Box<carry::Carrier>>,
     /// The coarse time that sessions remember: units of 2^24 ns.
     tick: u32,
 }
@@ -126,6 +130,10 @@ impl<B: Buffer> Guard<B> {
             is_draining: false,
             cookie_sent_ns: None,
             probe: probe::Schedule::default(),
+            carrier: config
+                .transparent
+                .is_some()
+                .then(|| carry::Carrier::new(u128::from(seed[1]) << 64 | u128::from(seed[0]))),
             tick: 0,
             config,
         }
@@ -311,6 +319,13 @@ impl<B: Buffer> Guard<B> {
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
         let is_icmp = matches!(parsed.protocol, protocol::ICMP | protocol::ICMPV6);
+        let mut packet = packet;
+        if is_icmp && self.carrier.is_some() {
+            packet = match self.take_icmp(packet, parsed, interface, ctx) {
+                Ok(verdict) => return verdict,
+                Err(packet) => packet,
+            };
+        }
         if is_icmp && let Some(error) = icmp::read_error(packet.bytes(), parsed) {
             return self.translate_error(error, packet, parsed, interface, ctx);
         }
@@ -407,6 +422,9 @@ impl<B: Buffer> Guard<B> {
                 }
             }
             (true, Direction::ToClient) => self.reset_server(packet, parsed, ctx),
+            (true, Direction::ToServer) if is_syn && self.carrier.is_some() => {
+                self.carry_syn(lookup.key.server, packet, parsed, ctx)
+            }
             (true, Direction::ToServer) if is_syn => {
                 self.answer_syn(lookup.key.server, packet, parsed, ctx)
             }

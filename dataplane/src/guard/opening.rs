@@ -67,7 +67,8 @@ impl<B: Buffer> Guard<B> {
         let Some(id) = self.insert(lookup.hash, session, ctx) else {
             return Verdict::Drop(packet, DropReason::SessionTableFull);
         };
-        if !cut_to_network(&mut packet, parsed) {
+        self.learn_from_client(lookup.key.server, packet.bytes(), parsed, ctx.now_ns);
+        if !cut_to_network(&mut packet, parsed, self.hops()) {
             self.remove(id);
             return Verdict::Drop(packet, DropReason::NoBuffer);
         }
@@ -173,7 +174,7 @@ impl<B: Buffer> Guard<B> {
         if !self.checksum_holds(&packet, parsed) {
             return Verdict::Drop(packet, DropReason::BadTransportChecksum);
         }
-        if !cut_to_network(&mut packet, parsed) {
+        if !cut_to_network(&mut packet, parsed, self.hops()) {
             return Verdict::Drop(packet, DropReason::NoBuffer);
         }
         match self.pending.hold(place, packet) {
@@ -308,7 +309,9 @@ impl<B: Buffer> Guard<B> {
         let session = self.sessions.get_mut(id);
         splice_of(session, &pending, read);
         session.last_seen = self.tick;
+        let place = session.server;
         ctx.counters.count(Event::SessionOpened);
+        self.learn_from_server(place, packet.bytes(), parsed);
         self.arm_idle(id, ctx);
         if pending.held.is_empty() {
             let timestamps = read
@@ -432,6 +435,11 @@ impl<B: Buffer> Guard<B> {
         answer::reply(packet, parsed, &answer, &options)
     }
 
+    /// How many hops older a packet gets here: none in a transparent wire.
+    fn hops(&self) -> u8 {
+        u8::from(self.carrier.is_none())
+    }
+
     pub(super) fn ends_to_server(&self, session: &Session) -> Ends {
         Ends {
             source: session.client,
@@ -499,10 +507,13 @@ fn splice_of<B>(session: &mut Session, pending: &Pending<B>, read: &Segment) {
     );
 }
 
-/// Cuts a frame down to its IP packet, one hop older, as the way out expects it.
-fn cut_to_network<B: Buffer>(packet: &mut B, parsed: &Parsed) -> bool {
+/// Cuts a frame down to its IP packet, none or one of `hops` older, as the way out expects it.
+fn cut_to_network<B: Buffer>(packet: &mut B, parsed: &Parsed, hops: u8) -> bool {
     if !packet.trim_front(usize::from(parsed.network)) || !packet.set_len(parsed.packet_bytes()) {
         return false;
+    }
+    if hops == 0 {
+        return true;
     }
     let bytes = packet.bytes_mut();
     match parsed.family {

@@ -14,7 +14,7 @@ use crate::io::{InterfaceId, Io, PortId, WorkerId};
 use crate::limits::BURST;
 use crate::mesh::Message;
 use crate::packet::{Buffer, Burst, ChecksumStatus};
-use crate::parse::{Fragment, Kind, Parsed, parse_into, protocol};
+use crate::parse::{Fragment, Kind, Parsed, parse_into, parse_tagged_into, protocol};
 use crate::verdict::Verdict;
 use crate::wire::address::Family;
 use crate::wire::checksum::internet_checksum;
@@ -80,6 +80,9 @@ impl<I: Io> Worker<I> {
 
     /// A frame that another worker received: its flow is ours.
     pub(super) fn walk_one(&mut self, port: PortId, frame: I::Buffer, time: Time) {
+        if let Some(bridge) = self.guard.bridge().filter(|it| it.end_of(port).is_some()) {
+            return self.walk_one_of_wire(bridge, port, frame, time);
+        }
         let mut facts = Facts::NONE;
         if let Err(reason) = self.parse(port, &frame, &mut facts) {
             self.counters.dropped(reason);
@@ -124,7 +127,7 @@ impl<I: Io> Worker<I> {
 
     /// Shows a frame that came in to whoever captures.
     #[cold]
-    fn show(
+    pub(super) fn show(
         &mut self,
         port: PortId,
         frame: &I::Buffer,
@@ -151,6 +154,17 @@ impl<I: Io> Worker<I> {
             return Some(frame);
         }
         let owner = self.owner_of(frame.bytes(), parsed);
+        self.steer_to(owner, port, frame)
+    }
+
+    /// Hands a frame to `owner`, if that is another.
+    #[inline(always)]
+    pub(super) fn steer_to(
+        &mut self,
+        owner: WorkerId,
+        port: PortId,
+        frame: I::Buffer,
+    ) -> Option<I::Buffer> {
         if owner == self.mesh.own() {
             return Some(frame);
         }
@@ -163,7 +177,7 @@ impl<I: Io> Worker<I> {
 
     /// The worker that owns a packet's flow. An ICMP error goes to that of the packet it quotes.
     #[inline]
-    fn owner_of(&self, frame: &[u8], parsed: &Parsed) -> WorkerId {
+    pub(super) fn owner_of(&self, frame: &[u8], parsed: &Parsed) -> WorkerId {
         if matches!(parsed.protocol, protocol::ICMP | protocol::ICMPV6)
             && let Some(tuple) = guard::quoted_tuple(frame, parsed)
         {
@@ -236,7 +250,7 @@ impl<I: Io> Worker<I> {
 
     /// Does what a verdict says.
     #[inline(always)]
-    fn settle(
+    pub(super) fn settle(
         &mut self,
         verdict: Verdict<I::Buffer>,
         parsed: &Parsed,
@@ -270,7 +284,7 @@ impl<I: Io> Worker<I> {
 
     /// A fragment waits for the rest of its datagram, or completes it.
     #[cold]
-    fn gather(
+    pub(super) fn gather(
         &mut self,
         port: PortId,
         frame: I::Buffer,
@@ -318,7 +332,11 @@ impl<I: Io> Worker<I> {
     }
 
     /// Frees frames that share one fate.
-    fn drop_all(&mut self, frames: impl Iterator<Item = (I::Buffer, Parsed)>, reason: DropReason) {
+    pub(super) fn drop_all(
+        &mut self,
+        frames: impl Iterator<Item = (I::Buffer, Parsed)>,
+        reason: DropReason,
+    ) {
         for (frame, _) in frames {
             drop(frame);
             self.counters.dropped(reason);
@@ -341,7 +359,8 @@ impl<I: Io> Worker<I> {
                 break;
             };
             let mut parsed = Parsed::NONE;
-            match parse_whole(&frame, &mut parsed) {
+            // The other worker has found it whole and sound; on a wire it may bear two tags.
+            match parse_tagged_into(frame.bytes(), &mut parsed) {
                 Ok(()) if !datagram.is_full() => datagram.push((frame, parsed)),
                 _ => self.counters.dropped(DropReason::FragmentMalformed),
             }
@@ -371,6 +390,9 @@ impl<I: Io> Worker<I> {
             behind: behind as u16,
             ..parsed
         };
+        if let Some(bridge) = self.guard.bridge().filter(|it| it.end_of(port).is_some()) {
+            return self.handle_wire_datagram(bridge, port, first, &head, fragments, time);
+        }
         let Some(interface) = self.hop.interface_of(port, parsed.vlan) else {
             // A reload took it away while the fragments waited.
             drop(first);
@@ -419,7 +441,7 @@ pub(super) fn parse_whole<B: Buffer>(frame: &B, parsed: &mut Parsed) -> Result<(
 }
 
 #[inline(always)]
-fn header_is_sound<B: Buffer>(frame: &B, parsed: &Parsed) -> bool {
+pub(super) fn header_is_sound<B: Buffer>(frame: &B, parsed: &Parsed) -> bool {
     match frame.network_checksum() {
         ChecksumStatus::Good => true,
         ChecksumStatus::Bad => false,

@@ -173,6 +173,7 @@ pub(crate) fn setups() -> impl Strategy<Value = Setup> {
                 mtu_bytes: if is_narrow { [1500, 1280] } else { [1500; 2] },
                 buffers: 2048,
                 replication: None,
+                wire: None,
             }
         },
     )

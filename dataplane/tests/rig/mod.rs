@@ -5,9 +5,11 @@
 
 pub(crate) mod conversation;
 pub(crate) mod mixes;
+mod neighbours;
 pub(crate) mod packets;
 pub(crate) mod pool;
 pub(crate) mod queues;
+pub(crate) mod wire;
 
 use std::sync::Arc;
 
@@ -18,23 +20,18 @@ use dataplane::drop_reason::DropReason;
 use dataplane::fragment::Reassembler;
 use dataplane::guard::Guard;
 use dataplane::guard::config::{
-    Action, FloodThresholds, GuardConfig, InterfaceSet, Mode, ProtectedServer, ServerOverrides,
-    Timers, Unknown,
+    Action, EchoMode, FloodThresholds, GuardConfig, InterfaceSet, Mode, ProtectedServer,
+    ServerOverrides, Timers, Unknown,
 };
 use dataplane::guard::cookie::{CookieJar, CookieKey};
 use dataplane::hop::{Hop, HopConfig, HopTables, Interface, ReplicationPort, Route};
 use dataplane::io::{InterfaceId, PortId, WorkerId};
 use dataplane::mesh::Mesh;
-use dataplane::parse::{
-    ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Kind, Parsed, parse, parse_network,
-};
+use dataplane::parse::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Kind, Parsed, parse, parse_network};
 use dataplane::replicate::desk::{ControlPeers, desk as peers_desk};
 use dataplane::shard::Shard;
 use dataplane::transmit::{Transmit, TransmitWay};
-use dataplane::wire::address::Address;
-use dataplane::wire::arp::{Arp, ArpOperation};
 use dataplane::wire::ethernet::{self, MacAddress, write_ethernet};
-use dataplane::wire::ndp::{self, Ndp, NeighbourAdvertisement};
 use dataplane::worker::{Time, Worker, WorkerParts};
 
 use conversation::Conversation;
@@ -96,6 +93,8 @@ pub(crate) struct Setup {
     pub(crate) buffers: usize,
     /// Where peers' datagrams come in.
     pub(crate) replication: Option<ReplicationPort>,
+    /// Whether the two ports are a transparent wire, and what it does with SYNs.
+    pub(crate) wire: Option<EchoMode>,
 }
 
 impl Default for Setup {
@@ -111,6 +110,7 @@ impl Default for Setup {
             mtu_bytes: [1500; 2],
             buffers: 1024,
             replication: None,
+            wire: None,
         }
     }
 }
@@ -139,6 +139,7 @@ impl Setup {
             mtu_bytes: self.mtu_bytes[side as usize],
             addresses: own
                 .iter()
+                .filter(|_| self.wire.is_none())
                 .map(|(own, network)| (address(own), prefix(network)))
                 .collect(),
             protected: side == Side::Inside,
@@ -158,10 +159,13 @@ impl Setup {
                 interface(Side::Outside, outside),
                 interface(Side::Inside, inside),
             ],
-            routes: vec![
-                route("0.0.0.0/0", "192.0.2.254"),
-                route("2001:db8::/32", "2001:db8:1::fe"),
-            ],
+            routes: match self.wire {
+                Some(_) => Vec::new(),
+                None => vec![
+                    route("0.0.0.0/0", "192.0.2.254"),
+                    route("2001:db8::/32", "2001:db8:1::fe"),
+                ],
+            },
             replication: self.replication,
         }
     }
@@ -196,16 +200,22 @@ impl Setup {
             outside_mtu: self.mtu_bytes[0],
             inside_mtu: self.mtu_bytes[1],
             sharing: None,
+            transparent: self.transparent(),
         }
     }
 }
 
 /// The cookie keys of every rig.
-pub(crate) fn cookie_jar() -> CookieJar {
-    CookieJar::new(&[CookieKey {
+pub(crate) fn cookie_keys() -> [CookieKey; 1] {
+    [CookieKey {
         not_before_s: 0,
         secret: [9; 16],
-    }])
+    }]
+}
+
+/// The same, to make cookies with.
+pub(crate) fn cookie_jar() -> CookieJar {
+    CookieJar::new(&cookie_keys())
 }
 
 /// Workers and what is around them.
@@ -441,69 +451,6 @@ impl Rig {
         answered
     }
 
-    fn is_question(&self, _side: Side, frame: &[u8], parsed: &Parsed) -> bool {
-        match parsed.kind {
-            Kind::Arp => true,
-            Kind::Ip => solicitation(frame, parsed).is_some(),
-        }
-    }
-
-    /// Has the station that is asked for answer.
-    fn answer(&mut self, side: Side, frame: &[u8], parsed: &Parsed) -> bool {
-        let (ours, theirs) = side.stations();
-        if parsed.kind == Kind::Arp {
-            let asked = Arp::parse(&frame[usize::from(parsed.network)..]).expect("a message");
-            if asked.operation != ArpOperation::Request || asked.sender == asked.target {
-                return false;
-            }
-            let answer = self.arp(side, ArpOperation::Reply, asked.target, asked.sender);
-            self.arrive(side, &answer);
-            return true;
-        }
-        let Some(target) = solicitation(frame, parsed) else {
-            return false;
-        };
-        let mut packet = [0; ndp::MAX_PACKET_BYTES];
-        let answer = NeighbourAdvertisement {
-            target,
-            target_mac: Some(theirs),
-            is_router: false,
-            is_solicited: true,
-            is_override: true,
-        };
-        let length = answer
-            .write(&mut packet, target, parsed.source)
-            .expect("room");
-        let frame = self.frame(side, ours, theirs, ETHER_TYPE_IPV6, &packet[..length]);
-        self.arrive(side, &frame);
-        true
-    }
-
-    /// An ARP message of the neighbour on `side`.
-    pub(crate) fn arp(
-        &self,
-        side: Side,
-        operation: ArpOperation,
-        sender: Address,
-        target: Address,
-    ) -> Vec<u8> {
-        let (ours, theirs) = side.stations();
-        let (to, target_mac) = match operation {
-            ArpOperation::Request => (MacAddress::BROADCAST, MacAddress::default()),
-            ArpOperation::Reply => (ours, ours),
-        };
-        let message = Arp {
-            operation,
-            sender_mac: theirs,
-            sender,
-            target_mac,
-            target,
-        };
-        let mut bytes = [0; 28];
-        message.write(&mut bytes);
-        self.frame(side, to, theirs, ETHER_TYPE_ARP, &bytes)
-    }
-
     /// A whole handshake on both sides.
     pub(crate) fn open(&mut self, talk: &mut Conversation) {
         self.send(Side::Outside, &talk.syn());
@@ -590,18 +537,6 @@ pub(crate) fn described(counters: &Counters) -> String {
     let counted = events.chain(drops).filter(|&(_, count)| count > 0);
     let texts: Vec<_> = counted.map(|(name, n)| format!("{name}={n}")).collect();
     texts.join(" ")
-}
-
-/// The address that a neighbour solicitation asks for.
-fn solicitation(frame: &[u8], parsed: &Parsed) -> Option<Address> {
-    if parsed.protocol != dataplane::parse::protocol::ICMPV6 {
-        return None;
-    }
-    let message = &frame[usize::from(parsed.transport)..usize::from(parsed.end)];
-    match ndp::parse(message, parsed.source, parsed.destination, parsed.ttl) {
-        Ok(Ndp::Solicitation(asked)) => Some(asked.target),
-        _ => None,
-    }
 }
 
 /// Every checksum of these packets holds.

@@ -102,6 +102,20 @@ pub(crate) fn echo(source: Address, destination: Address, data: &[u8]) -> Vec<u8
     ip(source, destination, number, &message)
 }
 
+/// The reply to a ping.
+pub(crate) fn echo_reply(request: &[u8]) -> Vec<u8> {
+    let parsed = parse_network(request).expect("a packet");
+    let kind = match parsed.family {
+        Family::V4 => icmp::kind::ECHO_REPLY,
+        Family::V6 => icmpv6::kind::ECHO_REPLY,
+    };
+    let message = &request[usize::from(parsed.transport)..usize::from(parsed.end)];
+    let mut reply = ip(parsed.destination, parsed.source, parsed.protocol, message);
+    reply[usize::from(parsed.transport)] = kind;
+    repair_icmp(&mut reply);
+    reply
+}
+
 /// An ICMP error about `invoking`, sent by `router` to whoever sent that.
 pub(crate) fn icmp_error(
     router: Address,

@@ -12,3 +12,4 @@ mod several;
 mod steps;
 mod sums;
 mod verdicts;
+mod wire;

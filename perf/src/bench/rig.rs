@@ -411,6 +411,7 @@ fn guard_config(mode: Mode) -> GuardConfig {
         outside_mtu: 1500,
         inside_mtu: 1500,
         sharing: None,
+        transparent: None,
     }
 }
 

@@ -98,6 +98,7 @@ fn config() -> GuardConfig {
         outside_mtu: 1500,
         inside_mtu: 1500,
         sharing: None,
+        transparent: None,
     }
 }
 

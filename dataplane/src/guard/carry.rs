@@ -1,0 +1,496 @@
+//! A guard without addresses lets the server's own path bring the answer: the SYN goes to the
+//! server in an echo request, and whichever guard the echo reply comes through answers the client
+//! with the cookie (seed 000 FIG. 8 and 10, seed 001 claims 13–20).
+//!
+//! A server that drops pings is noticed: its SYNs are answered at once, and it is asked again now
+//! and then by an echo that nobody answers.
+
+use super::answer::{self, Ends};
+use super::config::EchoMode;
+use super::icmp::message_is_sound;
+use super::splice::Segment;
+use super::{Direction, Guard};
+use crate::bridge::{self, Bridge, LinkHeader, Paths};
+use crate::context::Context;
+use crate::counters::Event;
+use crate::drop_reason::DropReason;
+use crate::echo::{self, EchoError, EchoMessage};
+use crate::io::{InterfaceId, Io};
+use crate::limits::{MAX_ECHOES_PER_SECOND, MAX_SERVERS};
+use crate::packet::Buffer;
+use crate::parse::{Parsed, flags, protocol};
+use crate::verdict::Verdict;
+use crate::wire::address::Address;
+use crate::wire::tcp::field;
+
+/// For how long no echo may come back before its server is taken for silent: less than the second
+/// after which a client repeats its SYN (RFC 6298 §2).
+const SILENCE_NS: u64 = 900_000_000;
+/// How often a silent server is asked again.
+const PROBE_INTERVAL_NS: u64 = 5_000_000_000;
+/// For how long after a cookie of our own a good one says nothing of the echo.
+const OWN_COOKIE_NS: u64 = 5_000_000_000;
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// What is known of a server's answering of pings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EchoStanding {
+    /// Echoes come back, as far as is known.
+    Answers,
+    /// None came back: its SYNs are answered by us.
+    Silent,
+    /// It is not asked.
+    Off,
+}
+
+impl EchoStanding {
+    /// The word shown to people.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Answers => "answers",
+            Self::Silent => "silent",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// Whether a server's echoes come back.
+#[derive(Clone, Copy, Debug, Default)]
+struct Listener {
+    is_silent: bool,
+    /// When the first echo left since the last sign that one came back.
+    unanswered_since_ns: Option<u64>,
+    probe_ns: u64,
+    own_cookie_ns: Option<u64>,
+    second: u64,
+    echoes: u32,
+}
+
+/// What is to become of a SYN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    Carry,
+    Answer,
+    AnswerAndProbe,
+}
+
+impl Listener {
+    fn choose(&mut self, mode: EchoMode, now_ns: u64) -> (Course, Option<Event>) {
+        match mode {
+            EchoMode::Always => return (Course::Carry, None),
+            EchoMode::Off => return (Course::Answer, None),
+            EchoMode::Auto => {}
+        }
+        let mut change = None;
+        let is_overdue = self
+            .unanswered_since_ns
+            .is_some_and(|since_ns| now_ns.saturating_sub(since_ns) >= SILENCE_NS);
+        if is_overdue && !self.is_silent {
+            self.is_silent = true;
+            self.probe_ns = now_ns;
+            change = Some(Event::EchoSilent);
+        }
+        let second = now_ns / SECOND_NS;
+        if second != self.second {
+            (self.second, self.echoes) = (second, 0);
+        }
+        let course = if self.is_silent && now_ns >= self.probe_ns {
+            self.probe_ns = now_ns + PROBE_INTERVAL_NS;
+            Course::AnswerAndProbe
+        } else if self.is_silent || self.echoes >= MAX_ECHOES_PER_SECOND {
+            Course::Answer
+        } else {
+            Course::Carry
+        };
+        if course == Course::Carry {
+            self.echoes += 1;
+            self.unanswered_since_ns.get_or_insert(now_ns);
+        } else {
+            self.own_cookie_ns = Some(now_ns);
+        }
+        (course, change)
+    }
+
+    /// An echo came back here.
+    fn hear(&mut self) -> Option<Event> {
+        self.unanswered_since_ns = None;
+        std::mem::take(&mut self.is_silent).then_some(Event::EchoHeard)
+    }
+
+    /// A client acknowledged a cookie. One that we have not made is the answer of the guard that
+    /// an echo came back to.
+    fn hear_of_cookie(&mut self, now_ns: u64) {
+        let is_own = self
+            .own_cookie_ns
+            .is_some_and(|sent_ns| now_ns.saturating_sub(sent_ns) < OWN_COOKIE_NS);
+        if !is_own {
+            self.unanswered_since_ns = None;
+        }
+    }
+}
+
+/// What a guard on a transparent wire keeps.
+pub(super) struct Carrier {
+    /// By the servers' places.
+    listeners: Vec<Listener>,
+    to_servers: Vec<Option<LinkHeader>>,
+    to_clients: Paths,
+}
+
+impl Carrier {
+    pub(super) fn new(key: u128) -> Box<Self> {
+        Box::new(Self {
+            listeners: vec![Listener::default(); MAX_SERVERS],
+            to_servers: vec![None; MAX_SERVERS],
+            to_clients: Paths::new(key),
+        })
+    }
+}
+
+impl<B: Buffer> Guard<B> {
+    /// The wire that this guard stands in, if it is transparent.
+    #[inline]
+    pub fn bridge(&self) -> Option<Bridge> {
+        let transparent = self.config.transparent.as_ref()?;
+        self.carrier.is_some().then_some(transparent.bridge)
+    }
+
+    /// Whether `address` is that of a server of ours.
+    pub fn is_server(&self, address: Address) -> bool {
+        self.servers.find(address).is_some()
+    }
+
+    /// The side that `destination` is on and the link-layer header that leads there, for a packet
+    /// made here.
+    pub fn path_to(&self, destination: Address) -> Option<(Direction, &LinkHeader)> {
+        let carrier = self.carrier.as_ref()?;
+        match self.servers.find(destination) {
+            Some(place) => {
+                let header = carrier.to_servers[usize::from(place)].as_ref()?;
+                Some((Direction::ToServer, header))
+            }
+            None => {
+                let header = carrier.to_clients.find(destination)?;
+                Some((Direction::ToClient, header))
+            }
+        }
+    }
+
+    /// What is known of the pings of the server at `place`; `None` unless the guard is transparent.
+    pub fn echo_of(&self, place: u16) -> Option<EchoStanding> {
+        let (carrier, config) = (self.carrier.as_ref()?, self.config.transparent.as_ref()?);
+        Some(match config.echo {
+            EchoMode::Off => EchoStanding::Off,
+            _ if carrier.listeners[usize::from(place)].is_silent => EchoStanding::Silent,
+            _ => EchoStanding::Answers,
+        })
+    }
+
+    /// Sends a SYN for the protected server at `place` to that server in an echo request, or
+    /// answers it.
+    pub(super) fn carry_syn<I: Io<Buffer = B>>(
+        &mut self,
+        place: u16,
+        mut packet: B,
+        parsed: &Parsed,
+        ctx: &mut Context<'_, I>,
+    ) -> Verdict<B> {
+        let (Some(carrier), Some(transparent)) = (&mut self.carrier, &self.config.transparent)
+        else {
+            return self.answer_syn(place, packet, parsed, ctx);
+        };
+        let can_be = bridge::check_syn(packet.bytes(), parsed)
+            .and_then(|()| Segment::read(packet.bytes(), parsed).map(drop));
+        if let Err(reason) = can_be {
+            return Verdict::Drop(packet, reason);
+        }
+        let listener = &mut carrier.listeners[usize::from(place)];
+        let (course, change) = listener.choose(transparent.echo, ctx.now_ns);
+        if let Some(change) = change {
+            ctx.counters.count(change);
+        }
+        if course == Course::Answer {
+            return self.answer_syn(place, packet, parsed, ctx);
+        }
+        if !self.checksum_holds(&packet, parsed) {
+            return Verdict::Drop(packet, DropReason::BadTransportChecksum);
+        }
+        if self.is_draining {
+            return Verdict::Drop(packet, DropReason::Draining);
+        }
+        if course == Course::AnswerAndProbe {
+            self.probe_by_echo(&packet, parsed, ctx);
+            return self.answer_syn(place, packet, parsed, ctx);
+        }
+        let Some(transparent) = &self.config.transparent else {
+            return Verdict::Drop(packet, DropReason::NoBuffer);
+        };
+        if !echo::wrap(&mut packet, parsed, 0, &transparent.jar, ctx.unix_ms) {
+            return Verdict::Drop(packet, DropReason::NoBuffer);
+        }
+        ctx.counters.count(Event::EchoCarried);
+        self.cookie_sent_ns = Some(ctx.now_ns);
+        Verdict::Forward(packet)
+    }
+
+    /// Asks a silent server whether it answers pings again, by a copy of the SYN in `packet`.
+    #[cold]
+    fn probe_by_echo<I: Io<Buffer = B>>(
+        &mut self,
+        packet: &B,
+        parsed: &Parsed,
+        ctx: &mut Context<'_, I>,
+    ) {
+        let Some(transparent) = &self.config.transparent else {
+            return;
+        };
+        let Some(mut copy) = ctx.allocate() else {
+            return;
+        };
+        // What follows the header, if anything, is not carried.
+        let frame = &packet.bytes()[..usize::from(parsed.payload)];
+        let is_made = copy.set_len(frame.len()) && {
+            copy.bytes_mut().copy_from_slice(frame);
+            let (flags, jar) = (echo::flag::PROBE, &transparent.jar);
+            echo::wrap(&mut copy, parsed, flags, jar, ctx.unix_ms)
+        };
+        if !is_made {
+            return ctx.discard(copy, DropReason::NoBuffer);
+        }
+        ctx.counters.count(Event::EchoProbed);
+        let inside = transparent.bridge.inside;
+        ctx.transmit(inside.port, inside.interface, copy);
+    }
+
+    /// An ICMP message that may concern an echo of ours; back comes what does not.
+    #[inline]
+    pub(super) fn take_icmp<I: Io<Buffer = B>>(
+        &mut self,
+        packet: B,
+        parsed: &Parsed,
+        interface: InterfaceId,
+        ctx: &mut Context<'_, I>,
+    ) -> Result<Verdict<B>, B> {
+        match echo::message_of(packet.bytes(), parsed) {
+            Some(message) if message.is_reply => {
+                Ok(self.take_echo(message, packet, parsed, interface, ctx))
+            }
+            Some(_) => Err(packet),
+            // What it quotes would tell the client of a message that it has not sent.
+            None if super::icmp::quotes_our_echo(packet.bytes(), parsed) => {
+                Ok(Verdict::Drop(packet, DropReason::EchoRefused))
+            }
+            None => Err(packet),
+        }
+    }
+
+    /// An echo reply with our mark: the client never sees it. A good one is answered by the cookie
+    /// SYN-ACK for the SYN that it carries, in its own frame.
+    fn take_echo<I: Io<Buffer = B>>(
+        &mut self,
+        message: EchoMessage,
+        packet: B,
+        parsed: &Parsed,
+        interface: InterfaceId,
+        ctx: &mut Context<'_, I>,
+    ) -> Verdict<B> {
+        let Some(transparent) = &self.config.transparent else {
+            return Verdict::Drop(packet, DropReason::EchoUnprotected);
+        };
+        if !self.config.inside.contains(interface) {
+            return Verdict::Drop(packet, DropReason::EchoMisplaced);
+        }
+        if !message_is_sound(packet.bytes(), parsed) {
+            return Verdict::Drop(packet, DropReason::BadTransportChecksum);
+        }
+        let payload = &packet.bytes()[message.payload..usize::from(parsed.end)];
+        let ends = (parsed.destination, parsed.source);
+        let carried = match transparent.jar.open(payload, ends, ctx.unix_ms) {
+            Ok(carried) => carried,
+            Err(error) => return Verdict::Drop(packet, reason_of(error)),
+        };
+        let syn = carried_syn(packet.bytes(), parsed, message, carried.tcp_bytes);
+        let place = self.servers.find(syn.destination);
+        let Some(place) =
+            place.filter(|&place| self.servers.get(place).protects(syn.destination_port))
+        else {
+            return Verdict::Drop(packet, DropReason::EchoUnprotected);
+        };
+        let heard = self
+            .carrier
+            .as_mut()
+            .and_then(|carrier| carrier.listeners[usize::from(place)].hear());
+        if let Some(event) = heard {
+            ctx.counters.count(event);
+        }
+        if carried.flags & echo::flag::PROBE != 0 {
+            drop(packet);
+            ctx.counters.count(Event::EchoProbeReturned);
+            ctx.counters.count(Event::Consumed);
+            return Verdict::Hold;
+        }
+        self.answer_carried(place, &syn, packet, parsed, ctx)
+    }
+
+    fn answer_carried<I: Io<Buffer = B>>(
+        &mut self,
+        place: u16,
+        syn: &Parsed,
+        mut packet: B,
+        parsed: &Parsed,
+        ctx: &mut Context<'_, I>,
+    ) -> Verdict<B> {
+        if syn.tcp_flags & (flags::SYN | flags::ACK | flags::RST | flags::FIN) != flags::SYN {
+            return Verdict::Drop(packet, DropReason::EchoMalformed);
+        }
+        if self.is_draining {
+            return Verdict::Drop(packet, DropReason::Draining);
+        }
+        let answered = Segment::read(packet.bytes(), syn)
+            .and_then(|read| self.cookie_answer(place, &read, syn, ctx));
+        let (answer, options) = match answered {
+            Ok(answered) => answered,
+            Err(reason) => return Verdict::Drop(packet, reason),
+        };
+        let network = usize::from(parsed.network);
+        let into = &mut packet.bytes_mut()[network..];
+        match answer::write(into, Ends::back(syn), &answer, &options) {
+            Some(length) if packet.set_len(network + length) => {
+                ctx.counters.count(Event::EchoReturned);
+                Verdict::Forward(packet)
+            }
+            _ => Verdict::Drop(packet, DropReason::NoBuffer),
+        }
+    }
+
+    /// A frame of a client that is proved: its header leads to the server, and back.
+    pub(super) fn learn_from_client(
+        &mut self,
+        place: u16,
+        frame: &[u8],
+        parsed: &Parsed,
+        now_ns: u64,
+    ) {
+        let Some(carrier) = &mut self.carrier else {
+            return;
+        };
+        let (network, place) = (usize::from(parsed.network), usize::from(place));
+        carrier.listeners[place].hear_of_cookie(now_ns);
+        if let Some(header) = bridge::header_of(frame, network) {
+            carrier.to_servers[place] = Some(header);
+        }
+        if let Some(header) = bridge::header_back(frame, network) {
+            carrier.to_clients.learn(parsed.source, header);
+        }
+    }
+
+    /// The answer of the server at `place`, for a session that is proved: its header leads to the
+    /// client, and back.
+    pub(super) fn learn_from_server(&mut self, place: u16, frame: &[u8], parsed: &Parsed) {
+        let Some(carrier) = &mut self.carrier else {
+            return;
+        };
+        let network = usize::from(parsed.network);
+        if let Some(header) = bridge::header_of(frame, network) {
+            carrier.to_clients.learn(parsed.destination, header);
+        }
+        // What clients' frames bear is better known.
+        let known = &mut carrier.to_servers[usize::from(place)];
+        if known.is_none() {
+            *known = bridge::header_back(frame, network);
+        }
+    }
+}
+
+const fn reason_of(error: EchoError) -> DropReason {
+    match error {
+        EchoError::Malformed => DropReason::EchoMalformed,
+        EchoError::Version => DropReason::EchoVersion,
+        EchoError::Forged => DropReason::EchoForged,
+        EchoError::Expired => DropReason::EchoExpired,
+    }
+}
+
+/// The facts of the SYN that an echo reply brought back, where it stands in the reply.
+fn carried_syn(frame: &[u8], parsed: &Parsed, message: EchoMessage, tcp_bytes: usize) -> Parsed {
+    let transport = message.payload + echo::HEADER_BYTES;
+    let port = |place: usize| {
+        let at = transport + place;
+        u16::from_be_bytes([frame[at], frame[at + 1]])
+    };
+    let end = (transport + tcp_bytes) as u16;
+    Parsed {
+        source: parsed.destination,
+        destination: parsed.source,
+        source_port: port(field::SOURCE_PORT),
+        destination_port: port(field::DESTINATION_PORT),
+        transport: transport as u16,
+        payload: end,
+        end,
+        protocol: protocol::TCP,
+        tcp_flags: frame[transport + field::OFFSET_AND_FLAGS + 1],
+        ..*parsed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AUTO: EchoMode = EchoMode::Auto;
+
+    #[test]
+    fn a_server_that_drops_pings_is_noticed_asked_again_and_heard_again() {
+        let mut listener = Listener::default();
+        assert_eq!(listener.choose(AUTO, 0), (Course::Carry, None));
+        assert_eq!(listener.choose(AUTO, SILENCE_NS - 1), (Course::Carry, None));
+        // The client's repetition is answered, and the server asked in the same breath.
+        let silent = Some(Event::EchoSilent);
+        let repeated_ns = SECOND_NS;
+        assert_eq!(
+            listener.choose(AUTO, repeated_ns),
+            (Course::AnswerAndProbe, silent)
+        );
+        let next_ns = repeated_ns + PROBE_INTERVAL_NS;
+        assert_eq!(listener.choose(AUTO, next_ns - 1), (Course::Answer, None));
+        assert_eq!(
+            listener.choose(AUTO, next_ns),
+            (Course::AnswerAndProbe, None)
+        );
+        assert_eq!(listener.hear(), Some(Event::EchoHeard));
+        assert_eq!(listener.hear(), None);
+        assert_eq!(listener.choose(AUTO, next_ns + 1), (Course::Carry, None));
+    }
+
+    #[test]
+    fn a_cookie_that_another_guard_made_says_that_the_echo_came_back_there() {
+        let mut listener = Listener::default();
+        listener.choose(AUTO, 0);
+        listener.hear_of_cookie(SECOND_NS / 100);
+        assert_eq!(listener.choose(AUTO, SECOND_NS), (Course::Carry, None));
+        let (course, _) = listener.choose(AUTO, 2 * SECOND_NS);
+        assert_eq!(course, Course::AnswerAndProbe);
+        // This one is for the cookie that we made ourselves just now.
+        listener.hear_of_cookie(2 * SECOND_NS + 1);
+        assert!(listener.is_silent);
+    }
+
+    #[test]
+    fn a_server_is_sent_no_more_echoes_than_it_may_get() {
+        // CASES 1
+        let mut listener = Listener::default();
+        let mut count = |mode, from_ns: u64| {
+            (0..2 * u64::from(MAX_ECHOES_PER_SECOND))
+                .filter(|n| {
+                    let (course, _) = listener.choose(mode, from_ns + n);
+                    listener.hear();
+                    course == Course::Carry
+                })
+                .count() as u32
+        };
+        assert_eq!(count(AUTO, 0), MAX_ECHOES_PER_SECOND);
+        assert_eq!(count(AUTO, SECOND_NS), MAX_ECHOES_PER_SECOND);
+        assert_eq!(count(EchoMode::Always, 0), 2 * MAX_ECHOES_PER_SECOND);
+        assert_eq!(count(EchoMode::Off, 0), 0);
+    }
+}
