@@ -55,6 +55,13 @@ impl Bridge {
         }
     }
 
+    /// The port of the end that is this interface.
+    pub fn port_of(&self, interface: InterfaceId) -> Option<PortId> {
+        let ends = [&self.outside, &self.inside];
+        let end = ends.into_iter().find(|end| end.interface == interface)?;
+        Some(end.port)
+    }
+
     /// The end across from `port`.
     #[inline]
     fn across(&self, port: PortId) -> &WirePort {

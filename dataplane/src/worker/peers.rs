@@ -42,6 +42,12 @@ impl<I: Io> Worker<I> {
 
     /// A frame that was walked before, up to the guard.
     fn walk_waited(&mut self, interface: InterfaceId, frame: I::Buffer, time: Time) {
+        let bridge = self.guard.bridge();
+        if let Some((bridge, port)) =
+            bridge.and_then(|it| it.port_of(interface).map(|port| (it, port)))
+        {
+            return self.walk_one_of_wire(bridge, port, frame, time);
+        }
         let mut facts = Facts::NONE;
         match super::walk::parse_whole(&frame, &mut facts.parsed) {
             Err(reason) => self.counters.dropped(reason),
