@@ -27,6 +27,34 @@ pub const SERVER: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(10, 0, 0, 10)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 0x10)),
 ];
+/// A net that several guards are on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuardNet {
+    /// Towards the clients: 192.0.2.0/24 and 2001:db8:1::/64.
+    Outside,
+    /// Towards the server: 10.1.0.0/24 and fd00:2::/64.
+    Inside,
+    /// Between them: 10.9.0.0/24 and fd00:9::/64.
+    Sync,
+}
+
+/// The number of a router on a net of several guards.
+pub const ROUTER_NUMBER: u8 = 254;
+
+/// The address of guard `number` of several on a net of theirs.
+#[must_use]
+pub fn of_guard(net: GuardNet, number: u8) -> [IpAddr; 2] {
+    let ([a, b, c], [d, e, f]) = match net {
+        GuardNet::Outside => ([192, 0, 2], [0x2001, 0xdb8, 1]),
+        GuardNet::Inside => ([10, 1, 0], [0xfd00, 2, 0]),
+        GuardNet::Sync => ([10, 9, 0], [0xfd00, 9, 0]),
+    };
+    [
+        Ipv4Addr::new(a, b, c, number).into(),
+        Ipv6Addr::new(d, e, f, 0, 0, 0, 0, number.into()).into(),
+    ]
+}
+
 /// The nets that spoofed packets claim to come from. Nothing else in the lab uses them.
 pub const SPOOFED: [&str; 2] = ["100.64.0.0/10", "2001:db8:f000::/36"];
 

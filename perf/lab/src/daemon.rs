@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::command::{Running, run, wait_until};
 use crate::profile::Profile;
-use crate::{Error, Lab, Result};
+use crate::{Error, Lab, Namespace, Result};
 
 /// How long the daemon may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -23,6 +23,17 @@ pub struct Daemon {
     socket: PathBuf,
     profile: PathBuf,
     log: PathBuf,
+}
+
+/// The files of a daemon.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// Its profile, which is there.
+    pub profile: PathBuf,
+    /// Its control socket, as the profile names it.
+    pub socket: PathBuf,
+    /// Where what it logs is appended.
+    pub log: PathBuf,
 }
 
 impl Daemon {
@@ -47,20 +58,38 @@ impl Daemon {
     /// # Errors
     /// As [`Daemon::start`].
     pub fn start_with(lab: &Lab, binary: &Path, profile: &Path, socket: &Path) -> Result<Self> {
-        let log = lab.scratch.file("tidegate.log");
+        let files = Files {
+            profile: profile.to_owned(),
+            socket: socket.to_owned(),
+            log: lab.scratch.file("tidegate.log"),
+        };
+        Self::start_in(&lab.guard, binary, files)
+    }
+
+    /// Starts the daemon in a name space, with a profile that is there, and waits until it
+    /// answers. What an earlier one has logged stays.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_in(namespace: &Namespace, binary: &Path, files: Files) -> Result<Self> {
+        let Files {
+            profile,
+            socket,
+            log,
+        } = files;
         let output = File::options().create(true).append(true).open(&log);
         let output = output.map_err(|e| Error::because(log.display(), e))?;
         let errors = output
             .try_clone()
             .map_err(|e| Error::because(log.display(), e))?;
-        let mut command = lab.guard.command(&binary.to_string_lossy());
-        command.arg("run").arg(profile);
+        let mut command = namespace.command(&binary.to_string_lossy());
+        command.arg("run").arg(&profile);
         let running = Running::start(command.stdout(output).stderr(errors))?;
         let mut daemon = Self {
             running,
             binary: binary.to_owned(),
-            socket: socket.to_owned(),
-            profile: profile.to_owned(),
+            socket,
+            profile,
             log,
         };
         wait_until("the daemon", START_LIMIT, || daemon.answers())

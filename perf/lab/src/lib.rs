@@ -23,6 +23,7 @@ pub mod route;
 pub mod scratch;
 pub mod server;
 pub mod socket;
+pub mod sprayed;
 pub mod topology;
 
 pub use error::{Error, Result};

@@ -54,6 +54,14 @@ impl Namespace {
         run_with_input(&mut command, lines).map(drop)
     }
 
+    /// Loads rules of nftables into it, all or none.
+    ///
+    /// # Errors
+    /// When there is no `nft`, or it refuses the rules.
+    pub fn nft(&self, rules: &str) -> Result<()> {
+        run_with_input(self.command("nft").args(["-f", "-"]), rules).map(drop)
+    }
+
     /// Sets kernel variables of the name space, `key=value` each.
     ///
     /// # Errors

@@ -4,7 +4,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::Lab;
-use crate::address::{GUARD_INSIDE, GUARD_OUTSIDE, ROUTER, SECOND_ROUTER, SERVER};
+use crate::address::{
+    GUARD_INSIDE, GUARD_OUTSIDE, GuardNet, ROUTER, ROUTER_NUMBER, SECOND_ROUTER, SERVER, of_guard,
+};
+use crate::sprayed::SERVER_NET;
+use crate::topology::EVERYWHERE;
 
 /// What of the profile a test chooses; the rest follows from the lab.
 #[derive(Clone, Debug)]
@@ -44,32 +48,95 @@ impl Default for Profile {
     }
 }
 
+/// A guard among several, of which each is sent any packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Among<'a> {
+    /// Its number.
+    pub own: u8,
+    /// How many there are, numbered from 1.
+    pub count: u8,
+    /// Its control socket.
+    pub socket: &'a Path,
+    /// The key file of cookies, the same for all.
+    pub cookie_keys: &'a Path,
+    /// The key file of replication, the same for all.
+    pub replication_keys: &'a Path,
+    /// More lines of the `replication` section, each indented by two spaces.
+    pub more: &'a str,
+}
+
 impl Profile {
+    /// The text for a guard of a [`crate::sprayed::Sprayed`] lab.
+    #[must_use]
+    pub fn text_among(&self, among: &Among<'_>) -> String {
+        let Among { own, count, .. } = *among;
+        let mut text = self.head(&format!("guard{own}"), among.socket);
+        let nets = [
+            ("outside", "out0", GuardNet::Outside),
+            ("inside", "in0", GuardNet::Inside),
+            ("sync", "sync0", GuardNet::Sync),
+        ];
+        for (number, (name, interface, net)) in (0..).zip(nets) {
+            let device = self.device(number, interface);
+            let [ipv4, ipv6] = of_guard(net, own);
+            let _ = writeln!(
+                text,
+                "  {name}: {{ device: {device}, address: [{ipv4}/24, \"{ipv6}/64\"] }}"
+            );
+        }
+        text.push_str("routes:\n");
+        for (to, net) in [
+            (EVERYWHERE, GuardNet::Outside),
+            (SERVER_NET, GuardNet::Inside),
+        ] {
+            for (to, via) in to.iter().zip(of_guard(net, ROUTER_NUMBER)) {
+                let _ = writeln!(text, "  - {{ to: \"{to}\", via: \"{via}\" }}");
+            }
+        }
+        let _ = write!(
+            text,
+            "replication:\n  port: sync\n  own: {own}\n  keys: {}\n{}  peers:\n",
+            among.replication_keys.display(),
+            among.more
+        );
+        for number in (1..=count).filter(|&number| number != own) {
+            let [address, _] = of_guard(GuardNet::Sync, number);
+            let _ = writeln!(text, "    - {{ number: {number}, address: {address} }}");
+        }
+        text + &self.tail(among.cookie_keys)
+    }
+
     /// The profile's text for `lab`.
     #[must_use]
     pub fn text(&self, lab: &Lab, socket: &Path, keys: &Path) -> String {
-        let mut text = String::new();
-        let _ = write!(
-            text,
-            "appliance: {{ name: lab{} }}
+        let mut text = self.head(&format!("lab{}", std::process::id()), socket);
+        text.push_str(&self.port("outside", 0, "out0", lab));
+        text.push_str(&self.port("inside", 1, "in0", lab));
+        text.push_str("routes:\n");
+        text.push_str(&routes(lab));
+        text + &self.tail(keys)
+    }
+
+    /// Up to the first port.
+    fn head(&self, name: &str, socket: &Path) -> String {
+        format!(
+            "appliance: {{ name: {name} }}
 runtime:
   workers: {:?}
   poll: adaptive
   huge_pages: off
   control_socket: {}
 {}ports:
-{}{}routes:
-{}",
-            std::process::id(),
+",
             self.workers,
             socket.display(),
             self.runtime,
-            self.port("outside", 0, "out0", lab),
-            self.port("inside", 1, "in0", lab),
-            routes(lab),
-        );
-        let _ = write!(
-            text,
+        )
+    }
+
+    /// The guard and the rules.
+    fn tail(&self, keys: &Path) -> String {
+        let mut text = format!(
             "guard:
   outside: outside
   inside: inside
@@ -93,6 +160,14 @@ runtime:
         text
     }
 
+    fn device(&self, number: u8, interface: &str) -> String {
+        let queues = match self.queues {
+            1 => String::new(),
+            queues => format!(",qpairs={queues}"),
+        };
+        format!("\"net_af_packet{number},iface={interface},framecnt=2048{queues}\"")
+    }
+
     fn port(&self, name: &str, number: u8, interface: &str, lab: &Lab) -> String {
         let (addresses, vlan, mtu) = if name == "outside" {
             (
@@ -108,10 +183,7 @@ runtime:
             )
         };
         let [ipv4, ipv6] = addresses;
-        let queues = match self.queues {
-            1 => String::new(),
-            queues => format!(",qpairs={queues}"),
-        };
+        let device = self.device(number, interface);
         let vlan = vlan.map_or_else(String::new, |vlan| format!(", vlan: {vlan}"));
         let mtu = if mtu == 1500 {
             String::new()
@@ -119,7 +191,7 @@ runtime:
             format!(", mtu: {mtu}")
         };
         format!(
-            "  {name}: {{ device: \"net_af_packet{number},iface={interface},framecnt=2048{queues}\", \
+            "  {name}: {{ device: {device}, \
              address: [{ipv4}/24, \"{ipv6}/64\"]{vlan}{mtu} }}\n"
         )
     }

@@ -187,7 +187,7 @@ impl Lab {
 /// duplicate addresses, no autoconfiguration, no filter that is not the guard's, no memory of
 /// earlier connections, Linux's own buffers, and Reno, the one congestion control that every kernel
 /// allows every name space.
-fn prepare(namespace: &Namespace) -> Result<()> {
+pub(crate) fn prepare(namespace: &Namespace) -> Result<()> {
     namespace.sysctl(&[
         "net.ipv4.conf.all.rp_filter=0",
         "net.ipv4.conf.default.rp_filter=0",
@@ -205,7 +205,11 @@ fn prepare(namespace: &Namespace) -> Result<()> {
 
 /// Makes a link between two name spaces and switches off what would let a kernel leave
 /// checksums and segments unfinished.
-fn join(one: (&Namespace, &str), other: (&Namespace, &str), mtu_bytes: u16) -> Result<()> {
+pub(crate) fn join(
+    one: (&Namespace, &str),
+    other: (&Namespace, &str),
+    mtu_bytes: u16,
+) -> Result<()> {
     one.0.ip(&format!(
         "link add {} mtu {mtu_bytes} type veth peer name {} mtu {mtu_bytes} netns {}",
         one.1,
@@ -227,7 +231,7 @@ fn finish_in_software(namespace: &Namespace, interface: &str) -> Result<()> {
 }
 
 /// A switch that joins the given interfaces.
-fn switch_between(ends: &[(&Namespace, &str)], mtu_bytes: u16) -> Result<Namespace> {
+pub(crate) fn switch_between(ends: &[(&Namespace, &str)], mtu_bytes: u16) -> Result<Namespace> {
     let switch = Namespace::create("switch")?;
     prepare(&switch)?;
     switch.sysctl(&["net.ipv6.conf.all.disable_ipv6=1"])?;
@@ -276,27 +280,37 @@ fn connect(
     }))
 }
 
-fn address(namespace: &Namespace, interface: &str, addresses: [IpAddr; 2]) -> Result<()> {
+pub(crate) fn address(
+    namespace: &Namespace,
+    interface: &str,
+    addresses: [IpAddr; 2],
+) -> Result<()> {
     let [ipv4, ipv6] = addresses;
     namespace.ip(&format!(
         "addr add {ipv4}/24 dev {interface}\naddr add {ipv6}/64 dev {interface} nodad"
     ))
 }
 
-fn route(namespace: &Namespace, to: [&str; 2], via: [IpAddr; 2]) -> Result<()> {
+pub(crate) fn route(namespace: &Namespace, to: [&str; 2], via: [IpAddr; 2]) -> Result<()> {
     namespace.ip(&format!(
         "route add {} via {}\nroute add {} via {}",
         to[0], via[0], to[1], via[1]
     ))
 }
 
-const EVERYWHERE: [&str; 2] = ["0.0.0.0/0", "::/0"];
-const ODD_CLIENTS: [&str; 2] = ["203.0.113.0/24", "2001:db8:3::/64"];
+pub(crate) const EVERYWHERE: [&str; 2] = ["0.0.0.0/0", "::/0"];
+pub(crate) const EVEN_CLIENTS: [&str; 2] = ["198.51.100.0/24", "2001:db8:2::/64"];
+pub(crate) const ODD_CLIENTS: [&str; 2] = ["203.0.113.0/24", "2001:db8:3::/64"];
 
 /// The clients whose number leaves `rest` when divided by two, of both families.
 fn connect_clients(clients: &Namespace, router: [IpAddr; 2], rests: &[u8]) -> Result<()> {
     address(clients, "wan0", router)?;
     route(clients, EVERYWHERE, GUARD_OUTSIDE)?;
+    own_clients(clients, rests)
+}
+
+/// Gives the name space the addresses of those clients.
+pub(crate) fn own_clients(clients: &Namespace, rests: &[u8]) -> Result<()> {
     for number in (0..CLIENTS).filter(|number| rests.contains(&(number % 2))) {
         let [ipv4, ipv6] = client(number);
         clients.ip(&format!(
@@ -306,7 +320,7 @@ fn connect_clients(clients: &Namespace, router: [IpAddr; 2], rests: &[u8]) -> Re
     Ok(())
 }
 
-fn connect_server(server: &Namespace, options: &Options) -> Result<()> {
+pub(crate) fn connect_server(server: &Namespace, options: &Options) -> Result<()> {
     server.sysctl(&[
         &format!(
             "net.ipv4.tcp_syncookies={}",
@@ -333,10 +347,10 @@ fn forward(guard: &Namespace, options: &Options) -> Result<()> {
 
 /// The guard's kernel says nothing on its ports: it has no address, forwards nothing, and with
 /// IPv6 off it does not even look for neighbours.
-fn silence(guard: &Namespace) -> Result<()> {
+pub(crate) fn silence(guard: &Namespace) -> Result<()> {
     guard.sysctl(&[
         "net.ipv4.ip_forward=0",
-        "net.ipv6.conf.out0.disable_ipv6=1",
-        "net.ipv6.conf.in0.disable_ipv6=1",
+        "net.ipv6.conf.all.disable_ipv6=1",
+        "net.ipv6.conf.default.disable_ipv6=1",
     ])
 }
