@@ -88,6 +88,8 @@ pub const CAPTURE_RING: usize = 2048;
 pub const MAX_PEERS: usize = 32;
 /// Slots of the rings of records between a worker and the control thread.
 pub const PEER_RING: usize = 65_536;
+/// News of peers that wait for a place in a worker's ring.
+pub const PEER_NEWS: usize = 65_536;
 /// Slots of the rings of packets of the replication port.
 pub const DATAGRAM_RING: usize = 1024;
 /// Octets of the largest packet of the replication port.

@@ -5,9 +5,28 @@
 //! the two ends, on this appliance and on the others, is not its concern. Records name flows by
 //! their addresses, so that neither the number of workers nor the tables need be alike.
 
+mod bucket;
+pub mod config;
 pub mod desk;
+mod director;
 pub mod envelope;
+pub mod frame;
+mod gaps;
+mod item;
+pub mod keys;
+mod peer;
+mod receive;
 pub mod record;
+pub mod replicator;
+mod resync;
+mod send;
+mod serve;
+pub mod status;
+mod stream;
+pub mod tally;
+#[cfg(test)]
+mod tests;
+mod window;
 
 use self::record::{FlowKey, Record};
 

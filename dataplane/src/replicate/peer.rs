@@ -1,0 +1,321 @@
+//! A peer's life, as it is seen from here.
+
+use std::collections::VecDeque;
+
+use arrayvec::ArrayVec;
+
+use super::PeerId;
+use super::config::PeerConfig;
+use super::frame::{BootId, Header};
+use super::gaps::{Gaps, MAX_RANGES};
+use super::item::{Hello, Range, Report};
+use super::keys::FrameKey;
+use super::record::{FlowKey, Record};
+use super::serve::Served;
+use super::status::PeerState;
+use super::tally::Tally;
+use super::window::ReplayWindow;
+use crate::limits::MAX_PEERS;
+use crate::wire::address::Address;
+
+/// Records, questions and answers that wait for a frame to one peer, of each.
+pub(super) const MAX_DIRECTED: usize = 4_096;
+/// Reports of one greeting: of each appliance its present life and the one before.
+pub(super) const MAX_REPORTS: usize = 2 * MAX_PEERS;
+/// A peer whose clock was set back seems to live an earlier life. After so long a silence of the
+/// later one it is believed, if its greeting answers one of ours that is no older.
+pub(super) const SET_BACK_NS: u64 = 3_000_000_000;
+
+/// One life of a peer.
+pub(super) struct Life {
+    pub(super) boot: BootId,
+    /// The keys that its frames were opened with lately.
+    keys: ArrayVec<FrameKey, 2>,
+    window: ReplayWindow,
+    /// When its last frame came.
+    pub(super) heard_ns: u64,
+    /// Its last greeting.
+    pub(super) hello: Hello,
+}
+
+impl Life {
+    pub(super) fn new(boot: BootId, key: FrameKey) -> Self {
+        let mut life = Self {
+            boot,
+            keys: ArrayVec::new(),
+            window: ReplayWindow::new(),
+            heard_ns: 0,
+            hello: Hello::default(),
+        };
+        life.add_key(key);
+        life
+    }
+
+    pub(super) fn key(&self, epoch: u32) -> Option<&FrameKey> {
+        self.keys.iter().find(|key| key.epoch == epoch)
+    }
+
+    pub(super) fn add_key(&mut self, key: FrameKey) {
+        if self.keys.is_full() {
+            self.keys.remove(0);
+        }
+        self.keys.push(key);
+    }
+
+    pub(super) fn forget_keys(&mut self) {
+        self.keys.clear();
+    }
+
+    pub(super) fn is_new(&self, number: u64) -> bool {
+        self.window.is_new(number)
+    }
+
+    /// Notes an authentic frame.
+    pub(super) fn note(&mut self, number: u64, now_ns: u64) {
+        self.window.note(number);
+        self.heard_ns = now_ns;
+    }
+}
+
+/// What is lacking of a peer's stream, and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Debt {
+    /// Something at or below this batch.
+    pub(super) through: u64,
+    pub(super) raised_ns: u64,
+}
+
+/// What came of a stream that has ended with its sender's life.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended {
+    pub(super) boot: BootId,
+    pub(super) through: u64,
+    pub(super) highest: u64,
+    /// Of each appliance, by its place: the highest batch that was known there when its tables were
+    /// fetched.
+    pub(super) settled: [u64; MAX_PEERS],
+}
+
+/// Which life of a peer a frame is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    /// The one that is believed.
+    Current,
+    /// One that has not yet shown to know our present life.
+    Candidate,
+    /// One that was not known.
+    New,
+}
+
+/// Another appliance.
+pub(super) struct Peer {
+    pub(super) id: PeerId,
+    /// Where its frames come from.
+    pub(super) address: Option<Address>,
+    pub(super) state: PeerState,
+    pub(super) state_since_ns: u64,
+    /// The life that is believed: it has greeted our present life.
+    pub(super) current: Option<Life>,
+    /// A life that has not, or not yet.
+    pub(super) candidate: Option<Life>,
+    /// What has come of the current life's stream.
+    pub(super) gaps: Gaps,
+    /// What is lacking of it and cannot be repaired.
+    pub(super) debt: Option<Debt>,
+    /// What [`Ended::settled`] will be of it.
+    pub(super) settled: [u64; MAX_PEERS],
+    /// The stream of its life before.
+    pub(super) ended: Option<Ended>,
+    /// What it said of others in its last greeting.
+    pub(super) reports: ArrayVec<Report, MAX_REPORTS>,
+    /// What it said of our present life.
+    pub(super) of_us: Report,
+    /// Records that it is to be told.
+    pub(super) told: VecDeque<Record>,
+    /// Flows that it is to be asked for.
+    pub(super) queries: VecDeque<FlowKey>,
+    /// Flows that it asked for and nobody knows here.
+    pub(super) unknown: VecDeque<FlowKey>,
+    /// What it wants repeated.
+    pub(super) repairs: ArrayVec<Range, MAX_RANGES>,
+    /// What it fetches from us.
+    pub(super) served: Served,
+    pub(super) records_received: u64,
+    pub(super) gaps_asked: u64,
+    pub(super) resyncs: u64,
+}
+
+impl Peer {
+    pub(super) fn new(config: &PeerConfig, now_ns: u64) -> Self {
+        Self {
+            id: config.id,
+            address: config.address,
+            state: PeerState::Joining,
+            state_since_ns: now_ns,
+            current: None,
+            candidate: None,
+            gaps: Gaps::new(0, 0),
+            debt: None,
+            settled: [0; MAX_PEERS],
+            ended: None,
+            reports: ArrayVec::new(),
+            of_us: Report::default(),
+            told: VecDeque::new(),
+            queries: VecDeque::new(),
+            unknown: VecDeque::new(),
+            repairs: ArrayVec::new(),
+            served: Served::default(),
+            records_received: 0,
+            gaps_asked: 0,
+            resyncs: 0,
+        }
+    }
+
+    /// Which life a frame is of, before anything is spent on it.
+    pub(super) fn judge(&self, header: &Header, now_ns: u64) -> Result<Which, Tally> {
+        for (which, life) in [
+            (Which::Current, &self.current),
+            (Which::Candidate, &self.candidate),
+        ] {
+            let Some(life) = life else { continue };
+            if life.boot == header.boot {
+                let is_new = life.is_new(header.number);
+                return is_new.then_some(which).ok_or(Tally::RefusedReplayed);
+            }
+            let is_silent = now_ns.saturating_sub(life.heard_ns) >= SET_BACK_NS;
+            if header.boot < life.boot && !is_silent {
+                return Err(Tally::RefusedOldBoot);
+            }
+        }
+        Ok(Which::New)
+    }
+
+    pub(super) fn life(&self, which: Which) -> Option<&Life> {
+        match which {
+            Which::Current => self.current.as_ref(),
+            Which::Candidate => self.candidate.as_ref(),
+            Which::New => None,
+        }
+    }
+
+    pub(super) fn life_mut(&mut self, which: Which) -> Option<&mut Life> {
+        match which {
+            Which::Current => self.current.as_mut(),
+            Which::Candidate => self.candidate.as_mut(),
+            Which::New => None,
+        }
+    }
+
+    /// Whether a greeting of the candidate that answers ours of `echo_ns` makes it the life that is
+    /// believed. A later life always does; an earlier one only if the later one has been silent
+    /// since before it answered, so that no recording brings an old life back.
+    pub(super) fn may_adopt(&self, echo_ns: u64, now_ns: u64) -> bool {
+        let Some(candidate) = &self.candidate else {
+            return false;
+        };
+        self.current
+            .as_ref()
+            .is_none_or(|life| life.boot < candidate.boot || life.heard_ns.max(1) < echo_ns)
+            && echo_ns <= now_ns
+    }
+
+    /// Believes the candidate. What is said to the former life is dropped, and what came of its
+    /// stream remembered.
+    pub(super) fn adopt(&mut self, gaps: Gaps, debt: Option<Debt>) {
+        self.ended = match (self.ending(), self.ended.take()) {
+            (Some(ending), Some(ended)) if ending.boot < ended.boot => Some(ended),
+            (ending, ended) => ending.or(ended),
+        };
+        self.current = self.candidate.take();
+        self.gaps = gaps;
+        self.debt = debt;
+        self.settled = [0; MAX_PEERS];
+        self.reports.clear();
+        self.of_us = Report::default();
+        self.forget_queues();
+    }
+
+    /// What came of the current life's stream, were it to end now.
+    pub(super) fn ending(&self) -> Option<Ended> {
+        self.current.as_ref().map(|life| Ended {
+            boot: life.boot,
+            through: self.through(),
+            highest: self.gaps.highest(),
+            settled: self.settled,
+        })
+    }
+
+    /// All batches of the current life up to this one are known here.
+    pub(super) fn through(&self) -> u64 {
+        if self.debt.is_some() {
+            0
+        } else {
+            self.gaps.through()
+        }
+    }
+
+    /// Something at or below `through` is lacking.
+    pub(super) fn owe(&mut self, through: u64, now_ns: u64) {
+        let through = self.debt.map_or(through, |debt| debt.through.max(through));
+        self.debt = Some(Debt {
+            through,
+            raised_ns: now_ns,
+        });
+    }
+
+    /// Whether repeated batches or parts of tables wait to be sent to it.
+    pub(super) fn has_bulk(&self) -> bool {
+        !self.repairs.is_empty() || !self.served.bulk.is_empty()
+    }
+
+    /// Forgets what waits to be told to it: it is gone.
+    pub(super) fn forget_queues(&mut self) {
+        self.told.clear();
+        self.queries.clear();
+        self.unknown.clear();
+        self.repairs.clear();
+        self.served.clear();
+    }
+
+    /// What a greeting says of this peer's lives.
+    pub(super) fn report(&self) -> impl Iterator<Item = Report> {
+        let current = self.current.as_ref().map(|life| Report {
+            peer: self.id.0,
+            alive: self.state.is_alive(),
+            owing: self.debt.is_some(),
+            boot: life.boot,
+            through: self.gaps.through(),
+            highest: self.gaps.highest(),
+            echo_ns: life.hello.sent_ns,
+        });
+        // A candidate needs to hear that we hear it; the life before matters less.
+        let candidate = self.candidate.as_ref().map(|life| Report {
+            peer: self.id.0,
+            alive: false,
+            owing: true,
+            boot: life.boot,
+            through: 0,
+            highest: 0,
+            echo_ns: life.hello.sent_ns,
+        });
+        let ended = self.ended.as_ref().map(|ended| Report {
+            peer: self.id.0,
+            alive: false,
+            owing: false,
+            boot: ended.boot,
+            through: ended.through,
+            highest: ended.highest,
+            echo_ns: 0,
+        });
+        current.into_iter().chain(candidate.or(ended))
+    }
+
+    /// Sees it as `state`; as what it was seen before, if that is another.
+    pub(super) fn enter(&mut self, state: PeerState, now_ns: u64) -> Option<PeerState> {
+        if state == self.state {
+            return None;
+        }
+        self.state_since_ns = now_ns;
+        Some(std::mem::replace(&mut self.state, state))
+    }
+}
