@@ -5,13 +5,32 @@ use std::time::{Duration, Instant};
 
 use lab::address::{SERVER, client};
 use lab::curl::{Outcome, Request, fetch, fetch_large};
+use lab::scratch::Scratch;
 use lab::server::{Body, Site};
-use lab::{Error, Lab, Result};
+use lab::{Error, Namespace, Result};
 
 /// Connections that one curl has open at a time.
 const PARALLEL: u32 = 25;
 /// Fetches of one curl.
 const BATCH: u32 = 2 * PARALLEL;
+
+/// Where clients are, and what they ask for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    namespace: &'a Namespace,
+    scratch: &'a Scratch,
+    site: &'a Site,
+}
+
+impl<'a> Place<'a> {
+    pub(crate) fn of(namespace: &'a Namespace, scratch: &'a Scratch, site: &'a Site) -> Self {
+        Self {
+            namespace,
+            scratch,
+            site,
+        }
+    }
+}
 
 /// How the clients ask.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +49,8 @@ pub(crate) struct Large {
     pub(crate) outcome: Outcome,
     pub(crate) bytes: u64,
     pub(crate) took: Duration,
+    /// When each began and ended, from the moment on that the clients began to ask.
+    pub(crate) spans: Vec<(Duration, Duration)>,
 }
 
 /// What came of all fetches, by family: IPv4, IPv6.
@@ -75,7 +96,7 @@ impl std::fmt::Display for Progress {
 
 /// Lets clients of both families ask, and calls `live` each second until the last has its answer.
 pub(crate) fn run(
-    lab: &Lab,
+    place: &Place<'_>,
     settings: Settings,
     mut live: impl FnMut(u64, &Progress),
 ) -> Result<Served> {
@@ -84,11 +105,13 @@ pub(crate) fn run(
     let until = started + settings.duration;
     std::thread::scope(|scope| {
         let small = [0, 1].map(|family| {
-            scope.spawn(move || ask_for_small(lab, family, until, settings.patience, progress))
+            scope.spawn(move || ask_for_small(place, family, until, settings.patience, progress))
         });
         let large = [0, 1].map(|family| {
             let until = if settings.with_large { until } else { started };
-            scope.spawn(move || ask_for_large(lab, family, until, settings.patience, progress))
+            scope.spawn(move || {
+                ask_for_large(place, family, (started, until), settings.patience, progress)
+            })
         });
         for second in 1.. {
             let next = started + Duration::from_secs(second);
@@ -132,26 +155,22 @@ fn request<'a>(
     }
 }
 
-fn site(lab: &Lab) -> &Site {
-    &lab.server_process.site
-}
-
 fn ask_for_small(
-    lab: &Lab,
+    place: &Place<'_>,
     family: usize,
     until: Instant,
     patience: Duration,
     progress: &Progress,
 ) -> Result<Outcome> {
-    let folder = lab.scratch.file(&format!("small-{family}"));
+    let folder = place.scratch.file(&format!("small-{family}"));
     let mut all = Outcome::default();
     for number in (0..=u8::MAX).cycle() {
         if Instant::now() >= until {
             break;
         }
-        let request = request(&site(lab).small, family, number, BATCH, patience);
+        let request = request(&place.site.small, family, number, BATCH, patience);
         progress.asked.fetch_add(BATCH.into(), Ordering::Relaxed);
-        let outcome = fetch(&lab.clients, &request, &folder)?;
+        let outcome = fetch(place.namespace, &request, &folder)?;
         progress.served.fetch_add(outcome.served, Ordering::Relaxed);
         all.add(outcome);
     }
@@ -159,9 +178,9 @@ fn ask_for_small(
 }
 
 fn ask_for_large(
-    lab: &Lab,
+    place: &Place<'_>,
     family: usize,
-    until: Instant,
+    (started, until): (Instant, Instant),
     patience: Duration,
     progress: &Progress,
 ) -> Large {
@@ -170,17 +189,19 @@ fn ask_for_large(
         if Instant::now() >= until {
             break;
         }
-        let request = request(&site(lab).large, family, number, 1, patience);
+        let request = request(&place.site.large, family, number, 1, patience);
         progress.asked.fetch_add(1, Ordering::Relaxed);
         let mut outcome = Outcome {
             asked: 1,
             ..Outcome::default()
         };
-        match fetch_large(&lab.clients, &request) {
+        let begun = started.elapsed();
+        match fetch_large(place.namespace, &request) {
             Ok(came) => {
                 outcome.served = 1;
                 large.bytes += came.bytes;
                 large.took += came.took;
+                large.spans.push((begun, started.elapsed()));
                 progress.served.fetch_add(1, Ordering::Relaxed);
                 progress.large.fetch_add(1, Ordering::Relaxed);
             }

@@ -1,40 +1,49 @@
-//! The demo: a server under a flood of spoofed SYNs and forged ACKs, first without the guard, then
-//! with it. Ends with 0 only when every connection through the guard was served byte for byte and
-//! no packet of the flood reached the server.
+//! The demo. In its first act a server is under a flood of spoofed SYNs and forged ACKs, first
+//! without the guard, then with it. In its second one three guards share the same server's
+//! connections, while routers spray every packet over them and one of them dies and comes back.
+//! Ends with 0 only when every connection through guards was served byte for byte and no packet of
+//! the flood reached the server.
 #![forbid(unsafe_code)]
 
 mod clients;
+mod guard;
 mod latency;
 mod report;
+mod share;
+mod share_report;
 mod show;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
-use lab::address::SERVER;
-use lab::daemon::{Daemon, beside_this_program};
-use lab::filter::Interest;
-use lab::flood::{self, Flood, Kind};
-use lab::observer::Observer;
-use lab::profile::Profile;
+use lab::daemon::beside_this_program;
 use lab::server::Site;
-use lab::{Forwarder, Lab, Options, Result};
-use nix::sys::signal::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::report::{Attack, Report};
-
 /// How long the flood lasts before the first client asks.
 const HEAD_START: Duration = Duration::from_secs(1);
+
+/// What can be played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Act {
+    /// One guard before a server under flood.
+    Guard,
+    /// Several guards that share its connections.
+    Share,
+}
 
 /// Shows a server under flood without and with Tidegate's guard, in name spaces of this machine.
 #[derive(Debug, Parser)]
 #[command(name = "tidegate-demo", version)]
 struct Arguments {
+    /// The act to play; both when it is not given.
+    #[arg(long)]
+    act: Option<Act>,
     /// The daemon; by default the one that was built with this program.
     #[arg(long)]
     tidegate: Option<PathBuf>,
@@ -47,6 +56,9 @@ struct Arguments {
     /// How long clients ask while it lasts with the guard, in seconds.
     #[arg(long, default_value_t = 15)]
     with: u64,
+    /// How long clients ask while several guards share, in seconds.
+    #[arg(long, default_value_t = 18, value_parser = clap::value_parser!(u64).range(8..=300))]
+    share: u64,
     /// The large body, in megabytes.
     #[arg(long, default_value_t = 100)]
     large: u64,
@@ -59,15 +71,8 @@ fn main() -> ExitCode {
     if !left.is_empty() {
         return failure(&format!("left behind: {}", left.join(", ")));
     }
-    match outcome
-        .map_err(|error| error.to_string())
-        .and_then(|report| report.verdict())
-    {
-        Ok(()) => {
-            say("The guard held: every connection was served, byte for byte, and no packet of the");
-            say("flood reached the server.");
-            ExitCode::SUCCESS
-        }
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
         Err(reason) => failure(&reason),
     }
 }
@@ -101,98 +106,47 @@ fn clean_up_when_interrupted() {
     }
 }
 
-/// Builds the labs, shows everything and prints the table. When something was not as it should be,
-/// the logs of the guarded lab are kept.
-fn demonstrate(arguments: &Arguments) -> Result<Report> {
+/// Plays one act and tells whether all was as it should be.
+fn play(act: Act, arguments: &Arguments, binary: &Path, site: &Arc<Site>) -> Result<(), String> {
+    match act {
+        Act::Guard => {
+            let report = guard::demonstrate(arguments, binary, site).map_err(|e| e.to_string())?;
+            report.verdict()?;
+            say("The guard held: every connection was served, byte for byte, and no packet of the");
+            say("flood reached the server.\n");
+        }
+        Act::Share => {
+            let report = share::demonstrate(arguments, binary, site).map_err(|e| e.to_string())?;
+            report.verdict()?;
+            say(
+                "The guards shared: any packet took any path, one guard died and came back, and every",
+            );
+            say("connection was served, byte for byte.\n");
+        }
+    }
+    Ok(())
+}
+
+/// Plays what was asked for, one act after the other.
+fn demonstrate(arguments: &Arguments) -> Result<(), String> {
+    let failed = |error: lab::Error| error.to_string();
     let binary = match &arguments.tidegate {
         Some(path) => path.clone(),
-        None => beside_this_program()?,
+        None => beside_this_program().map_err(failed)?,
     };
-    let _exclusive = lab::exclusive()?;
-    let started = Instant::now();
-    say("Two labs of name spaces, clients – guard – server, alike but for what forwards:");
-    say("  in one the kernel, in the other Tidegate. The servers' SYN cookies are off.");
-    let site = Site::write(arguments.large * 1_000_000)?;
-    let direct = Lab::build(Options::default(), Forwarder::Kernel, &site)?;
-    let guarded = Lab::build(Options::default(), Forwarder::Daemon, &site)?;
-    let report = show_all(arguments, direct, &guarded, &binary);
-    if !report.as_ref().is_ok_and(|report| report.verdict().is_ok()) {
-        guarded.scratch.keep();
+    let _exclusive = lab::exclusive().map_err(failed)?;
+    let site = Site::write(arguments.large * 1_000_000).map_err(failed)?;
+    let acts = match arguments.act {
+        Some(act) => vec![act],
+        None => vec![Act::Guard, Act::Share],
+    };
+    let played = acts
+        .into_iter()
+        .map(|act| play(act, arguments, &binary, &site));
+    let wrong: Vec<String> = played.filter_map(Result::err).collect();
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(wrong.join("\n"))
     }
-    let report = Report {
-        took: started.elapsed(),
-        ..report?
-    };
-    say(&report.table());
-    Ok(report)
-}
-
-fn show_all(arguments: &Arguments, direct: Lab, guarded: &Lab, binary: &Path) -> Result<Report> {
-    let mut daemon = Daemon::start(guarded, binary, &Profile::default())?;
-    say("\nWithout a flood: the time to the first byte, by turns through both.");
-    let latency = latency::measure(&direct, guarded)?;
-    say(&format!("  {latency}"));
-
-    say(&format!(
-        "\nWithout the guard: {} spoofed SYNs and forged ACKs a second.",
-        arguments.rate
-    ));
-    let settings = clients::Settings {
-        duration: Duration::from_secs(arguments.without),
-        patience: Duration::from_secs(3),
-        with_large: false,
-    };
-    let without = attack(&direct, arguments.rate, settings)?;
-    drop(direct);
-
-    say(&format!(
-        "\nWith the guard: the same, and bodies of {} MB too.",
-        arguments.large
-    ));
-    let settings = clients::Settings {
-        duration: Duration::from_secs(arguments.with),
-        patience: Duration::from_secs(40),
-        with_large: true,
-    };
-    let with = attack(guarded, arguments.rate, settings)?;
-    let shown = show::read(&daemon)?;
-    daemon.signal(Signal::SIGTERM)?;
-    let status = daemon.wait(Duration::from_secs(20))?;
-    Ok(Report {
-        latency,
-        without,
-        with,
-        shown,
-        daemon_ended_well: status.success(),
-        took: Duration::ZERO,
-    })
-}
-
-/// Floods the lab's server while clients ask, and prints a line each second.
-fn attack(lab: &Lab, rate: u64, settings: clients::Settings) -> Result<Attack> {
-    let outside = Observer::start(&lab.clients, "wan0", Interest::SynAcksOfClients)?;
-    let inside = Observer::start(&lab.server, "lan0", Interest::SynsAndSpoofed)?;
-    let destinations = SERVER.map(|address| (address, 80).into()).to_vec();
-    let gateway = lab.guard_hardware_address()?;
-    let flooded = flood::Settings::of_lab("wan0", gateway, destinations, Kind::Mixed, rate, 120);
-    let flood = Flood::start(&lab.clients, flooded)?;
-    std::thread::sleep(HEAD_START);
-    let served = clients::run(lab, settings, |second, progress| {
-        let (syns, acks) = flood.so_far();
-        let came = inside.spoofed_syns();
-        say(&format!(
-            "  {second:2} s  {progress}  flood: {syns:7} SYNs, {acks:7} ACKs; at the server: {came:6} SYNs"
-        ));
-    })?;
-    let sent = flood.stop()?;
-    // What is on its way still arrives.
-    std::thread::sleep(Duration::from_millis(300));
-    let inside = inside.stop()?;
-    let outside = outside.stop()?;
-    Ok(Attack {
-        served,
-        sent,
-        sequence_numbers: inside.compare(&outside),
-        inside,
-    })
 }

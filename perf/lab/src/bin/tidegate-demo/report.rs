@@ -151,7 +151,7 @@ impl Report {
     }
 }
 
-fn large(large: &Large) -> String {
+pub(crate) fn large(large: &Large) -> String {
     if large.outcome.asked == 0 {
         return "–".to_owned();
     }
@@ -163,7 +163,7 @@ fn large(large: &Large) -> String {
 }
 
 /// A number with its thousands apart.
-fn number(value: u64) -> String {
+pub(crate) fn number(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -193,6 +193,7 @@ mod tests {
             outcome: outcome(2, 2),
             bytes: 200,
             took: Duration::from_secs(1),
+            spans: Vec::new(),
         };
         let attack = Attack {
             served: Served {

@@ -1,5 +1,7 @@
 //! What the daemon tells about itself.
 
+use std::collections::BTreeMap;
+
 use lab::daemon::Daemon;
 use lab::{Error, Result};
 use serde_json::Value;
@@ -23,6 +25,17 @@ pub(crate) fn read(daemon: &Daemon) -> Result<Shown> {
     let mut drops = reasons(&drops);
     drops.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     Ok(Shown { sessions, drops })
+}
+
+/// The events of all workers together.
+pub(crate) fn events(daemon: &Daemon) -> Result<BTreeMap<String, u64>> {
+    let workers = daemon.show("workers")?;
+    let mut sums = BTreeMap::new();
+    let rows = workers["workers"].as_array().into_iter().flatten();
+    for (name, count) in rows.filter_map(|row| row["events"].as_object()).flatten() {
+        *sums.entry(name.clone()).or_default() += count.as_u64().unwrap_or_default();
+    }
+    Ok(sums)
 }
 
 fn reasons(drops: &Value) -> Vec<(String, u64)> {
