@@ -29,6 +29,8 @@ pub enum Topic {
     Neighbours,
     /// Every reason for which packets were dropped
     Drops,
+    /// The other guards, and how sessions are shared with them
+    Peers,
 }
 
 /// What is asked.

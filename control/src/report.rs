@@ -289,3 +289,72 @@ pub struct DropRow {
     /// The count of each worker.
     pub workers: Vec<u64>,
 }
+
+/// `show peers`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Peers {
+    /// This guard's number.
+    pub own: u8,
+    /// Whether this guard knows what the others know.
+    pub in_step: bool,
+    /// The other guards, in the profile's order.
+    pub peers: Vec<PeerRow>,
+    /// Records sent in a second, of late.
+    pub sent_per_second: f64,
+    /// Packets of unknown flows that waited for another guard's word.
+    pub holds: u64,
+    /// Those of them whose flow another guard explained.
+    pub holds_answered: u64,
+    /// Those of them that were decided on without it.
+    pub holds_in_vain: u64,
+    /// Questions for a flow's director.
+    pub director_queries: u64,
+    /// Answers of directors that do not know the flow.
+    pub director_unaware: u64,
+    /// Segments translated here whose session another guard opened.
+    pub never_met: u64,
+    /// What is counted between guards.
+    pub counters: Vec<PeerCounter>,
+}
+
+/// Another guard.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PeerRow {
+    /// Its number.
+    pub number: u8,
+    /// Its address; none where all are reached as a group.
+    pub address: Option<String>,
+    /// `joining`, `resync`, `in step`, `lagging`, `dead` or `left`.
+    pub state: String,
+    /// For how long, in milliseconds.
+    pub state_ms: u64,
+    /// How long ago something came of it, in milliseconds; none before anything did.
+    pub heard_ms: Option<u64>,
+    /// The age of the oldest batch of ours that it has not applied, in microseconds.
+    pub lag_us: u64,
+    /// Batches of ours that it has not applied.
+    pub lag_batches: u64,
+    /// Batches of its own that have not come here.
+    pub missing_batches: u64,
+    /// Times that it was asked to repeat batches.
+    pub gaps_asked: u64,
+    /// Records of its own that came.
+    pub records_received: u64,
+    /// Those of them that came in a second, of late.
+    pub received_per_second: f64,
+    /// Whether its sessions are being fetched.
+    pub resyncing: bool,
+    /// How often they have been.
+    pub resyncs: u64,
+}
+
+/// Something that is counted between guards.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerCounter {
+    /// Its name.
+    pub name: String,
+    /// How often it happened.
+    pub count: u64,
+    /// What it means.
+    pub sentence: String,
+}

@@ -17,7 +17,7 @@ pub(super) struct Arguments {
     /// As JSON, whose keys stay the same from one release to the next
     #[arg(long)]
     json: bool,
-    /// Drops: also those that never occurred
+    /// Drops, and what is counted between guards: also those that never occurred
     #[arg(long)]
     all: bool,
     /// Sessions: at most so many
@@ -68,5 +68,6 @@ fn text(arguments: &Arguments, value: Value) -> Result<String, String> {
         Topic::Sessions => views::sessions(&read(value)?),
         Topic::Neighbours => views::neighbours(&read(value)?),
         Topic::Drops => views::drops(&read(value)?, arguments.all),
+        Topic::Peers => views::peers(&read(value)?, arguments.all),
     })
 }

@@ -15,11 +15,12 @@ use serde_json::Value;
 use super::control_loop::Control;
 use super::hardware::{self, mac_text, offload_names};
 use super::metrics::{self, Snapshot, WorkerFigures};
+use super::replication;
 use crate::profile::{GuardMode, Link};
 use crate::protocol::{DEFAULT_SESSIONS, MAXIMUM_SESSIONS, Topic};
 use crate::report::{
-    Audit, CookieCounts, DeviceCounters, DropRow, Drops, Guard, NeighbourRow, Neighbours, PortRow,
-    Ports, ServerRow, SessionCounts, SessionRow, Sessions, WorkerRow, Workers,
+    Audit, CookieCounts, DeviceCounters, DropRow, Drops, Guard, NeighbourRow, Neighbours, Peers,
+    PortRow, Ports, ServerRow, SessionCounts, SessionRow, Sessions, WorkerRow, Workers,
 };
 
 fn text_of(address: Address) -> String {
@@ -45,6 +46,12 @@ impl Control {
             }
             Topic::Neighbours => to_value(&self.neighbours()?),
             Topic::Drops => to_value(&drops(&self.crew.counters())),
+            Topic::Peers => match self.peers() {
+                Some(peers) => to_value(&peers),
+                None => {
+                    Err("no other guard is known here: the profile has no `replication`".into())
+                }
+            },
         }
     }
 
@@ -91,6 +98,16 @@ impl Control {
                 }
             })
             .collect()
+    }
+
+    /// How the other guards stand, if there are any.
+    fn peers(&self) -> Option<Peers> {
+        let (thread, with) = (
+            self.replication.as_ref()?,
+            self.profile.replication.as_ref()?,
+        );
+        let counters = self.crew.counters();
+        Some(replication::report(&thread.visible, with, &counters))
     }
 
     fn workers(&mut self) -> Result<Workers, String> {
@@ -314,6 +331,7 @@ impl Control {
             workers,
             ports: self.ports(),
             guard: self.guard().ok(),
+            peers: self.peers(),
             buffers: self.hardware.pool.size(),
             buffers_in_use: self.hardware.pool.in_use(),
         };

@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 use super::crew::{Crew, Orders};
 use super::hardware::{self, Hardware};
 use super::worker_thread::WallClock;
-use super::{notify, reload};
+use super::{notify, reload, replication};
 use crate::configuration::Layout;
 use crate::logging::LogControl;
 use crate::profile::{Machine, Profile};
@@ -81,6 +81,8 @@ pub(super) struct Control {
     pub(super) layout: Layout,
     pub(super) hardware: Hardware,
     pub(super) crew: Crew,
+    /// Whoever talks to the other guards, if there are any.
+    pub(super) replication: Option<replication::Thread>,
     pub(super) wall: Arc<WallClock>,
     pub(super) log: LogControl,
     /// For the busy share: each worker's busy and whole time when it was last asked for.
@@ -103,6 +105,7 @@ pub(super) struct Parts {
     pub(super) layout: Layout,
     pub(super) hardware: Hardware,
     pub(super) crew: Crew,
+    pub(super) replication: Option<replication::Thread>,
     pub(super) wall: Arc<WallClock>,
     pub(super) log: LogControl,
 }
@@ -118,6 +121,7 @@ impl Control {
             layout: parts.layout,
             hardware: parts.hardware,
             crew: parts.crew,
+            replication: parts.replication,
             wall: parts.wall,
             log: parts.log,
             capture: None,
@@ -218,6 +222,9 @@ impl Control {
         let addresses_changed = reload::addresses_changed(&self.profile, &fresh.profile);
         self.crew.reconfigure(orders)?;
         self.log.set_level(fresh.profile.runtime.log.level);
+        if let Some(thread) = &self.replication {
+            thread.set_keys(fresh.replication_keys);
+        }
         self.profile = fresh.profile;
         if addresses_changed {
             self.announce();
@@ -306,9 +313,12 @@ impl Control {
         }
     }
 
-    /// Ends the workers, then the ports, then EAL.
+    /// Takes leave of the other guards, then ends the workers, the ports, and EAL.
     fn end(self) {
         notify::tell("STOPPING=1");
+        if let Some(thread) = self.replication {
+            thread.leave();
+        }
         self.crew.stop();
         drop(self.hardware);
         info!("stopped");

@@ -13,6 +13,7 @@ use dataplane::guard::config::GuardConfig;
 use dataplane::guard::cookie::CookieKey;
 use dataplane::hop::{Hop, HopTables};
 use dataplane::mesh::Mesh;
+use dataplane::replicate::desk::WorkerPeers;
 use dataplane::transmit::Transmit;
 use dataplane::worker::{Worker, WorkerParts};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -53,6 +54,8 @@ pub(super) struct Crew {
 pub(super) struct Orders {
     pub(super) hop: Arc<HopTables>,
     pub(super) guards: Vec<GuardConfig>,
+    /// The largest packet of each of the profile's ports.
+    mtus: Vec<u16>,
 }
 
 impl Orders {
@@ -74,8 +77,20 @@ impl Orders {
         Ok(Self {
             hop: Arc::new(hop),
             guards: guards.collect::<Result<_, _>>()?,
+            mtus,
         })
     }
+
+    /// The largest packet of a port of the profile, in octets.
+    pub(super) fn mtu_bytes(&self, port: usize) -> u16 {
+        self.mtus[port]
+    }
+}
+
+/// Places of each worker's session table.
+pub(super) fn places(profile: &Profile) -> u32 {
+    let workers = profile.runtime.workers.len() as u32;
+    profile.runtime.sessions.div_ceil(workers)
 }
 
 /// Random numbers that no stranger can guess.
@@ -96,6 +111,7 @@ struct Blueprint {
     mesh: Mesh<bindings::Mbuf>,
     published: Arc<Published>,
     desk: WorkerDesk,
+    peers: Option<WorkerPeers>,
     secrets: [[u8; 16]; 3],
 }
 
@@ -121,21 +137,24 @@ impl Blueprint {
             mesh: self.mesh,
             published: self.published,
             desk: self.desk,
-            peers: None,
+            peers: self.peers,
         })
     }
 }
 
 impl Crew {
-    /// Starts the workers and waits until all of them poll.
+    /// Starts the workers and waits until all of them poll. `peers` has each one's ends of the rings
+    /// to whoever talks to the other guards, or nothing where there are none.
     pub(super) fn start(
         profile: &Profile,
         hardware: &mut Hardware,
         orders: Orders,
+        peers: Vec<WorkerPeers>,
         wall: &Arc<WallClock>,
     ) -> Result<Self, Failure> {
         let workers = profile.runtime.workers.len();
-        let capacity = profile.runtime.sessions.div_ceil(workers as u32);
+        let capacity = places(profile);
+        let mut peers = peers.into_iter();
         let queues = hardware.deal(workers);
         let meshes = Mesh::new(workers);
         let cores = profile.runtime.workers.iter().copied();
@@ -156,6 +175,7 @@ impl Crew {
                 mesh,
                 published: Arc::clone(&published),
                 desk,
+                peers: peers.next(),
                 secrets: [random()?, random()?, random()?],
             };
             let (ready, wall, visible) = (ready.clone(), Arc::clone(wall), Arc::clone(&figures));

@@ -5,7 +5,7 @@ use std::fmt::{Display, Write};
 use dataplane::counters::{Counters, Event};
 use dataplane::drop_reason::DropReason;
 
-use crate::report::{Guard, PortRow};
+use crate::report::{Guard, PeerRow, Peers, PortRow};
 
 /// What the text says that it is.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -25,6 +25,7 @@ pub(super) struct Snapshot {
     pub(super) workers: Vec<WorkerFigures>,
     pub(super) ports: Vec<PortRow>,
     pub(super) guard: Option<Guard>,
+    pub(super) peers: Option<Peers>,
     pub(super) buffers: usize,
     pub(super) buffers_in_use: usize,
 }
@@ -90,6 +91,9 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
     ports(&mut text, &snapshot.ports);
     if let Some(report) = &snapshot.guard {
         guard(&mut text, report);
+    }
+    if let Some(report) = &snapshot.peers {
+        peers(&mut text, report);
     }
     text.one(
         "tidegate_buffers",
@@ -313,6 +317,117 @@ fn guard(text: &mut Text, guard: &Guard) {
     ];
     for (name, help, value) in gauges {
         text.one(name, Kind::Gauge, help, value);
+    }
+}
+
+/// The states that a peer can be in.
+const PEER_STATES: [&str; 6] = ["joining", "resync", "in step", "lagging", "dead", "left"];
+
+fn peers(text: &mut Text, report: &Peers) {
+    let own: [(&str, &str, f64); 2] = [
+        (
+            "tidegate_in_step",
+            "Whether this guard knows what the others know.",
+            f64::from(u8::from(report.in_step)),
+        ),
+        (
+            "tidegate_records_sent_per_second",
+            "Records sent in a second, of late.",
+            report.sent_per_second,
+        ),
+    ];
+    for (name, help, value) in own {
+        text.one(name, Kind::Gauge, help, value);
+    }
+    text.family(
+        "tidegate_peer_state",
+        Kind::Gauge,
+        "How another guard is seen: 1 for its state, 0 for all others.",
+    );
+    for peer in &report.peers {
+        for state in PEER_STATES {
+            let labels = [("peer", &*peer.number.to_string()), ("state", state)];
+            text.sample(
+                "tidegate_peer_state",
+                &labels,
+                u8::from(peer.state == state),
+            );
+        }
+    }
+    peer_numbers(text, &report.peers);
+    let sentences = report.counters.iter();
+    let sentences: Vec<String> = sentences
+        .map(|row| format!("{}: {}", row.name, row.sentence))
+        .collect();
+    text.family(
+        "tidegate_replication_total",
+        Kind::Counter,
+        &format!("What is counted between guards. {}", sentences.join(" ")),
+    );
+    for row in &report.counters {
+        let labels = [("counter", row.name.as_str())];
+        text.sample("tidegate_replication_total", &labels, row.count);
+    }
+}
+
+fn peer_numbers(text: &mut Text, peers: &[PeerRow]) {
+    type Value = fn(&PeerRow) -> f64;
+    let each: [(&str, Kind, &str, Value); 8] = [
+        (
+            "tidegate_peer_lag_seconds",
+            Kind::Gauge,
+            "The age of the oldest batch that another guard has not applied.",
+            |peer| peer.lag_us as f64 / 1e6,
+        ),
+        (
+            "tidegate_peer_lag_batches",
+            Kind::Gauge,
+            "Batches that another guard has not applied.",
+            |peer| peer.lag_batches as f64,
+        ),
+        (
+            "tidegate_peer_missing_batches",
+            Kind::Gauge,
+            "Batches of another guard that have not come.",
+            |peer| peer.missing_batches as f64,
+        ),
+        (
+            "tidegate_peer_resyncing",
+            Kind::Gauge,
+            "Whether another guard's sessions are being fetched.",
+            |peer| f64::from(u8::from(peer.resyncing)),
+        ),
+        (
+            "tidegate_peer_records_received_per_second",
+            Kind::Gauge,
+            "Another guard's records that came in a second, of late.",
+            |peer| peer.received_per_second,
+        ),
+        (
+            "tidegate_peer_gaps_asked_total",
+            Kind::Counter,
+            "Times that another guard was asked to repeat batches.",
+            |peer| peer.gaps_asked as f64,
+        ),
+        (
+            "tidegate_peer_records_received_total",
+            Kind::Counter,
+            "Another guard's records that came.",
+            |peer| peer.records_received as f64,
+        ),
+        (
+            "tidegate_peer_resyncs_total",
+            Kind::Counter,
+            "Times that another guard's sessions were fetched.",
+            |peer| peer.resyncs as f64,
+        ),
+    ];
+    for (name, kind, help, value) in each {
+        text.family(name, kind, help);
+        for peer in peers {
+            let labels = [("peer", &*peer.number.to_string())];
+            text.sample(name, &labels, value(peer));
+        }
     }
 }
 

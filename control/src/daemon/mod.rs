@@ -1,9 +1,10 @@
 //! The daemon: `tidegate run`.
 //!
-//! Three kinds of threads. The main thread runs a small async runtime: the control socket, the
+//! Four kinds of threads. The main thread runs a small async runtime: the control socket, the
 //! metrics, the signals (`serve`, `http`). It asks the control thread (`control_loop`), which owns
 //! the ports and talks with the workers (`crew`), each of which polls on a core of its own
-//! (`worker_thread`).
+//! (`worker_thread`). Where sessions are shared with other guards, one more thread talks to them
+//! (`replication`).
 
 mod answers;
 mod captures;
@@ -15,6 +16,7 @@ mod memory;
 mod metrics;
 mod notify;
 mod reload;
+mod replication;
 mod serve;
 mod socket;
 mod worker_thread;
@@ -61,6 +63,7 @@ pub fn run(file: &Path, loaded: Loaded) -> Result<(), Failure> {
             Failure::new(error.to_string(), "choose another `runtime.control_core`")
         })?;
     let keys = configuration::cookie_keys(&profile)?;
+    let replication_keys = replication::keys(&profile)?;
     // The sockets come first: a second daemon of this profile ends here, before it touches a port.
     let (socket, listener) = ControlSocket::bind(&profile.runtime.control_socket)?;
     let metrics = profile.runtime.metrics.map(listen).transpose()?;
@@ -70,7 +73,18 @@ pub fn run(file: &Path, loaded: Loaded) -> Result<(), Failure> {
     let orders = Orders::new(&profile, &layout, &hardware, &keys)?;
     drop(keys);
     let wall = WallClock::new(Clock::start());
-    let crew = Crew::start(&profile, &mut hardware, orders, &wall)?;
+    let (plan, desks) = match &profile.replication {
+        Some(with) => {
+            let mtu_bytes = orders.mtu_bytes(with.port);
+            let workers = profile.runtime.workers.len();
+            let places = crew::places(&profile);
+            replication::Plan::new(with, replication_keys, mtu_bytes, workers, places, &wall)
+                .map(|(plan, desks)| (Some(plan), desks))?
+        }
+        None => (None, Vec::new()),
+    };
+    let crew = Crew::start(&profile, &mut hardware, orders, desks, &wall)?;
+    let replication = plan.map(|plan| plan.start(&wall)).transpose()?;
     info!(cores = ?profile.runtime.workers, poll = ?profile.runtime.poll, "workers");
 
     let control = Control::new(Parts {
@@ -80,6 +94,7 @@ pub fn run(file: &Path, loaded: Loaded) -> Result<(), Failure> {
         layout,
         hardware,
         crew,
+        replication,
         wall,
         log,
     });

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use dataplane::guard::cookie::CookieKey;
+use dataplane::replicate::keys::ReplicationKey;
 
+use super::replication;
 use crate::configuration;
 use crate::profile::{self, Link, Machine, Profile, Runtime, Strictness};
 
@@ -11,6 +13,7 @@ use crate::profile::{self, Link, Machine, Profile, Runtime, Strictness};
 pub(super) struct Fresh {
     pub(super) profile: Profile,
     pub(super) keys: Vec<CookieKey>,
+    pub(super) replication_keys: Vec<ReplicationKey>,
 }
 
 /// Reads the profile and its keys, and checks that they can be taken over while packets flow.
@@ -33,9 +36,11 @@ pub(super) fn read(file: &Path, machine: &Machine, running: &Profile) -> Result<
         tracing::warn!("{}:{line}", file.display());
     }
     let keys = configuration::cookie_keys(&loaded.profile).map_err(|error| error.to_string())?;
+    let replication_keys = replication::keys(&loaded.profile).map_err(|error| error.to_string())?;
     Ok(Fresh {
         profile: loaded.profile,
         keys,
+        replication_keys,
     })
 }
 
@@ -72,7 +77,31 @@ fn fixed_keys(running: &Profile, fresh: &Profile) -> Vec<String> {
             keys.push(format!("ports.{name}.mtu (to a larger one)"));
         }
     }
+    keys.extend(replication_fixed(running, fresh));
     keys
+}
+
+/// Who the other guards are and how they are reached: all but keys, and when sessions are shared.
+fn replication_fixed(running: &Profile, fresh: &Profile) -> Vec<String> {
+    let (before, after) = match (&running.replication, &fresh.replication) {
+        (None, None) => return Vec::new(),
+        (Some(before), Some(after)) => (before, after),
+        _ => return vec!["`replication` as a whole".into()],
+    };
+    [
+        ("port", before.port != after.port),
+        ("port's address", before.address != after.address),
+        ("own", before.own != after.own),
+        ("peers", before.peers != after.peers),
+        ("group", before.group != after.group),
+        ("udp_port", before.udp_port != after.udp_port),
+        ("hello_ms", before.hello_ms != after.hello_ms),
+        ("dead_ms", before.dead_ms != after.dead_ms),
+    ]
+    .into_iter()
+    .filter(|(_, differs)| *differs)
+    .map(|(key, _)| format!("replication.{key}"))
+    .collect()
 }
 
 fn runtime_keys(running: &Runtime, fresh: &Runtime) -> Vec<String> {

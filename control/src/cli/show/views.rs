@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::table::Align::{Left, Right};
 use super::table::{Table, count, octets};
-use crate::report::{Drops, Guard, Neighbours, Ports, Sessions, Workers};
+use crate::report::{Drops, Guard, Neighbours, Peers, Ports, Sessions, Workers};
 
 fn yes(is: bool) -> String {
     if is { "yes" } else { "no" }.into()
@@ -224,6 +224,74 @@ pub(super) fn sessions(report: &Sessions) -> String {
         ""
     };
     format!("{}{more}", sessions.text_or("no session"))
+}
+
+pub(super) fn peers(report: &Peers, all: bool) -> String {
+    let mut peers = Table::new(&[
+        ("peer", Right),
+        ("address", Left),
+        ("state", Left),
+        ("since s", Right),
+        ("heard ms", Right),
+        ("lag us", Right),
+        ("behind", Right),
+        ("missing", Right),
+        ("gaps", Right),
+        ("resyncs", Right),
+        ("records in", Right),
+        ("in/s", Right),
+    ]);
+    for row in &report.peers {
+        peers.row([
+            row.number.to_string(),
+            or_dash(row.address.clone()),
+            if row.resyncing {
+                format!("{}, being fetched", row.state)
+            } else {
+                row.state.clone()
+            },
+            (row.state_ms / 1000).to_string(),
+            or_dash(row.heard_ms.map(|heard_ms| heard_ms.to_string())),
+            row.lag_us.to_string(),
+            row.lag_batches.to_string(),
+            row.missing_batches.to_string(),
+            count(row.gaps_asked),
+            count(row.resyncs),
+            count(row.records_received),
+            format!("{:.0}", row.received_per_second),
+        ]);
+    }
+    let mut counters = Table::new(&[("count", Right), ("counter", Left), ("what it means", Left)]);
+    for row in report.counters.iter().filter(|row| all || row.count > 0) {
+        counters.row([count(row.count), row.name.clone(), row.sentence.clone()]);
+    }
+    let mut text = peers.text_or("no other guard");
+    let _ = writeln!(
+        text,
+        "\nthis guard: {}, {}; {:.0} records out a second",
+        report.own,
+        if report.in_step {
+            "in step"
+        } else {
+            "not in step"
+        },
+        report.sent_per_second
+    );
+    let _ = writeln!(
+        text,
+        "packets that waited for a word: {}, explained {}, in vain {}; directors asked {}, unaware {}",
+        count(report.holds),
+        count(report.holds_answered),
+        count(report.holds_in_vain),
+        count(report.director_queries),
+        count(report.director_unaware)
+    );
+    let _ = writeln!(
+        text,
+        "segments of sessions that another guard opened: {}\n",
+        count(report.never_met)
+    );
+    text + &counters.text_or("nothing counted")
 }
 
 pub(super) fn neighbours(report: &Neighbours) -> String {

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::report::SessionCounts;
+use crate::report::{PeerCounter, SessionCounts};
 
 /// A name, its labels, and a value.
 type Sample = (String, BTreeMap<String, String>, f64);
@@ -101,6 +101,15 @@ fn sample(line: &str) -> Result<Sample, String> {
     Ok((name.to_owned(), labels, value))
 }
 
+fn peer(number: u8) -> PeerRow {
+    PeerRow {
+        number,
+        state: "in step".into(),
+        lag_us: 1_500,
+        ..PeerRow::default()
+    }
+}
+
 fn snapshot() -> Snapshot {
     let mut counters = Counters::default();
     counters.add(Event::CookieSent, 12);
@@ -136,6 +145,16 @@ fn snapshot() -> Snapshot {
             },
             ..Guard::default()
         }),
+        peers: Some(Peers {
+            own: 1,
+            peers: [2, 3].map(peer).into(),
+            counters: vec![PeerCounter {
+                name: "frame_sent".into(),
+                count: 8,
+                sentence: "Frames sent.".into(),
+            }],
+            ..Peers::default()
+        }),
         buffers: 100,
         buffers_in_use: 40,
     }
@@ -152,6 +171,27 @@ fn a_scraper_reads_every_line() {
         });
         found.map(|(_, _, value)| *value)
     };
+    let peers = [
+        (
+            "tidegate_peer_state",
+            &[("peer", "3"), ("state", "in step")][..],
+            1.0,
+        ),
+        (
+            "tidegate_peer_state",
+            &[("peer", "3"), ("state", "dead")],
+            0.0,
+        ),
+        ("tidegate_peer_lag_seconds", &[("peer", "2")], 0.0015),
+        (
+            "tidegate_replication_total",
+            &[("counter", "frame_sent")],
+            8.0,
+        ),
+    ];
+    for (name, labels, expected) in peers {
+        assert_eq!(value(name, labels), Some(expected), "{name}");
+    }
     let build = ("appliance", "odd \"name\" \\ of\ntwo lines");
     assert_eq!(value("tidegate_build_info", &[build]), Some(1.0));
     let cookies = [("worker", "0"), ("event", "cookie_sent")];

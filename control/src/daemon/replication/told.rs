@@ -1,0 +1,176 @@
+//! How the replication thread stands: made visible by it, read by the control thread. The lock is
+//! between these two; no worker ever takes it.
+
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use dataplane::counters::{Counters, Event};
+use dataplane::replicate::replicator::Replicator;
+use dataplane::replicate::status::PeerStatus;
+use dataplane::replicate::tally::Tally;
+
+use crate::profile::Replication;
+use crate::report::{PeerCounter, PeerRow, Peers};
+
+/// Over how long a rate is measured.
+const RATE_NS: u64 = 1_000_000_000;
+
+/// What the thread itself counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Extra {
+    /// Packets of the replication port that are no whole UDP datagram.
+    pub(super) damaged: u64,
+    /// Times that a worker's ring of news was full.
+    pub(super) news_delayed: u64,
+    /// Datagrams that had no way out.
+    pub(super) unsendable: u64,
+}
+
+/// The thread's state at one time.
+#[derive(Debug, Default)]
+struct State {
+    is_in_step: bool,
+    peers: Vec<PeerStatus>,
+    tallies: Vec<(Tally, u64)>,
+    extra: Extra,
+    /// When rates were last measured, and the records sent by then and of each peer received.
+    measured_ns: u64,
+    sent_before: u64,
+    received_before: Vec<u64>,
+    sent_per_second: f64,
+    received_per_second: Vec<f64>,
+}
+
+/// The thread's state, for whoever asks.
+#[derive(Debug, Default)]
+pub(in crate::daemon) struct Visible(Mutex<State>);
+
+impl Visible {
+    /// Makes visible how it stands at `now_ns`.
+    pub(super) fn show(&self, replicator: &Replicator, extra: Extra, now_ns: u64) {
+        let mut state = self.state();
+        state.is_in_step = replicator.is_in_step();
+        state.peers = replicator.status();
+        state.tallies.clear();
+        state.tallies.extend(replicator.tallies().iter());
+        state.extra = extra;
+        state.measure(now_ns);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What a thread that panicked has left is whole enough to be shown.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn measure(&mut self, now_ns: u64) {
+        let span_ns = now_ns.saturating_sub(self.measured_ns);
+        if span_ns < RATE_NS {
+            return;
+        }
+        let rate = |now: u64, before: u64| {
+            now.saturating_sub(before) as f64 * RATE_NS as f64 / span_ns as f64
+        };
+        let sent = self.tally(Tally::RecordSent) + self.tally(Tally::RecordTold);
+        let received: Vec<u64> = self
+            .peers
+            .iter()
+            .map(|peer| peer.records_received)
+            .collect();
+        if self.measured_ns > 0 {
+            self.sent_per_second = rate(sent, self.sent_before);
+            let pairs = received.iter().zip(&self.received_before);
+            self.received_per_second = pairs.map(|(now, before)| rate(*now, *before)).collect();
+        }
+        self.measured_ns = now_ns;
+        self.sent_before = sent;
+        self.received_before = received;
+    }
+
+    fn tally(&self, wanted: Tally) -> u64 {
+        let mut tallies = self.tallies.iter();
+        tallies
+            .find(|(tally, _)| *tally == wanted)
+            .map_or(0, |(_, count)| *count)
+    }
+
+    fn row(&self, place: usize, peer: &PeerStatus, with: &Replication) -> PeerRow {
+        let mut known = with.peers.iter();
+        let known = known.find(|known| known.number == peer.id.0);
+        PeerRow {
+            number: peer.id.0,
+            address: known
+                .and_then(|known| known.address)
+                .map(|address: IpAddr| address.to_string()),
+            state: peer.state.label().into(),
+            state_ms: peer.state_ns / 1_000_000,
+            heard_ms: peer.heard_ns.map(|heard_ns| heard_ns / 1_000_000),
+            lag_us: peer.lag_us,
+            lag_batches: peer.lag_batches,
+            missing_batches: peer.missing_batches,
+            gaps_asked: peer.gaps_asked,
+            records_received: peer.records_received,
+            received_per_second: self
+                .received_per_second
+                .get(place)
+                .copied()
+                .unwrap_or_default(),
+            resyncing: peer.is_resyncing,
+            resyncs: peer.resyncs,
+        }
+    }
+}
+
+/// `show peers`, of what the thread has made visible and what the workers count.
+pub(in crate::daemon) fn peers(
+    visible: &Visible,
+    with: &Replication,
+    workers: &[Counters],
+) -> Peers {
+    let state = visible.state();
+    let sum = |event| workers.iter().map(|worker| worker.event(event)).sum();
+    let rows = state.peers.iter().enumerate();
+    let tallies = state.tallies.iter().map(|(tally, count)| PeerCounter {
+        name: tally.label().into(),
+        count: *count,
+        sentence: tally.sentence().into(),
+    });
+    let own = [
+        (
+            "damaged",
+            state.extra.damaged,
+            "Packets of the replication port that are no whole UDP datagram.",
+        ),
+        (
+            "news_delayed",
+            state.extra.news_delayed,
+            "Times that a worker's ring of news was full.",
+        ),
+        (
+            "unsendable",
+            state.extra.unsendable,
+            "Datagrams that had no way out.",
+        ),
+    ];
+    let own = own.map(|(name, count, sentence)| PeerCounter {
+        name: name.into(),
+        count,
+        sentence: sentence.into(),
+    });
+    Peers {
+        own: with.own,
+        in_step: state.is_in_step,
+        peers: rows
+            .map(|(place, peer)| state.row(place, peer, with))
+            .collect(),
+        sent_per_second: state.sent_per_second,
+        holds: sum(Event::PeersAwaited),
+        holds_answered: sum(Event::PeersAnswered),
+        holds_in_vain: sum(Event::PeersSilent),
+        director_queries: sum(Event::DirectorAsked),
+        director_unaware: sum(Event::DirectorUnaware),
+        never_met: sum(Event::NeverMet),
+        counters: tallies.chain(own).collect(),
+    }
+}
