@@ -23,6 +23,10 @@ use crate::wire::address::Family;
 use crate::wire::ipv4::Ipv4;
 use crate::wire::ipv6::Ipv6;
 
+/// How far a server's acknowledgement may be ahead of its client's SYN to be taken for that of the
+/// same connection.
+const ELSEWHERE_BYTES: u32 = 1 << 24;
+
 /// What a client's good cookie proved.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Proof {
@@ -80,6 +84,7 @@ impl<B: Buffer> Guard<B> {
             client_window_bytes: u32::from(read.window) << agreed.window_scale.unwrap_or(0),
             beginnings,
             attempts: 0,
+            is_elsewhere: false,
             held: [packet].into_iter().collect(),
         };
         let place = self.pending.insert(pending, source);
@@ -251,8 +256,7 @@ impl<B: Buffer> Guard<B> {
             _ if self.shares.may_ask() => {
                 self.await_peers_or_drop(lookup, packet, DropReason::ServerAnswerInvalid, ctx)
             }
-            // The record has not come: a RST would end what the other guard carries.
-            (false, true) if self.shares.is_on() => {
+            _ if self.is_open_elsewhere(id, &read) => {
                 Verdict::Drop(packet, DropReason::ServerAnswerInvalid)
             }
             // The server remembers an earlier connection of these ports: clear it, and ask again
@@ -264,6 +268,22 @@ impl<B: Buffer> Guard<B> {
             }
             _ => Verdict::Drop(packet, DropReason::ServerAnswerInvalid),
         }
+    }
+
+    /// Whether a server acknowledges more of the client's than its SYN, as one does that another
+    /// guard has opened: that guard's record has not come, and a RST would end what it carries. If
+    /// it never comes, this opening ends in silence.
+    fn is_open_elsewhere(&mut self, id: Id, read: &Segment) -> bool {
+        if !self.shares.is_on() || !read.has(flags::ACK) {
+            return false;
+        }
+        let session = self.sessions.get(id);
+        let ahead = read.acknowledgement.wrapping_sub(session.client_acked);
+        let is_open = ahead < ELSEWHERE_BYTES;
+        if let Some(pending) = self.pending.get_mut(session.pending).filter(|_| is_open) {
+            pending.is_elsewhere = true;
+        }
+        is_open
     }
 
     /// The server's SYN-ACK: splices, and delivers what was held. Its first segment is the
@@ -471,6 +491,10 @@ impl<B: Buffer> Guard<B> {
         };
         if read.has(flags::RST) {
             return Verdict::Drop(packet, DropReason::ResetWithoutSession);
+        }
+        if self.shares.is_on() {
+            // A guard that is cut off from here may carry it.
+            return Verdict::Drop(packet, DropReason::NoSession);
         }
         answer::reset(packet, parsed, read.acknowledgement, read.end(), ctx)
     }

@@ -22,6 +22,8 @@ pub(super) struct Pending<B> {
     pub(super) client_window_bytes: u32,
     /// SYNs sent so far.
     pub(super) attempts: u8,
+    /// The server spoke as if another guard had opened it.
+    pub(super) is_elsewhere: bool,
     /// What the client sent meanwhile, from the IP header on, its handshake ACK first.
     pub(super) held: ArrayVec<B, MAX_HELD_PER_SESSION>,
 }
@@ -204,6 +206,7 @@ mod tests {
             client_window_bytes: 0,
             beginnings: 0,
             attempts: 1,
+            is_elsewhere: false,
             held: held.iter().copied().collect(),
         }
     }

@@ -85,6 +85,12 @@ impl<B: Buffer> Guard<B> {
             .map(|pending| pending.attempts);
         if attempts.is_some_and(|attempts| attempts <= retries) {
             self.send_server_syn(id, ctx);
+        } else if self
+            .pending
+            .get(session.pending)
+            .is_some_and(|pending| pending.is_elsewhere)
+        {
+            self.release_opening(id, DropReason::ServerSilent, ctx);
         } else {
             self.reset_client_of_opening(id, ctx);
             self.tell_gone(id, ctx);

@@ -164,6 +164,7 @@ impl<B: Buffer> Guard<B> {
             client_window_bytes: record.client_edge,
             beginnings: 0,
             attempts: 0,
+            is_elsewhere: false,
             held: arrayvec::ArrayVec::new(),
         };
         let source = source_of(record.key.client);
@@ -198,6 +199,12 @@ impl<B: Buffer> Guard<B> {
         let is_tracked = self.sessions.get(id).has(flag::TRACKED);
         match (state, record.stage) {
             (_, Stage::Begun | Stage::Opening) | (State::Closed, Stage::Established) => {
+                ctx.counters.count(Event::RecordStale);
+            }
+            // A guard that opened it a second time has given up: that ends nothing.
+            (State::Established, Stage::Closed)
+                if self.sessions.get(id).sequence_delta != record.sequence =>
+            {
                 ctx.counters.count(Event::RecordStale);
             }
             (State::Opening, Stage::Closed) if !is_tracked => {
