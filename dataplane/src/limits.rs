@@ -122,3 +122,7 @@ pub const QUERIES_PER_SECOND: u64 = 100_000;
 pub const QUERY_BURST: u64 = 1024;
 /// Handshakes of peers that a worker remembers.
 pub const MAX_BEGUN: usize = 16_384;
+/// Messages that are taken from one worker for its peers at a time.
+pub const RECORDS_PER_TURN: usize = 4096;
+/// News that are given to the workers at a time.
+pub const NEWS_PER_TURN: usize = 4096;

@@ -15,11 +15,19 @@ use dataplane::guard::config::{
 };
 use dataplane::guard::cookie::{CookieJar, CookieKey};
 use dataplane::guard::{Guard, GuardStatus};
-use dataplane::hop::{Hop, HopConfig, HopTables, Interface, Route};
+use dataplane::hop::{Hop, HopConfig, HopTables, Interface, ReplicationPort, Route};
 use dataplane::io::{InterfaceId, PortId, WorkerId};
 use dataplane::memory::{MemoryBuffer, MemoryIo};
 use dataplane::mesh::Mesh;
 use dataplane::parse::parse;
+use dataplane::replicate::PeerId;
+use dataplane::replicate::config::{PeerConfig, ReplicatorConfig, Transport};
+use dataplane::replicate::desk::{ControlPeers, desk as peers_desk};
+use dataplane::replicate::exchange::{Addresses, Exchange};
+use dataplane::replicate::frame::BootId;
+use dataplane::replicate::keys::ReplicationKey;
+use dataplane::replicate::replicator::Replicator;
+use dataplane::replicate::status::{PeerEvent, PeerStatus};
 use dataplane::shard::Shard;
 use dataplane::transmit::{Transmit, TransmitWay};
 use dataplane::wire::address::{Address, Prefix};
@@ -34,6 +42,8 @@ use crate::random::Random;
 pub const OUTSIDE: usize = 0;
 /// The appliance's port towards servers.
 pub const INSIDE: usize = 1;
+/// The appliance's port towards its peers.
+pub const SYNC: usize = 2;
 
 /// Which worker a port gives a frame to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,19 +101,44 @@ pub struct ApplianceSettings {
     pub half_open_per_source: u16,
     /// Sessions of each worker.
     pub capacity: u32,
-    /// How sessions are shared with other guards.
-    pub sharing: Option<Sharing>,
+    /// The other guards that sessions are shared with.
+    pub replication: Option<Replication>,
     /// The wall clock when the world begins, in seconds since 1970.
     pub unix_s: u64,
     /// Of its own randomness: table keys, and the order in which workers run.
     pub seed: u64,
 }
 
-/// A machine with two ports, [`OUTSIDE`] and [`INSIDE`], and the daemon's workers.
+/// How sessions are shared with other guards.
+#[derive(Clone, Debug)]
+pub struct Replication {
+    /// Its number among them.
+    pub id: PeerId,
+    /// The port [`SYNC`].
+    pub side: Side,
+    /// The others and their addresses there.
+    pub peers: Vec<(PeerId, IpAddr)>,
+    /// The group that they are spoken to by, instead of each alone.
+    pub group: Option<IpAddr>,
+    /// The key that they have in common.
+    pub key: [u8; 32],
+    /// When and how sessions are shared.
+    pub sharing: Sharing,
+}
+
+/// The UDP port of the replication.
+pub const REPLICATION_UDP_PORT: u16 = 4790;
+
+/// A machine with the ports [`OUTSIDE`] and [`INSIDE`], with [`SYNC`] where there are peers, and
+/// the daemon's workers.
 pub struct Appliance {
     settings: ApplianceSettings,
     workers: Vec<Worker<MemoryIo>>,
     desks: Vec<ControlDesk>,
+    exchange: Option<Exchange>,
+    events: Vec<PeerEvent>,
+    /// It has no power.
+    is_down: bool,
     reports: Vec<Report>,
     shard: Shard,
     random: Random,
@@ -118,9 +153,20 @@ impl Appliance {
     /// When the settings cannot be used.
     #[must_use]
     pub fn new(settings: ApplianceSettings) -> Self {
-        let mut random = Random::new(settings.seed);
+        Self::started_at(settings, 0)
+    }
+
+    /// The same at a later time of the world.
+    ///
+    /// # Panics
+    /// When the settings cannot be used.
+    #[must_use]
+    pub fn started_at(settings: ApplianceSettings, now_ns: u64) -> Self {
+        let mut random = Random::new(settings.seed ^ now_ns);
         let tables = Arc::new(hop_tables(&settings));
         let mut workers = Vec::new();
+        let mut peers = Vec::new();
+        let ports = if settings.replication.is_some() { 3 } else { 2 };
         let mut desks = Vec::new();
         for mesh in Mesh::new(settings.workers) {
             let (control, own) = desk();
@@ -133,24 +179,34 @@ impl Appliance {
             let key = u128::from(random.next_u64()) << 64 | u128::from(random.next_u64());
             let seed = [random.next_u64(), random.next_u64()];
             let mut guard = Guard::new(Box::new(guard_config(&settings)), settings.capacity, seed);
-            guard.set_time(0);
+            guard.set_time(now_ns);
+            let shares = settings.replication.as_ref().map(|_| {
+                let (control, own) = peers_desk();
+                peers.push(control);
+                own
+            });
             workers.push(Worker::new(WorkerParts {
-                io: MemoryIo::new(2),
-                receives: [PortId(0), PortId(1)]
-                    .into_iter()
-                    .collect::<ArrayVec<_, _>>(),
+                io: MemoryIo::new(ports),
+                receives: (0..ports as u8).map(PortId).collect::<ArrayVec<_, _>>(),
                 hop: Hop::new(Arc::clone(&tables), key),
                 fragments: Reassembler::new(key),
                 guard,
                 mesh,
-                transmit: Transmit::new(&[way; 2]),
+                transmit: Transmit::new(&[way; 3][..ports]),
                 published: Published::new(),
                 desk: own,
-                peers: None,
+                peers: shares,
             }));
             desks.push(control);
         }
+        let exchange = settings
+            .replication
+            .as_ref()
+            .map(|replication| exchange(replication, &settings, peers, &mut random, now_ns));
         let mut appliance = Self {
+            exchange,
+            events: Vec::new(),
+            is_down: false,
             shard: Shard::new(settings.workers),
             settings,
             workers,
@@ -161,6 +217,42 @@ impl Appliance {
         };
         appliance.command(0, Command::Announce);
         appliance
+    }
+
+    /// Takes its power away: all it knew is gone.
+    pub fn stop(&mut self) {
+        self.is_down = true;
+    }
+
+    /// Gives it its power back.
+    pub fn restart(&mut self, now_ns: u64) {
+        *self = Self::started_at(self.settings.clone(), now_ns);
+    }
+
+    /// Whether it has power.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        !self.is_down
+    }
+
+    /// How it sees its peers.
+    #[must_use]
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        let exchange = self.exchange.as_ref();
+        exchange.map_or_else(Vec::new, |exchange| exchange.replicator().status())
+    }
+
+    /// What has happened to its peers since it was last asked.
+    pub fn take_events(&mut self) -> Vec<PeerEvent> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Says good-bye to its peers.
+    pub fn leave(&mut self) {
+        self.idle_rounds = 0;
+        if let Some(exchange) = &mut self.exchange {
+            exchange.replicator_mut().leave();
+        }
     }
 
     /// What it was built from, or last reconfigured to.
@@ -280,6 +372,9 @@ impl Appliance {
 
 impl Node for Appliance {
     fn receive(&mut self, port: usize, frame: Vec<u8>, _now_ns: u64) {
+        if self.is_down {
+            return;
+        }
         let worker = self.worker_for(&frame);
         self.idle_rounds = 0;
         let buffer = MemoryBuffer::new(&frame);
@@ -289,6 +384,9 @@ impl Node for Appliance {
     }
 
     fn poll(&mut self, now_ns: u64, out: &mut Vec<Departure>) {
+        if self.is_down {
+            return;
+        }
         let time = Time {
             now_ns,
             unix_ms: self.settings.unix_s * 1_000 + now_ns / 1_000_000,
@@ -307,11 +405,22 @@ impl Node for Appliance {
         for worker in &mut self.workers {
             served += worker.poll(time);
         }
+        if let Some(exchange) = &mut self.exchange {
+            served += exchange.turn(time);
+            while let Some(event) = exchange.replicator_mut().next_event() {
+                self.events.push(event);
+            }
+        }
         for (worker, desk) in self.workers.iter_mut().zip(&mut self.desks) {
             while let Ok(report) = desk.reports.pop() {
                 self.reports.push(report);
             }
-            for port in [OUTSIDE, INSIDE] {
+            let ports = if self.settings.replication.is_some() {
+                3
+            } else {
+                2
+            };
+            for port in 0..ports {
                 while let Some(frame) = worker.io_mut().departed(PortId(port as u8)) {
                     use dataplane::packet::Buffer;
                     out.push((port, frame.bytes().to_vec()));
@@ -322,6 +431,9 @@ impl Node for Appliance {
     }
 
     fn next_wake_ns(&self, now_ns: u64) -> Option<u64> {
+        if self.is_down {
+            return None;
+        }
         if !self.is_settled() {
             return Some(now_ns);
         }
@@ -329,6 +441,7 @@ impl Node for Appliance {
             .workers
             .iter()
             .filter_map(Worker::next_deadline_ns)
+            .chain(self.exchange.as_ref().and_then(Exchange::next_deadline_ns))
             .min()?;
         // Timers have a grain: what is due now and was not served will be a little later.
         Some(next_ns.max(now_ns + TIMER_GRAIN_NS))
@@ -359,6 +472,59 @@ fn interface(port: usize, side: &Side) -> Interface {
     }
 }
 
+/// What talks to the peers.
+fn exchange(
+    replication: &Replication,
+    settings: &ApplianceSettings,
+    desks: Vec<ControlPeers>,
+    random: &mut Random,
+    now_ns: u64,
+) -> Exchange {
+    let now = Time {
+        now_ns,
+        unix_ms: settings.unix_s * 1_000 + now_ns / 1_000_000,
+    };
+    let boot = BootId {
+        started_ms: now.unix_ms,
+        random: random.next_u64(),
+    };
+    let mut config = ReplicatorConfig::new(replication.id, boot);
+    config.peers = replication
+        .peers
+        .iter()
+        .map(|&(id, address)| PeerConfig {
+            id,
+            address: Some(address.into()),
+        })
+        .collect();
+    config.transport = match replication.group {
+        Some(_) => Transport::Group,
+        None => Transport::PointToPoint,
+    };
+    config.keys = vec![ReplicationKey {
+        not_before_s: 0,
+        secret: replication.key,
+    }];
+    config.workers = settings.workers;
+    config.table_places = settings.capacity;
+    let addresses = Addresses {
+        own: replication
+            .side
+            .addresses
+            .iter()
+            .map(|&(address, _)| address.into())
+            .collect(),
+        peers: replication
+            .peers
+            .iter()
+            .map(|&(id, address)| (id, address.into()))
+            .collect(),
+        group: replication.group.map(Address::from),
+        udp_port: REPLICATION_UDP_PORT,
+    };
+    Exchange::new(Replicator::new(config, now), desks, addresses)
+}
+
 fn hop_tables(settings: &ApplianceSettings) -> HopTables {
     let route = |gateway: &IpAddr| {
         let everywhere: IpAddr = match gateway {
@@ -371,13 +537,24 @@ fn hop_tables(settings: &ApplianceSettings) -> HopTables {
             interface: InterfaceId(OUTSIDE as u8),
         }
     };
+    let mut interfaces = vec![
+        interface(OUTSIDE, &settings.outside),
+        interface(INSIDE, &settings.inside),
+    ];
+    if let Some(replication) = &settings.replication {
+        interfaces.push(interface(SYNC, &replication.side));
+    }
     let config = HopConfig {
-        interfaces: vec![
-            interface(OUTSIDE, &settings.outside),
-            interface(INSIDE, &settings.inside),
-        ],
+        interfaces,
         routes: settings.gateways.iter().map(route).collect(),
-        replication: None,
+        replication: settings
+            .replication
+            .as_ref()
+            .map(|replication| ReplicationPort {
+                interface: InterfaceId(SYNC as u8),
+                udp_port: REPLICATION_UDP_PORT,
+                group: replication.group.map(Address::from),
+            }),
     };
     HopTables::new(&config).expect("settings that a hop can use")
 }
@@ -414,7 +591,10 @@ fn guard_config(settings: &ApplianceSettings) -> GuardConfig {
         },
         outside_mtu: settings.outside.mtu_bytes,
         inside_mtu: settings.inside.mtu_bytes,
-        sharing: settings.sharing,
+        sharing: settings
+            .replication
+            .as_ref()
+            .map(|replication| replication.sharing),
         transparent: None,
     };
     config.validate().expect("settings that a guard can use");

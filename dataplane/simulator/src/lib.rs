@@ -16,7 +16,9 @@ pub mod puppet;
 pub mod random;
 pub mod scenario;
 pub mod script;
+pub mod sharing;
 pub mod site;
+pub mod spray;
 pub mod trace;
 pub mod world;
 

@@ -138,7 +138,7 @@ pub fn appliance_settings(servers: u8, seed: u64) -> ApplianceSettings {
         half_open_per_source: 256,
         capacity: 4096,
         unix_s: UNIX_S,
-        sharing: None,
+        replication: None,
         seed,
     }
 }

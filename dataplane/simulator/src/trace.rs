@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Write;
 
 use crate::frame::{self, Packet};
-use crate::world::NodeId;
+use crate::world::{NodeId, PortOf};
 
 /// How many passages are kept for a failure's report, unless `TIDEGATE_TRACE` says otherwise.
 const KEPT: usize = 60;
@@ -43,6 +43,8 @@ pub struct Trace {
     kept: usize,
     /// Nodes of which no report is made.
     hidden: BTreeSet<NodeId>,
+    /// Likewise ports.
+    hidden_ports: BTreeSet<PortOf>,
     hash: u64,
     passages: u64,
     recording: Option<Vec<Passage>>,
@@ -57,6 +59,7 @@ impl Default for Trace {
             last: VecDeque::new(),
             kept: wanted.unwrap_or(KEPT),
             hidden: BTreeSet::new(),
+            hidden_ports: BTreeSet::new(),
             hash: 0,
             passages: 0,
             recording: None,
@@ -68,6 +71,11 @@ impl Trace {
     /// Leaves a node out of failures' reports: what passes it passes others too.
     pub fn hide(&mut self, node: NodeId) {
         self.hidden.insert(node);
+    }
+
+    /// Leaves a port out of failures' reports: what is sealed tells nothing.
+    pub fn hide_port(&mut self, port: PortOf) {
+        self.hidden_ports.insert(port);
     }
 
     /// Keeps every passage from here on.
@@ -112,7 +120,9 @@ impl Trace {
             .packet
             .as_ref()
             .is_some_and(|one| !one.is_neighbour_discovery());
-        if is_talk && !self.hidden.contains(&passage.node) {
+        let is_hidden = self.hidden.contains(&passage.node)
+            || self.hidden_ports.contains(&(passage.node, passage.port));
+        if is_talk && !is_hidden {
             if self.last.len() == self.kept {
                 self.last.pop_front();
             }

@@ -1,7 +1,7 @@
 //! What stands between the workers' desks and the replicator: the whole work of the thread that
 //! talks to the peers, but for its waiting.
 
-use super::config::Destination;
+use super::config::{Destination, MAX_PAYLOAD_BYTES};
 use super::desk::{ControlPeers, Datagram};
 use super::envelope;
 use super::replicator::Replicator;
@@ -52,6 +52,7 @@ pub struct Losses {
 }
 
 /// The replicator and its ends of all workers' rings.
+#[allow(clippy::vec_box, reason = "the boxes go through the rings")]
 pub struct Exchange {
     replicator: Replicator,
     desks: Vec<ControlPeers>,
@@ -185,14 +186,12 @@ impl Exchange {
             && let Some(worker) = self.next_sender()
         {
             let mut datagram = self.spare.pop().unwrap_or_else(Datagram::empty);
-            let mut length = 0;
-            // The payload is written where it stands behind an IPv6 header, the longer one.
-            let mut payload = [0; crate::limits::DATAGRAM_BYTES];
-            let Some((destination, written)) = self.replicator.next_datagram(&mut payload) else {
+            // Written beside it: only now it is known which headers come before it.
+            let mut payload = [0; MAX_PAYLOAD_BYTES];
+            let Some((destination, length)) = self.replicator.next_datagram(&mut payload) else {
                 self.keep(datagram);
                 return served;
             };
-            length += written;
             served += 1;
             let way = self.addresses.of(destination).and_then(|destination| {
                 let source = self.addresses.source_for(destination)?;

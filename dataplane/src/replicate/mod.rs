@@ -10,6 +10,7 @@ pub mod config;
 pub mod desk;
 mod director;
 pub mod envelope;
+pub mod exchange;
 pub mod frame;
 mod gaps;
 mod item;

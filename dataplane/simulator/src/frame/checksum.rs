@@ -75,7 +75,8 @@ fn compare(name: &str, bytes: &[u8], at: usize, start: u32) -> Result<(), String
     let mut cleared = bytes.to_vec();
     cleared[at..at + 2].fill(0);
     let due = checksum(&cleared, start);
-    if found == due {
+    // UDP writes a sum of zero as its other zero (RFC 768).
+    if found == due || (name == "UDP" && due == 0 && found == 0xffff) {
         Ok(())
     } else {
         Err(format!(
