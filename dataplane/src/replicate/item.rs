@@ -294,6 +294,16 @@ impl Hello {
 }
 
 impl Report {
+    /// Whether it tells of a life that has yet to be believed: only that it is heard.
+    pub(super) fn is_candidate(&self) -> bool {
+        !self.alive && self.owing && self.highest == 0
+    }
+
+    /// Whether it tells what is left of a life that has ended.
+    pub(super) fn is_ended(&self) -> bool {
+        !self.alive && !self.is_candidate()
+    }
+
     fn write(&self, into: &mut Vec<u8>) {
         let flags = u8::from(self.alive) | u8::from(self.owing) << 1;
         into.extend_from_slice(&[self.peer, flags]);

@@ -20,8 +20,12 @@ use crate::wire::address::Address;
 
 /// Records, questions and answers that wait for a frame to one peer, of each.
 pub(super) const MAX_DIRECTED: usize = 4_096;
-/// Reports of one greeting: of each appliance its present life and the one before.
-pub(super) const MAX_REPORTS: usize = 2 * MAX_PEERS;
+/// Former lives of a peer that are kept in mind: so often it may begin anew before all others have
+/// made up for what its last words reached only some of.
+const MAX_ENDED: usize = 3;
+/// Reports of one greeting: of each appliance its present life, and one that is to be, or the ones
+/// before.
+pub(super) const MAX_REPORTS: usize = (2 + MAX_ENDED) * MAX_PEERS;
 /// A peer whose clock was set back seems to live an earlier life. After so long a silence of the
 /// later one it is believed, if its greeting answers one of ours that is no older.
 pub(super) const SET_BACK_NS: u64 = 3_000_000_000;
@@ -90,10 +94,50 @@ pub(super) struct Debt {
 pub(super) struct Ended {
     pub(super) boot: BootId,
     pub(super) through: u64,
+    /// Something up to here may be known.
     pub(super) highest: u64,
     /// Of each appliance, by its place: the highest batch that was known there when its tables were
     /// fetched.
     pub(super) settled: [u64; MAX_PEERS],
+}
+
+impl Ended {
+    /// Of a life of which nothing came yet.
+    pub(super) fn new(boot: BootId) -> Self {
+        Self {
+            boot,
+            through: 0,
+            highest: 0,
+            settled: [0; MAX_PEERS],
+        }
+    }
+
+    /// What the peer at `place` reported of it is known here too.
+    pub(super) fn settle(&mut self, place: usize, report: &Report) {
+        if !report.owing {
+            self.through = self.through.max(report.through);
+        }
+        self.highest = self.highest.max(report.highest);
+        self.settled[place] = self.settled[place].max(report.highest);
+    }
+
+    /// Whether the peer at `place`, which reports so, knows more.
+    pub(super) fn lacks(&self, place: usize, report: &Report) -> bool {
+        report.highest > self.through.max(self.settled[place])
+    }
+
+    /// What a greeting says of it.
+    pub(super) fn report(&self, of: PeerId) -> Report {
+        Report {
+            peer: of.0,
+            alive: false,
+            owing: false,
+            boot: self.boot,
+            through: self.through,
+            highest: self.highest,
+            echo_ns: 0,
+        }
+    }
 }
 
 /// Which life of a peer a frame is of.
@@ -122,10 +166,12 @@ pub(super) struct Peer {
     pub(super) gaps: Gaps,
     /// What is lacking of it and cannot be repaired.
     pub(super) debt: Option<Debt>,
+    /// Something of it up to here has come by others' tables, or its own.
+    pub(super) fetched: u64,
     /// What [`Ended::settled`] will be of it.
     pub(super) settled: [u64; MAX_PEERS],
-    /// The stream of its life before.
-    pub(super) ended: Option<Ended>,
+    /// The streams of its lives before, the oldest first.
+    pub(super) ended: ArrayVec<Ended, MAX_ENDED>,
     /// What it said of others in its last greeting.
     pub(super) reports: ArrayVec<Report, MAX_REPORTS>,
     /// What it said of our present life.
@@ -156,8 +202,9 @@ impl Peer {
             candidate: None,
             gaps: Gaps::new(0, 0),
             debt: None,
+            fetched: 0,
             settled: [0; MAX_PEERS],
-            ended: None,
+            ended: ArrayVec::new(),
             reports: ArrayVec::new(),
             of_us: Report::default(),
             told: VecDeque::new(),
@@ -222,14 +269,21 @@ impl Peer {
     /// Believes the candidate. What is said to the former life is dropped, and what came of its
     /// stream remembered.
     pub(super) fn adopt(&mut self, gaps: Gaps, debt: Option<Debt>) {
-        self.ended = match (self.ending(), self.ended.take()) {
-            (Some(ending), Some(ended)) if ending.boot < ended.boot => Some(ended),
-            (ending, ended) => ending.or(ended),
-        };
+        if let Some(ending) = self.ending() {
+            self.note_ended(ending);
+        }
         self.current = self.candidate.take();
         self.gaps = gaps;
         self.debt = debt;
+        self.fetched = 0;
         self.settled = [0; MAX_PEERS];
+        // Others may have seen this life end, and have told what came of it.
+        let boot = self.current.as_ref().map(|life| life.boot);
+        if let Some(place) = self.ended.iter().position(|it| Some(it.boot) == boot) {
+            let ended = self.ended.remove(place);
+            self.fetched = ended.highest;
+            self.settled = ended.settled;
+        }
         self.reports.clear();
         self.of_us = Report::default();
         self.forget_queues();
@@ -240,9 +294,37 @@ impl Peer {
         self.current.as_ref().map(|life| Ended {
             boot: life.boot,
             through: self.through(),
-            highest: self.gaps.highest(),
+            highest: self.gaps.highest().max(self.fetched),
             settled: self.settled,
         })
+    }
+
+    /// Keeps a former life in mind, in place of the oldest if need be.
+    pub(super) fn note_ended(&mut self, ended: Ended) {
+        if self.ended.is_full() {
+            self.ended.remove(0);
+        }
+        let place = self.ended.partition_point(|other| other.boot < ended.boot);
+        self.ended.insert(place, ended);
+    }
+
+    /// Something of the stream of one of its lives has come up to `highest`, by another way.
+    pub(super) fn note_fetched(&mut self, boot: BootId, highest: u64) {
+        if self.current.as_ref().is_some_and(|life| life.boot == boot) {
+            self.fetched = self.fetched.max(highest);
+        } else if let Some(ended) = self.ended.iter_mut().find(|it| it.boot == boot) {
+            ended.highest = ended.highest.max(highest);
+        } else if !self.is_forgotten(boot) {
+            self.note_ended(Ended {
+                highest,
+                ..Ended::new(boot)
+            });
+        }
+    }
+
+    /// Whether a former life is so old that others have made up for it long since.
+    pub(super) fn is_forgotten(&self, boot: BootId) -> bool {
+        self.ended.is_full() && self.ended.first().is_some_and(|oldest| boot < oldest.boot)
     }
 
     /// All batches of the current life up to this one are known here.
@@ -285,10 +367,9 @@ impl Peer {
             owing: self.debt.is_some(),
             boot: life.boot,
             through: self.gaps.through(),
-            highest: self.gaps.highest(),
+            highest: self.gaps.highest().max(self.fetched),
             echo_ns: life.hello.sent_ns,
         });
-        // A candidate needs to hear that we hear it; the life before matters less.
         let candidate = self.candidate.as_ref().map(|life| Report {
             peer: self.id.0,
             alive: false,
@@ -298,16 +379,8 @@ impl Peer {
             highest: 0,
             echo_ns: life.hello.sent_ns,
         });
-        let ended = self.ended.as_ref().map(|ended| Report {
-            peer: self.id.0,
-            alive: false,
-            owing: false,
-            boot: ended.boot,
-            through: ended.through,
-            highest: ended.highest,
-            echo_ns: 0,
-        });
-        current.into_iter().chain(candidate.or(ended))
+        let ended = self.ended.iter().map(|ended| ended.report(self.id));
+        current.into_iter().chain(candidate).chain(ended)
     }
 
     /// Sees it as `state`; as what it was seen before, if that is another.

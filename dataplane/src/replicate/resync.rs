@@ -14,18 +14,23 @@ use super::replicator::Replicator;
 use super::serve::MAX_SERVED;
 use super::status::PeerEvent;
 use super::tally::Tally;
-use crate::limits::{MAX_PEERS, MAX_WORKERS};
+use crate::limits::MAX_WORKERS;
 
 /// How long to wait at the start for somebody who knows more, in times of death.
 const JOIN_WAIT_DEATHS: u64 = 3;
-/// How long a part may take at first; each further try has twice as long.
+/// How long a part may take at first; afterwards, so many times as long as the ones before took. A
+/// further try has twice, and any after it four times as long.
 const PART_NS: u64 = 100_000_000;
+const PART_TIMES: u64 = 4;
+const MIN_PART_NS: u64 = 5_000_000;
 /// How long its last frames may be late once its end has come.
 const LATE_NS: u64 = 20_000_000;
 /// How often a part is asked for.
-const MAX_TRIES: u32 = 12;
+const MAX_TRIES: u32 = 24;
 /// The fewest places of a part: on a bad link small ones get through.
 const MIN_PAGE_PLACES: u32 = 16;
+/// How many batches a source may have yet to send of what its tables hold.
+const AHEAD_BATCHES: u64 = 256;
 /// How long to wait after a source failed.
 const PAUSE_NS: u64 = 200_000_000;
 
@@ -50,12 +55,16 @@ struct Session {
     source: PeerId,
     boot: BootId,
     started_ns: u64,
+    /// The newest batch that it had sent.
+    newest: u64,
     /// What the source knew of others before the first part was asked for.
     known: ArrayVec<Report, MAX_REPORTS>,
     workers: u8,
     next_worker: u8,
     parts: ArrayVec<Part, MAX_SERVED>,
     page_places: u32,
+    /// How long a part may take.
+    part_ns: u64,
     records: u64,
 }
 
@@ -65,6 +74,7 @@ struct Part {
     pull: Pull,
     is_asked: bool,
     tries: u32,
+    asked_ns: u64,
     late_ns: u64,
     received: u32,
     end: Option<PageEnd>,
@@ -118,7 +128,8 @@ impl Resync {
         let session = self.session.as_mut()?;
         let part = session.parts.iter_mut().find(|part| !part.is_asked)?;
         part.is_asked = true;
-        part.late_ns = now_ns + (PART_NS << part.tries.min(4));
+        part.asked_ns = now_ns;
+        part.late_ns = now_ns + (session.part_ns << part.tries.min(2));
         Some(part.pull)
     }
 
@@ -167,6 +178,8 @@ impl Resync {
                 continue;
             };
             session.page_places = (session.page_places * 2).min(self.page_places);
+            let took_ns = now_ns.saturating_sub(part.asked_ns) * PART_TIMES;
+            session.part_ns = ((session.part_ns * 3 + took_ns) / 4).clamp(MIN_PART_NS, PART_NS);
             match end.next {
                 None => {
                     session.parts.swap_remove(at);
@@ -224,22 +237,25 @@ impl Resync {
 
 impl Resync {
     /// What the peer at `place` knew of a former life of ours is known again.
-    fn settle_own(&mut self, place: usize, report: &Report, through: u64) {
-        let own = self.own.get_or_insert(Ended {
-            boot: report.boot,
-            through: 0,
-            highest: 0,
-            settled: [0; MAX_PEERS],
-        });
-        if own.boot < report.boot {
-            own.boot = report.boot;
-            own.through = 0;
-            own.settled = [0; MAX_PEERS];
-        }
+    fn settle_own(&mut self, place: usize, report: &Report) {
+        let own = self.own_of(report.boot);
         if own.boot == report.boot {
-            own.through = own.through.max(through);
-            own.settled[place] = own.settled[place].max(report.highest);
+            own.settle(place, report);
         }
+    }
+
+    /// The last of our former lives that is known, or this one if it is later.
+    fn own_of(&mut self, boot: BootId) -> &mut Ended {
+        let own = self.own.get_or_insert_with(|| Ended::new(boot));
+        if own.boot < boot {
+            *own = Ended::new(boot);
+        }
+        own
+    }
+
+    /// What came back of our own life before this one.
+    pub(super) fn own_former(&self) -> Option<&Ended> {
+        self.own.as_ref()
     }
 }
 
@@ -249,6 +265,7 @@ impl Part {
             pull,
             is_asked: false,
             tries,
+            asked_ns: now_ns,
             late_ns: now_ns + LATE_NS,
             received: 0,
             end: None,
@@ -324,6 +341,7 @@ impl Replicator {
         for report in &session.known {
             self.settle(place, report);
         }
+        self.note_fetched(&session);
         self.tallies.count(Tally::ResyncFinished);
         self.push_event(PeerEvent::ResyncFinished {
             peer: session.source,
@@ -334,14 +352,14 @@ impl Replicator {
 
     /// What the peer at `place` knew of a stream is known here too.
     fn settle(&mut self, place: usize, report: &Report) {
-        let through = if report.owing { 0 } else { report.through };
         if report.peer == self.config.id.0 {
-            return self.resync.settle_own(place, report, through);
+            return self.resync.settle_own(place, report);
         }
         let Some(of) = self.place_of(PeerId(report.peer)) else {
             return;
         };
         let peer = &mut self.peers[of];
+        let through = if report.owing { 0 } else { report.through };
         if let Some(life) = &peer.current
             && life.boot == report.boot
         {
@@ -350,27 +368,35 @@ impl Replicator {
             if !report.alive {
                 peer.settled[place] = peer.settled[place].max(report.highest);
             }
+        } else if let Some(ended) = peer.ended.iter_mut().find(|it| it.boot == report.boot) {
+            ended.settle(place, report);
+        } else if report.is_ended() && !peer.is_forgotten(report.boot) {
+            let mut ended = Ended::new(report.boot);
+            ended.settle(place, report);
+            peer.note_ended(ended);
+        }
+    }
+
+    /// Whole or not, something may have come of all that the source knew: who compares himself with
+    /// us has to see that.
+    fn note_fetched(&mut self, session: &Session) {
+        if session.records == 0 {
             return;
         }
-        if report.alive || (report.owing && report.highest == 0) {
-            return;
+        if let Some(place) = self.place_of(session.source) {
+            // Its tables are ahead of what it has sent.
+            let peer = &mut self.peers[place];
+            let ahead = session.newest.max(peer.gaps.known()) + AHEAD_BATCHES;
+            peer.note_fetched(session.boot, ahead);
         }
-        match &mut peer.ended {
-            Some(ended) if ended.boot > report.boot => {}
-            Some(ended) if ended.boot == report.boot => {
-                ended.through = ended.through.max(through);
-                ended.highest = ended.highest.max(through);
-                ended.settled[place] = ended.settled[place].max(report.highest);
-            }
-            ended => {
-                let mut settled = [0; MAX_PEERS];
-                settled[place] = report.highest;
-                *ended = Some(Ended {
-                    boot: report.boot,
-                    through,
-                    highest: through,
-                    settled,
-                });
+        for report in session.known.iter().filter(|report| !report.is_candidate()) {
+            if report.peer == self.config.id.0 {
+                let own = self.resync.own_of(report.boot);
+                if own.boot == report.boot {
+                    own.highest = own.highest.max(report.highest);
+                }
+            } else if let Some(of) = self.place_of(PeerId(report.peer)) {
+                self.peers[of].note_fetched(report.boot, report.highest);
             }
         }
     }
@@ -379,6 +405,7 @@ impl Replicator {
         if let Some(session) = self.resync.session.take() {
             self.tallies.count(Tally::ResyncAborted);
             self.resync.not_before_ns = self.now.now_ns + PAUSE_NS;
+            self.note_fetched(&session);
             self.push_event(PeerEvent::ResyncAborted {
                 peer: session.source,
             });
@@ -402,11 +429,13 @@ impl Replicator {
             source: id,
             boot: life.boot,
             started_ns: now_ns,
+            newest: life.hello.newest,
             known: peer.reports.clone(),
             workers: life.hello.workers.min(MAX_WORKERS as u8),
             next_worker: 0,
             parts: ArrayVec::new(),
             page_places: self.resync.page_places,
+            part_ns: PART_NS,
             records: 0,
         });
         self.tallies.count(Tally::ResyncStarted);
@@ -484,17 +513,14 @@ impl Replicator {
 
     /// Whether the peer at `place` knows more than we do of a stream that has ended.
     fn lacks(&self, place: usize, report: &Report) -> bool {
-        if report.alive || (report.owing && report.highest == 0) {
+        if !report.is_ended() {
             return false;
         }
         if report.peer == self.config.id.0 {
-            let own = self.resync.own.as_ref();
-            return match own.filter(|own| own.boot >= report.boot) {
-                Some(own) if own.boot == report.boot => {
-                    report.highest > own.through.max(own.settled[place])
-                }
-                Some(_) => false,
-                None => self.resync.has_fetched,
+            return match self.resync.own_former() {
+                Some(own) if own.boot == report.boot => own.lacks(place, report),
+                Some(own) if own.boot > report.boot => false,
+                _ => self.resync.has_fetched,
             };
         }
         let Some(of) = self.place_of(PeerId(report.peer)) else {
@@ -507,12 +533,9 @@ impl Replicator {
             let known = peer.through().max(peer.settled[place]);
             return !peer.state.is_alive() && report.highest > known;
         }
-        match &peer.ended {
-            Some(ended) if ended.boot == report.boot => {
-                report.highest > ended.through.max(ended.settled[place])
-            }
-            Some(ended) if ended.boot > report.boot => false,
-            _ => self.resync.has_fetched,
+        match peer.ended.iter().find(|it| it.boot == report.boot) {
+            Some(ended) => ended.lacks(place, report),
+            None => self.resync.has_fetched && !peer.is_forgotten(report.boot),
         }
     }
 }

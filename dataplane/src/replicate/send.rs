@@ -193,7 +193,9 @@ impl Replicator {
     fn collect_reports(&mut self) {
         let reports = &mut self.outgoing.reports;
         reports.clear();
-        for report in self.peers.iter().flat_map(Peer::report) {
+        let former = self.resync.own_former();
+        let own = former.map(|ended| ended.report(self.config.id));
+        for report in self.peers.iter().flat_map(Peer::report).chain(own) {
             let _ = reports.try_push(report);
         }
     }

@@ -1,7 +1,11 @@
 //! Guards whose workers are maps, and the links between them.
+#![expect(
+    clippy::print_stdout,
+    reason = "what a failed schedule came to is told"
+)]
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 use crate::limits::PEER_NEWS;
 use crate::replicate::config::{Destination, PeerConfig, ReplicatorConfig, Transport};
@@ -157,6 +161,29 @@ impl Guard {
         self.replicator
             .as_ref()
             .map_or(0, |it| it.tallies().get(what))
+    }
+
+    /// Says what is known of a guard, for a test that fails.
+    pub(super) fn describe(&self) {
+        let Some(replicator) = &self.replicator else {
+            return;
+        };
+        println!("guard {:?}, {:?}", self.config.id, self.config.boot);
+        for status in replicator.status() {
+            println!("  {status:?}");
+        }
+        for peer in &replicator.peers {
+            println!("  debt {:?}, it reports:", peer.debt);
+            for report in &peer.reports {
+                println!("    {report:?}");
+            }
+        }
+        for event in self.events.iter().rev().take(12).rev() {
+            println!("  {event:?}");
+        }
+        let counted = replicator.tallies().iter().filter(|(_, count)| *count > 0);
+        let counted: Vec<_> = counted.map(|(what, count)| (what.label(), count)).collect();
+        println!("  {counted:?}");
     }
 
     pub(super) fn holds(&self) -> BTreeMap<FlowKey, (u32, Stage, u32)> {
@@ -476,22 +503,30 @@ impl Net {
             let first = self.guards[running[0]].holds();
             let holds = guard.holds();
             if holds != first {
-                let differ = first
-                    .iter()
-                    .filter(|(key, value)| holds.get(key) != Some(value));
-                let lacking = differ.count();
-                let more = holds
-                    .iter()
-                    .filter(|(key, _)| !first.contains_key(key))
-                    .count();
-                return Err(format!(
-                    "{place} holds {} flows, {} holds {}; {lacking} differ, {more} more",
-                    holds.len(),
-                    running[0],
-                    first.len()
-                ));
+                return Err(self.difference());
             }
         }
         Ok(())
+    }
+
+    /// A flow that not all know alike.
+    fn difference(&self) -> String {
+        let running = self
+            .guards
+            .iter()
+            .filter(|guard| guard.replicator.is_some());
+        let holds: Vec<_> = running.map(Guard::holds).collect();
+        let flows: BTreeSet<_> = holds.iter().flat_map(BTreeMap::keys).collect();
+        let known = |key: &FlowKey| {
+            let versions = holds.iter().map(|held| held.get(key).copied());
+            versions.collect::<Vec<_>>()
+        };
+        let differ = |key: &&FlowKey| known(key).windows(2).any(|pair| pair[0] != pair[1]);
+        let differing: Vec<_> = flows.into_iter().filter(differ).collect();
+        let first = differing.first().map(|key| known(key));
+        format!(
+            "{} flows differ, one of them is known as {first:?}",
+            differing.len()
+        )
     }
 }
