@@ -119,6 +119,12 @@ impl Exchange {
         self.replicator.next_deadline_ns()
     }
 
+    /// Datagrams that the workers have not fetched yet.
+    pub fn departing(&self) -> usize {
+        let waiting = |desk: &ControlPeers| DATAGRAM_RING - desk.departing.slots();
+        self.desks.iter().map(waiting).sum()
+    }
+
     fn take_records(&mut self, worker: usize, now: Time) -> usize {
         let records = &mut self.desks[worker].records;
         let waiting = records.slots().min(RECORDS_PER_TURN);

@@ -17,13 +17,14 @@ use dataplane::replicate::PeerId;
 use dataplane::replicate::config::{PeerConfig, ReplicatorConfig, Transport};
 use dataplane::replicate::desk::{ControlPeers, WorkerPeers, desk};
 use dataplane::replicate::envelope::header_bytes;
+use dataplane::replicate::exchange::{Addresses, Exchange};
 use dataplane::replicate::frame::BootId;
 use dataplane::replicate::keys::ReplicationKey;
 use dataplane::replicate::replicator::Replicator;
 use dataplane::wire::address::Address;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use self::carrier::{Carrier, Way};
+use self::carrier::Carrier;
 use super::worker_thread::WallClock;
 use crate::failure::Failure;
 use crate::profile::{self, Replication};
@@ -37,6 +38,8 @@ const SPINS: u32 = 64;
 const YIELDS: u32 = SPINS + 16;
 /// How long it sleeps. What a worker says waits no longer.
 const SLEEP: Duration = Duration::from_micros(50);
+/// It sleeps at least so long: where a worker takes no news, something is due all the time.
+const SHORTEST: Duration = Duration::from_micros(5);
 /// How long the workers may take to send the last words.
 const LEAVE_LIMIT: Duration = Duration::from_millis(200);
 
@@ -51,7 +54,7 @@ enum Order {
 /// What the replication of an appliance is made of.
 pub(super) struct Plan {
     config: ReplicatorConfig,
-    way: Way,
+    addresses: Addresses,
     desks: Vec<ControlPeers>,
 }
 
@@ -117,14 +120,22 @@ impl Plan {
             usize::from(mtu_bytes).saturating_sub(header_bytes(address.family()));
         config.hello_ns = u64::from(with.hello_ms) * 1_000_000;
         config.dead_ns = u64::from(with.dead_ms) * 1_000_000;
-        let way = Way {
-            address,
-            udp_port: with.udp_port,
-            peers: config.peers.clone(),
+        let known = config.peers.iter();
+        let addresses = Addresses {
+            own: vec![address],
+            peers: known
+                .filter_map(|peer| Some((peer.id, peer.address?)))
+                .collect(),
             group: with.group.map(Address::from),
+            udp_port: with.udp_port,
         };
         let (desks, ends) = (0..workers).map(|_| desk()).unzip();
-        Ok((Self { config, way, desks }, ends))
+        let plan = Self {
+            config,
+            addresses,
+            desks,
+        };
+        Ok((plan, ends))
     }
 
     /// Starts the thread.
@@ -138,8 +149,8 @@ impl Plan {
                 tracing::warn!("the replication thread sleeps longer than it should: {error}");
             }
             let replicator = Replicator::new(self.config, wall.now());
-            let carrier = Carrier::new(replicator, self.desks, self.way, shown);
-            run(carrier, &wall, &received);
+            let exchange = Exchange::new(replicator, self.desks, self.addresses);
+            run(Carrier::new(exchange, shown), &wall, &received);
         };
         let thread = thread::Builder::new()
             .name("replication".into())
@@ -214,6 +225,6 @@ fn rest(carrier: &Carrier, empty: u32, now_ns: u64) {
         thread::yield_now();
     } else {
         let due = Duration::from_nanos(carrier.deadline_ns().saturating_sub(now_ns));
-        thread::sleep(SLEEP.min(due));
+        thread::sleep(due.clamp(SHORTEST, SLEEP));
     }
 }

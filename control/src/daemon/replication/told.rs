@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dataplane::counters::{Counters, Event};
-use dataplane::replicate::replicator::Replicator;
+use dataplane::replicate::exchange::{Exchange, Losses};
 use dataplane::replicate::status::PeerStatus;
 use dataplane::replicate::tally::Tally;
 
@@ -15,24 +15,13 @@ use crate::report::{PeerCounter, PeerRow, Peers};
 /// Over how long a rate is measured.
 const RATE_NS: u64 = 1_000_000_000;
 
-/// What the thread itself counts.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Extra {
-    /// Packets of the replication port that are no whole UDP datagram.
-    pub(super) damaged: u64,
-    /// Times that a worker's ring of news was full.
-    pub(super) news_delayed: u64,
-    /// Datagrams that had no way out.
-    pub(super) unsendable: u64,
-}
-
 /// The thread's state at one time.
 #[derive(Debug, Default)]
 struct State {
     is_in_step: bool,
     peers: Vec<PeerStatus>,
     tallies: Vec<(Tally, u64)>,
-    extra: Extra,
+    losses: Losses,
     /// When rates were last measured, and the records sent by then and of each peer received.
     measured_ns: u64,
     sent_before: u64,
@@ -47,13 +36,14 @@ pub(in crate::daemon) struct Visible(Mutex<State>);
 
 impl Visible {
     /// Makes visible how it stands at `now_ns`.
-    pub(super) fn show(&self, replicator: &Replicator, extra: Extra, now_ns: u64) {
+    pub(super) fn show(&self, exchange: &Exchange, now_ns: u64) {
+        let replicator = exchange.replicator();
         let mut state = self.state();
         state.is_in_step = replicator.is_in_step();
         state.peers = replicator.status();
         state.tallies.clear();
         state.tallies.extend(replicator.tallies().iter());
-        state.extra = extra;
+        state.losses = exchange.losses();
         state.measure(now_ns);
     }
 
@@ -136,21 +126,22 @@ pub(in crate::daemon) fn peers(
         count: *count,
         sentence: tally.sentence().into(),
     });
+    let losses = state.losses;
     let own = [
         (
-            "damaged",
-            state.extra.damaged,
-            "Packets of the replication port that are no whole UDP datagram.",
+            "malformed",
+            losses.malformed,
+            "Packets of the replication port that are no sound UDP datagrams.",
         ),
         (
-            "news_delayed",
-            state.extra.news_delayed,
-            "Times that a worker's ring of news was full.",
+            "no_room",
+            losses.no_room,
+            "Datagrams that no worker had room for.",
         ),
         (
-            "unsendable",
-            state.extra.unsendable,
-            "Datagrams that had no way out.",
+            "no_address",
+            losses.no_address,
+            "Datagrams to a guard of whom no address is known.",
         ),
     ];
     let own = own.map(|(name, count, sentence)| PeerCounter {
