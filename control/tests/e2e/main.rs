@@ -7,4 +7,5 @@ mod lifecycle;
 mod links;
 mod refusals;
 mod servers;
+mod sharing;
 mod traffic;
