@@ -85,11 +85,7 @@ impl<B: Buffer> Guard<B> {
             .map(|pending| pending.attempts);
         if attempts.is_some_and(|attempts| attempts <= retries) {
             self.send_server_syn(id, ctx);
-        } else if self
-            .pending
-            .get(session.pending)
-            .is_some_and(|pending| pending.is_elsewhere)
-        {
+        } else if self.may_be_open_elsewhere(session, ctx.now_ns) {
             self.release_opening(id, DropReason::ServerSilent, ctx);
         } else {
             self.reset_client_of_opening(id, ctx);
@@ -97,6 +93,12 @@ impl<B: Buffer> Guard<B> {
             self.release_opening(id, DropReason::ServerSilent, ctx);
             ctx.counters.count(Event::SessionRefused);
         }
+    }
+
+    /// Whether the server may be silent because another guard has opened the session.
+    fn may_be_open_elsewhere(&self, session: &Session, now_ns: u64) -> bool {
+        let pending = self.pending.get(session.pending);
+        pending.is_some_and(|pending| pending.is_elsewhere) || self.shares.may_be_ignorant(now_ns)
     }
 
     fn check_idle<I: Io<Buffer = B>>(

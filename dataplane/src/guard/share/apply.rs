@@ -44,7 +44,7 @@ impl<B: Buffer> Guard<B> {
                 ctx.counters.count(Event::DirectorUnaware);
             }
             FromPeers::Page(page) => self.tell_page(page, ctx),
-            FromPeers::Peers(count) => self.peers_changed(*count),
+            FromPeers::Peers(count) => self.peers_changed(*count, ctx.now_ns),
         }
     }
 
@@ -116,11 +116,18 @@ impl<B: Buffer> Guard<B> {
             ctx.counters.count(Event::RecordRefused);
             return;
         }
+        if record.stage == Stage::Closed && self.linger_left_ns(record) == 0 {
+            // Else two guards could keep the memory of it alive for each other.
+            ctx.counters.count(Event::RecordStale);
+            return;
+        }
         let hash = self.sessions.hash(&key);
         let Some(id) = self.insert(hash, session, ctx) else {
             ctx.counters.count(Event::RecordRefused);
             return;
         };
+        let seen = self.tick.wrapping_sub(u32::from(record.idle_ticks));
+        self.sessions.get_mut(id).last_seen = seen;
         let is_deferred = record.flags & DEFERRED != 0;
         self.shares.marks[id.0 as usize] = Mark {
             incarnation: record.incarnation,
@@ -273,6 +280,12 @@ impl<B: Buffer> Guard<B> {
         }
     }
 
+    /// For how much longer a session that has ended is to be remembered.
+    fn linger_left_ns(&self, record: &Record) -> u64 {
+        let idle_ns = u64::from(record.idle_ticks) << crate::guard::TICK_SHIFT;
+        self.config.timers.linger_ns.saturating_sub(idle_ns)
+    }
+
     /// Arms or ends a session as its merged numbers say.
     fn settle_merged<I: Io<Buffer = B>>(
         &mut self,
@@ -286,7 +299,10 @@ impl<B: Buffer> Guard<B> {
         if record.stage == Stage::Closed {
             let reset = record.flags & flag::RESET;
             self.sessions.get_mut(id).flags |= reset;
-            return self.end(id, Event::SessionEndedByPeer, ctx);
+            self.end(id, Event::SessionEndedByPeer, ctx);
+            let wait_ns = self.linger_left_ns(record);
+            self.wheel.arm(id.0, ctx.now_ns + wait_ns);
+            return;
         }
         self.arm_idle(id, ctx);
         if self.sessions.get(id).is_finished() {

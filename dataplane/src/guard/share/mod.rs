@@ -44,6 +44,9 @@ mod told {
     pub(super) const DIRECTOR: u8 = 1 << 5;
 }
 
+/// How long after a change of the peers a guard may not know yet what they know.
+const SETTLING_NS: u64 = 15_000_000_000;
+
 /// In a record's flags, where a session has whose it is: only its director is told.
 const DEFERRED: u8 = super::session::flag::REMOTE;
 
@@ -72,8 +75,10 @@ impl Mark {
 /// A guard's part in sharing.
 pub(super) struct Shares<B> {
     is_on: bool,
-    /// Other guards that are there.
+    /// Other guards that are there,
     peers: u8,
+    /// and since when they are these; `None` before the first look at the clock.
+    peers_since_ns: Option<u64>,
     /// By the session's place; empty when nothing is shared.
     marks: Vec<Mark>,
     untold: VecDeque<ToPeers>,
@@ -130,6 +135,7 @@ impl<B> Shares<B> {
         Self {
             is_on,
             peers: 0,
+            peers_since_ns: None,
             marks: vec![Mark::default(); room(capacity as usize)],
             untold: VecDeque::with_capacity(room(MAX_UNTOLD)),
             waiting: Waiting::new(is_on, seed),
@@ -179,6 +185,14 @@ impl<B> Shares<B> {
             let default = config.map_or(Share::Established, |sharing| sharing.share);
             self.share = share.unwrap_or(default);
         }
+    }
+
+    /// Whether a guard of which nothing is known here yet may carry sessions of this site.
+    pub(super) fn may_be_ignorant(&self, now_ns: u64) -> bool {
+        let settled = self
+            .peers_since_ns
+            .is_some_and(|since_ns| now_ns.saturating_sub(since_ns) > SETTLING_NS);
+        self.is_on && !settled
     }
 
     fn push(&mut self, message: ToPeers) -> bool {
@@ -298,6 +312,7 @@ impl<B: Buffer> Guard<B> {
         if !self.shares.is_on {
             return 0;
         }
+        self.shares.peers_since_ns.get_or_insert(ctx.now_ns);
         let mut served = 0;
         while self.shares.released.len() + crate::limits::MAX_WAITING_PER_FLOW <= MAX_RELEASED
             && let Some(frames) = self.shares.waiting.pop_expired(ctx.now_ns)

@@ -120,7 +120,8 @@ impl<B: Buffer> Guard<B> {
         let mark = self.shares.marks[id.0 as usize];
         let audience = match mark.share {
             Share::Never => return,
-            Share::Deferred if mark.is_deferred() => Audience::Director,
+            // Of a session that it did not open, who opened it must hear.
+            Share::Deferred if mark.is_deferred() && !self.is_remote(id) => Audience::Director,
             Share::Deferred | Share::Begun | Share::Established => Audience::All,
         };
         let record = self.record_of(id, stage);
@@ -309,8 +310,9 @@ impl<B: Buffer> Guard<B> {
     }
 
     /// The guards that are there have changed: what only a director knows, its successor must hear.
-    pub(super) fn peers_changed(&mut self, count: u8) {
+    pub(super) fn peers_changed(&mut self, count: u8, now_ns: u64) {
         self.shares.peers = count;
+        self.shares.peers_since_ns = Some(now_ns);
         let to_all = self.shares.retelling.is_some_and(|walk| walk.to_all);
         self.shares.retelling = Some(Retelling {
             after: None,
