@@ -81,8 +81,8 @@ pub struct Record {
     pub server_next: u32,
     /// The highest acknowledgement that the client sent.
     pub server_acked: u32,
-    /// For how long it had been silent when the record was made, in units of 2^24 ns.
-    pub idle_ticks: u16,
+    /// When its last segment passed, as far as its sender knows: milliseconds since 1970, modulo 2^32.
+    pub seen_ms: u32,
 }
 
 /// Why octets are no record.
@@ -167,7 +167,7 @@ impl Record {
             client_scale: scales as u8 & 15,
             server_scale: (scales >> 4) as u8 & 15,
             told_scale: (scales >> 8) as u8 & 15,
-            idle_ticks: word(8),
+            seen_ms: u32::from_be_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]),
             incarnation: long(0),
             client_sequence: long(1),
             sequence: long(2),
@@ -201,7 +201,7 @@ impl Record {
             | u16::from(self.told_scale & 15) << 8;
         bytes[4..6].copy_from_slice(&scales.to_be_bytes());
         bytes[6..8].copy_from_slice(&self.agreed.to_be_bytes());
-        bytes[8..10].copy_from_slice(&self.idle_ticks.to_be_bytes());
+        bytes[8..12].copy_from_slice(&self.seen_ms.to_be_bytes());
         bytes[12..NUMBERS].copy_from_slice(&self.key.write());
         let last = if self.stage < Stage::Established {
             self.client_timestamp

@@ -36,6 +36,7 @@ impl<B: Buffer> Guard<B> {
         if !self.shares.is_on {
             return;
         }
+        self.shares.wall_ms = ctx.unix_ms as u32;
         match news {
             FromPeers::Record(record, _) => self.apply(record, ctx),
             FromPeers::Query(key, asker) => self.answer_query(key, *asker, ctx),
@@ -126,7 +127,7 @@ impl<B: Buffer> Guard<B> {
             ctx.counters.count(Event::RecordRefused);
             return;
         };
-        let seen = self.tick.wrapping_sub(u32::from(record.idle_ticks));
+        let seen = self.tick_of(record.seen_ms);
         self.sessions.get_mut(id).last_seen = seen;
         let is_deferred = record.flags & DEFERRED != 0;
         self.shares.marks[id.0 as usize] = Mark {
@@ -255,7 +256,7 @@ impl<B: Buffer> Guard<B> {
 
     /// Takes over what is further along in a record.
     fn advance(&mut self, id: Id, record: &Record) {
-        let tick = self.tick;
+        let seen = self.tick_of(record.seen_ms);
         let session = self.sessions.get_mut(id);
         let fins = flag::CLIENT_FIN | flag::SERVER_FIN;
         session.flags |= record.flags & fins;
@@ -264,7 +265,6 @@ impl<B: Buffer> Guard<B> {
         session.client_edge = later(session.client_edge, record.client_edge);
         session.server_next = later(session.server_next, record.server_next);
         session.server_acked = later(session.server_acked, record.server_acked);
-        let seen = tick.wrapping_sub(u32::from(record.idle_ticks));
         session.last_seen = later(session.last_seen, seen);
         let last_seen = session.last_seen;
         let mark = &mut self.shares.marks[id.0 as usize];
@@ -280,9 +280,27 @@ impl<B: Buffer> Guard<B> {
         }
     }
 
+    /// The tick of a time on the wall clock, as near as this guard's clock agrees with its peers';
+    /// rounded down, so that a time which goes to and fro never becomes later.
+    fn tick_of(&self, seen_ms: u32) -> u32 {
+        let ago_ms = self.shares.wall_ms.wrapping_sub(seen_ms);
+        // A clock that runs ahead of ours, or a time that is longer ago than anything is kept.
+        let ago_ms = if ago_ms > u32::MAX / 2 { 0 } else { ago_ms };
+        let ago_ticks = (u64::from(ago_ms) * 1_000_000).div_ceil(1 << crate::guard::TICK_SHIFT);
+        self.tick.wrapping_sub(ago_ticks as u32)
+    }
+
+    /// The time on the wall clock of a tick, rounded down.
+    pub(super) fn wall_ms_of(&self, tick: u32) -> u32 {
+        let ago_ticks = u64::from(self.tick.wrapping_sub(tick));
+        let ago_ms = (ago_ticks << crate::guard::TICK_SHIFT).div_ceil(1_000_000);
+        self.shares.wall_ms.wrapping_sub(ago_ms as u32)
+    }
+
     /// For how much longer a session that has ended is to be remembered.
     fn linger_left_ns(&self, record: &Record) -> u64 {
-        let idle_ns = u64::from(record.idle_ticks) << crate::guard::TICK_SHIFT;
+        let idle_ticks = self.tick.wrapping_sub(self.tick_of(record.seen_ms));
+        let idle_ns = u64::from(idle_ticks) << crate::guard::TICK_SHIFT;
         self.config.timers.linger_ns.saturating_sub(idle_ns)
     }
 

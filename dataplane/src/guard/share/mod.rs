@@ -75,6 +75,8 @@ impl Mark {
 /// A guard's part in sharing.
 pub(super) struct Shares<B> {
     is_on: bool,
+    /// The wall clock at the last look at it, in milliseconds.
+    wall_ms: u32,
     /// Other guards that are there,
     peers: u8,
     /// and since when they are these; `None` before the first look at the clock.
@@ -134,6 +136,7 @@ impl<B> Shares<B> {
         let room = |count: usize| if is_on { count } else { 0 };
         Self {
             is_on,
+            wall_ms: 0,
             peers: 0,
             peers_since_ns: None,
             marks: vec![Mark::default(); room(capacity as usize)],
@@ -313,6 +316,7 @@ impl<B: Buffer> Guard<B> {
             return 0;
         }
         self.shares.peers_since_ns.get_or_insert(ctx.now_ns);
+        self.shares.wall_ms = ctx.unix_ms as u32;
         let mut served = 0;
         while self.shares.released.len() + crate::limits::MAX_WAITING_PER_FLOW <= MAX_RELEASED
             && let Some(frames) = self.shares.waiting.pop_expired(ctx.now_ns)

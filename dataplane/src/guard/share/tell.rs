@@ -71,7 +71,7 @@ impl<B: Buffer> Guard<B> {
             client_edge: session.client_edge,
             server_next: session.server_next,
             server_acked: session.server_acked,
-            idle_ticks: self.tick.wrapping_sub(session.last_seen).min(0xffff) as u16,
+            seen_ms: self.wall_ms_of(session.last_seen),
             ..Record::default()
         };
         if let (State::Opening, Some(pending)) = (session.state, self.pending.get(session.pending))
