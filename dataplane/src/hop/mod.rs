@@ -96,6 +96,8 @@ pub struct Hop<B> {
     error_limit: ErrorLimit,
     announcements_left: u8,
     announce_ns: u64,
+    /// When the peers' group is next told that we belong to it, if this worker tells.
+    report_ns: Option<u64>,
     /// When we last defended an address against another station's claim.
     defended_ns: Option<u64>,
     /// For the IPv4 headers of packets made here.
@@ -114,6 +116,7 @@ impl<B: Buffer> Hop<B> {
             error_limit: ErrorLimit::new(ICMP_ERRORS_PER_SECOND, ICMP_ERROR_BURST),
             announcements_left: 0,
             announce_ns: 0,
+            report_ns: None,
             defended_ns: None,
             identification: key as u16,
         }
@@ -178,17 +181,22 @@ impl<B: Buffer> Hop<B> {
         if self.announcements_left > 0 && ctx.now_ns >= self.announce_ns {
             self.announce_once(ctx);
         }
+        if self.report_ns.is_some_and(|due_ns| ctx.now_ns >= due_ns) {
+            self.report_membership(false, ctx);
+        }
     }
 
     /// When [`Hop::tick`] next has something to do.
     pub fn next_deadline_ns(&self) -> Option<u64> {
         let announce_ns = (self.announcements_left > 0).then_some(self.announce_ns);
         let neighbour_ns = self.neighbours.next_deadline_ns();
-        announce_ns.into_iter().chain(neighbour_ns).min()
+        let deadlines = announce_ns.into_iter().chain(neighbour_ns);
+        deadlines.chain(self.report_ns).min()
     }
 
     /// Tells all links which addresses are ours (gratuitous ARP, unsolicited neighbour
-    /// advertisements), now and twice more by [`Hop::tick`].
+    /// advertisements), and that we belong to the peers' group, now and twice more by
+    /// [`Hop::tick`]; of the group again and again.
     pub fn announce<I: Io<Buffer = B>>(&mut self, ctx: &mut Context<'_, I>) {
         self.announcements_left = ANNOUNCEMENTS;
         self.announce_once(ctx);
@@ -225,6 +233,7 @@ impl<B: Buffer> Hop<B> {
     fn announce_once<I: Io<Buffer = B>>(&mut self, ctx: &mut Context<'_, I>) {
         self.announcements_left -= 1;
         self.announce_ns = ctx.now_ns + ANNOUNCE_INTERVAL_NS;
+        self.report_membership(true, ctx);
         let tables = Arc::clone(&self.tables);
         for (index, link) in tables.links.iter().enumerate() {
             let interface = InterfaceId(index as u8);

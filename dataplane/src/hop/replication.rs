@@ -7,8 +7,13 @@ use crate::drop_reason::DropReason;
 use crate::io::{InterfaceId, Io};
 use crate::packet::Buffer;
 use crate::parse::{Fragment, Parsed, protocol};
-use crate::wire::address::{Address, Prefix};
+use crate::wire::address::{Address, Family, Prefix};
 use crate::wire::ethernet::MacAddress;
+use crate::wire::membership::{MAX_PACKET_BYTES, is_reported, routers, write_report};
+
+/// How often a group's members say that they are. Switches forget them after 260 s at the earliest
+/// (RFC 3376 §8.4).
+const REPORT_INTERVAL_NS: u64 = 60_000_000_000;
 
 /// Where the peers' datagrams come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +78,45 @@ impl<B: Buffer> Hop<B> {
     pub(super) fn is_to_group(&self, destination: Address) -> bool {
         destination.is_multicast_or_broadcast()
             || (self.tables.replication).is_some_and(|port| port.group == Some(destination))
+    }
+
+    /// Tells the link that we belong to the peers' group, and again later: switches that deliver
+    /// group frames only to members forget them after some minutes (RFC 4541).
+    pub(super) fn report_membership<I: Io<Buffer = B>>(
+        &mut self,
+        is_change: bool,
+        ctx: &mut Context<'_, I>,
+    ) {
+        self.report_ns = None;
+        let Some((port, group)) = self
+            .tables
+            .replication
+            .and_then(|port| Some((port, port.group.filter(|&group| is_reported(group))?)))
+        else {
+            return;
+        };
+        self.report_ns = Some(ctx.now_ns + REPORT_INTERVAL_NS);
+        let station = MacAddress::of_multicast(routers(group.family()));
+        let (Some(link), Some(station)) = (self.tables.link(port.interface), station) else {
+            return;
+        };
+        let source = match group.family() {
+            Family::V4 => link.address(Family::V4).unwrap_or(Address::UNSPECIFIED),
+            Family::V6 => link.link_local,
+        };
+        let Some(mut packet) = ctx.allocate() else {
+            return;
+        };
+        let length = packet
+            .set_len(MAX_PACKET_BYTES)
+            .then(|| write_report(packet.bytes_mut(), source, group, is_change))
+            .flatten();
+        match length {
+            Some(length) if packet.set_len(length) => {
+                super::link::emit(link, port.interface, packet, 0, station, ctx);
+            }
+            _ => ctx.discard(packet, DropReason::NoBuffer),
+        }
     }
 
     /// Sends a packet that was made here, begins with its IP header and is for the group on the

@@ -1,5 +1,6 @@
 //! The replication port: what comes to it, what leaves by it, and floods of both.
 
+use dataplane::command::Command;
 use dataplane::counters::Event;
 use dataplane::drop_reason::DropReason;
 use dataplane::hop::ReplicationPort;
@@ -11,7 +12,7 @@ use dataplane::wire::address::{Address, Family};
 use dataplane::wire::ethernet::{self, MacAddress};
 
 use crate::rig::packets::{address, echo, fragments, udp};
-use crate::rig::{INSIDE_MAC, Rig, SERVER_MAC, Setup, Side};
+use crate::rig::{INSIDE_MAC, Rig, SERVER_MAC, Setup, Side, facts};
 use crate::steps::{FAMILIES, dropped, dropped_frame};
 
 const PORT: u16 = 4790;
@@ -265,4 +266,42 @@ fn a_loop_sends_a_bounded_number_and_loses_none() {
     tell(&mut rig, 0, &packet);
     assert_eq!(rig.settle(), []);
     assert_eq!(rig.event(Event::PeersUntold), 1);
+}
+
+#[test]
+fn a_group_is_told_who_belongs_to_it() {
+    for (group, is_told) in [
+        ("239.1.2.3", true),
+        ("ff02::4790", true),
+        ("255.255.255.255", false),
+        ("10.0.0.255", false),
+    ] {
+        let mut rig = Rig::new(setup(2, Some(group)));
+        let reports = |rig: &mut Rig| {
+            let left = rig.settle();
+            let reports = left.iter().filter(|(_, packet)| facts(packet).ttl == 1);
+            reports
+                .map(|(side, packet)| (*side, packet.clone()))
+                .collect::<Vec<_>>()
+        };
+        rig.command(0, Command::Announce);
+        let first = reports(&mut rig);
+        assert_eq!(first.len(), usize::from(is_told), "{group}");
+        rig.advance_ms(1_000);
+        rig.advance_ms(1_000);
+        assert_eq!(reports(&mut rig).len(), 2 * usize::from(is_told));
+        for (side, packet) in first {
+            assert_eq!(side, Side::Inside);
+            assert!(packet.windows(4).any(|octets| octets
+                == match address(group).family() {
+                    Family::V4 => address(group).v4_octets(),
+                    Family::V6 => [0, 0, 0x47, 0x90],
+                }));
+        }
+        // For ever, so that switches do not forget it.
+        for _ in 0..3 {
+            rig.advance_ms(60_000);
+            assert_eq!(reports(&mut rig).len(), usize::from(is_told));
+        }
+    }
 }
