@@ -1,18 +1,21 @@
 //! A lab with a daemon in it, and what every test asks of the two.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use lab::address::{SERVER, client};
+use lab::address::{SERVER, client, in_url};
 use lab::command::wait_until;
 use lab::curl::{self, Large, Outcome, Request};
 use lab::daemon::Daemon;
 use lab::lock::Exclusive;
 use lab::profile::Profile;
+use lab::scratch::Scratch;
 use lab::server::{Body, Site};
-use lab::{Error, Forwarder, Lab, Options, Result};
+use lab::{Error, Forwarder, Lab, Namespace, Options, Result};
 use serde_json::Value;
 
 /// The daemon under test.
@@ -152,6 +155,59 @@ impl Guarded {
             Ok(())
         })
         .unwrap();
+    }
+}
+
+/// A curl that takes the large body at two megabytes a second, so for four seconds.
+pub(crate) struct SlowFetch {
+    child: Child,
+    file: PathBuf,
+}
+
+impl SlowFetch {
+    /// Begins, and returns when something has come. Little of the body fits into the kernels'
+    /// buffers: the transfer is on its way all the time.
+    pub(crate) fn begin(
+        clients: &Namespace,
+        server: &Namespace,
+        scratch: &Scratch,
+        family: usize,
+    ) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        clients
+            .sysctl(&["net.ipv4.tcp_rmem=4096 131072 262144"])
+            .unwrap();
+        server
+            .sysctl(&["net.ipv4.tcp_wmem=4096 16384 262144"])
+            .unwrap();
+        let url = format!("http://{}/large", in_url(SERVER[family]));
+        let file = scratch.file(&format!("slow-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        let own = client_of(family).to_string();
+        let mut command = clients.command("curl");
+        command.args(["-q", "-sS", "--noproxy", "*", "--limit-rate", "2m"]);
+        command.args(["--max-time", "60", "--interface", &own]);
+        command.arg("-o").arg(&file).arg(url);
+        let child = command.stdin(Stdio::null()).spawn().unwrap();
+        wait_until("the slow fetch", SOON, || match std::fs::metadata(&file) {
+            Ok(metadata) if metadata.len() > 0 => Ok(()),
+            _ => Err(Error::new("nothing has come")),
+        })
+        .unwrap();
+        Self { child, file }
+    }
+
+    /// Whether something is still to come.
+    pub(crate) fn is_on_its_way(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for its end; all must have come.
+    pub(crate) fn assert_whole(mut self, site: &Site) {
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{status}");
+        let bytes = std::fs::read(&self.file).unwrap();
+        let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
+        assert_eq!(digest.as_ref(), site.large.digest);
     }
 }
 

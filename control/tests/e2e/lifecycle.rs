@@ -1,55 +1,25 @@
 //! Reload, drain, crash and restart. // CASES 27, 28, 29
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use lab::address::{SERVER, client, in_url};
-use lab::command::wait_until;
+use lab::address::SERVER;
 use lab::curl::{self, Request};
 use lab::daemon::Daemon;
 use lab::profile::Profile;
-use lab::{Error, Options};
+use lab::{Lab, Options};
 use nix::sys::signal::Signal;
 
-use crate::common::{FAMILIES, Guarded, SOON, TIDEGATE, assert_names};
+use crate::common::{FAMILIES, Guarded, SOON, SlowFetch, TIDEGATE, assert_names};
 
-/// A curl that takes the large body at two megabytes a second, so for four seconds, and has begun.
-/// Little of it fits into the kernels' buffers: the transfer is on its way all the time.
-fn slow_fetch(guarded: &Guarded, family: usize) -> std::process::Child {
-    let (clients, server) = (&guarded.lab.clients, &guarded.lab.server);
-    clients
-        .sysctl(&["net.ipv4.tcp_rmem=4096 131072 262144"])
-        .unwrap();
-    server
-        .sysctl(&["net.ipv4.tcp_wmem=4096 16384 262144"])
-        .unwrap();
-    let url = format!("http://{}/large", in_url(SERVER[family]));
-    let file = guarded.lab.scratch.file(&format!("slow-{family}"));
-    let mut command = clients.command("curl");
-    command.args(["-q", "-sS", "--noproxy", "*", "--limit-rate", "2m"]);
-    command.args([
-        "--max-time",
-        "60",
-        "--interface",
-        &client(0)[family].to_string(),
-    ]);
-    command.arg("-o").arg(&file).arg(url);
-    let child = command.stdin(Stdio::null()).spawn().unwrap();
-    wait_until("the slow fetch", SOON, || match std::fs::metadata(&file) {
-        Ok(metadata) if metadata.len() > 0 => Ok(()),
-        _ => Err(Error::new("nothing has come")),
-    })
-    .unwrap();
-    child
-}
-
-fn assert_whole(guarded: &Guarded, family: usize, mut child: std::process::Child) {
-    let status = child.wait().unwrap();
-    assert!(status.success(), "{status}");
-    let bytes = std::fs::read(guarded.lab.scratch.file(&format!("slow-{family}"))).unwrap();
-    let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
-    assert_eq!(digest.as_ref(), guarded.site.large.digest);
+fn slow_fetch(guarded: &Guarded, family: usize) -> SlowFetch {
+    let Lab {
+        clients,
+        server,
+        scratch,
+        ..
+    } = &guarded.lab;
+    SlowFetch::begin(clients, server, scratch, family)
 }
 
 // CASES 28
@@ -76,8 +46,8 @@ fn reload_under_load_loses_nothing_and_changes_the_rules() {
     let outcome = guarded.fetch(&port_443(Duration::from_secs(2))).unwrap();
     assert_eq!(outcome.served, 0, "the reloaded rule has no effect");
     assert!(guarded.drops("denied_by_rule") > 0);
-    for (family, slow) in FAMILIES.into_iter().zip(slow) {
-        assert_whole(&guarded, family, slow);
+    for slow in slow {
+        slow.assert_whole(&guarded.site);
     }
     guarded.audit();
 }
@@ -109,7 +79,7 @@ fn new_keys_are_taken_on_reload_and_old_cookies_stay_good() {
     for family in FAMILIES {
         guarded.fetch_small(family, 40, 20);
     }
-    assert_whole(&guarded, 0, slow);
+    slow.assert_whole(&guarded.site);
     assert_eq!(
         guarded.guard("/cookies/expired") + guarded.guard("/cookies/invalid"),
         0
@@ -133,7 +103,7 @@ fn sigterm_serves_what_is_open_opens_nothing_new_and_ends() {
         guarded.daemon.ended().unwrap().is_none(),
         "it did not wait for the open session"
     );
-    assert_whole(&guarded, 0, slow);
+    slow.assert_whole(&guarded.site);
     let status = guarded.daemon.wait(Duration::from_secs(10)).unwrap();
     assert!(status.success(), "{status}");
     assert!(started.elapsed() < Duration::from_secs(15));

@@ -8,4 +8,5 @@ mod links;
 mod refusals;
 mod servers;
 mod sharing;
+mod sprayed;
 mod traffic;
