@@ -8,6 +8,7 @@ mod floor;
 mod report;
 mod rig;
 mod rings;
+mod share;
 
 use std::error::Error;
 
@@ -111,7 +112,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<String, Box<dyn Error>> {
     let known = SCENARIOS
         .iter()
         .map(|s| s.name)
-        .chain([FLOOR_READ, SETUPS, SESSION_BYTES]);
+        .chain([FLOOR_READ, SETUPS, SESSION_BYTES])
+        .chain(share::ALL);
     let known: Vec<&str> = known.collect();
     if let Some(unknown) = arguments
         .scenarios
@@ -158,6 +160,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<String, Box<dyn Error>> {
                 report.add(measured);
             }
         }
+    }
+    for measured in bench.share()? {
+        report.add(measured);
     }
     report.write(&arguments.output)?;
     Ok(report.table())

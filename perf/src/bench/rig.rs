@@ -11,13 +11,14 @@ use dataplane::fragment::Reassembler;
 use dataplane::guard::Guard;
 use dataplane::guard::config::{
     Action, FloodThresholds, GuardConfig, InterfaceSet, Mode, ProtectedServer, ServerOverrides,
-    Timers, Unknown,
+    Sharing, Timers, Unknown,
 };
 use dataplane::guard::cookie::{CookieJar, CookieKey};
 use dataplane::hop::{Hop, HopConfig, HopTables, Interface, Route};
 use dataplane::io::{InterfaceId, PortId};
 use dataplane::mesh::Mesh;
 use dataplane::parse::flags;
+use dataplane::replicate::desk::{ControlPeers, desk as peers_desk};
 use dataplane::transmit::{Transmit, TransmitWay};
 use dataplane::wire::address::{Address, Prefix};
 use dataplane::wire::arp::{Arp, ArpOperation, MESSAGE_BYTES};
@@ -88,6 +89,8 @@ pub(super) struct Rig {
     pub(super) peer: Peer,
     /// What each open connection's client was told.
     pub(super) told: Vec<Told>,
+    /// The control side of its desk, where sessions are shared.
+    pub(super) peers: Option<ControlPeers>,
     time: Time,
 }
 
@@ -99,8 +102,24 @@ impl Rig {
         capacity: u32,
         mode: Mode,
     ) -> Result<Self, Box<dyn Error>> {
+        Self::with(eal, pool, capacity, mode, None)
+    }
+
+    /// The same, its sessions shared.
+    pub(super) fn with(
+        eal: &Eal,
+        pool: &Mempool,
+        capacity: u32,
+        mode: Mode,
+        sharing: Option<Sharing>,
+    ) -> Result<Self, Box<dyn Error>> {
         let (io, peer) = ports(eal, pool)?;
-        let guard = Guard::new(Box::new(guard_config(mode)), capacity, [0x5eed, 0xfeed]);
+        let config = GuardConfig {
+            sharing,
+            ..guard_config(mode)
+        };
+        let guard = Guard::new(Box::new(config), capacity, [0x5eed, 0xfeed]);
+        let (control, own) = sharing.map(|_| peers_desk()).unzip();
         let mesh = Mesh::new(1).pop().ok_or("a mesh of one worker")?;
         let (_, desk) = command::desk();
         let worker = Worker::new(WorkerParts {
@@ -113,7 +132,7 @@ impl Rig {
             transmit: Transmit::new(&[TransmitWay::Queue; PORTS]),
             published: Published::new(),
             desk,
-            peers: None,
+            peers: own,
         });
         let time = Time {
             now_ns: 1_000_000_000,
@@ -123,10 +142,16 @@ impl Rig {
             worker,
             peer,
             told: Vec::new(),
+            peers: control,
             time,
         };
         rig.introduce();
         Ok(rig)
+    }
+
+    /// The time of the next turn.
+    pub(super) fn time(&self) -> Time {
+        self.time
     }
 
     /// One turn of the worker's loop, a microsecond after the last.
