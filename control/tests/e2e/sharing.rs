@@ -51,6 +51,12 @@ impl Pair {
         let site = Site::write(1 << 20).unwrap();
         let lab = Sprayed::build(STRANGER, Forwarder::Daemon, &site).unwrap();
         lab.spray_over(&[1, 2]).unwrap();
+        if let Way::Group(_) = way {
+            // It delivers a group's frames to its members alone, and asks who they are.
+            lab.switch
+                .ip("link set switch type bridge mcast_snooping 1 mcast_querier 1")
+                .unwrap();
+        }
         let mut pair = Self {
             daemons: Vec::new(),
             way,
@@ -209,6 +215,21 @@ fn guards_meet_by_their_addresses_ipv6() {
 #[test]
 fn guards_meet_in_a_multicast_group_ipv4() {
     meet_part_and_meet(Way::Group("group: 239.192.0.1"));
+}
+
+#[test]
+fn a_switch_that_snoops_learns_where_the_group_is() {
+    let pair = Pair::start(Way::Group("group: 239.192.0.1"));
+    pair.wait_in_step();
+    wait_until("both members at the switch", SOON, || {
+        let members = pair.lab.switch.run("bridge", &["mdb", "show"])?;
+        let of_group = members.lines().filter(|line| line.contains("239.192.0.1"));
+        match of_group.count() {
+            2 => Ok(()),
+            _ => Err(Error::new(members)),
+        }
+    })
+    .unwrap();
 }
 
 #[test]

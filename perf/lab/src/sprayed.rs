@@ -67,7 +67,7 @@ pub struct Sprayed {
     /// Where nginx is: `lan0`.
     pub server: Namespace,
     /// What joins the guards' `sync0`.
-    _switch: Namespace,
+    pub switch: Namespace,
     /// For profiles, logs and bodies.
     pub scratch: Scratch,
 }
@@ -117,7 +117,7 @@ impl Sprayed {
             east,
             guards,
             server,
-            _switch: switch,
+            switch,
             scratch,
         })
     }
