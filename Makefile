@@ -2,8 +2,8 @@
 CARGO ?= cargo
 # How long `make fuzz` stays with each target.
 FUZZ_SECONDS ?= 60
-# What `make demo` plays: guard, or share.
-ACT ?= guard
+# What `make demo` plays: guard, or share; both when it is empty.
+ACT ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build test lint demo perf fuzz clean
@@ -26,10 +26,10 @@ lint: deps ## format, lints (warnings are errors), dependencies listed
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
-demo: deps ## a guarded server under flood (ACT=share: several guards), as root
+demo: deps ## a server under flood, guarded by one and by three (ACT=guard, ACT=share: one act), as root
 	@test "$$(id -u)" -eq 0 || { echo 'make demo: run it as root, it makes network name spaces' >&2; exit 1; }
 	$(CARGO) build --release -p tidegate -p tidegate-lab
-	$(CARGO) run --quiet --release -p tidegate-lab --bin tidegate-demo -- --act $(ACT)
+	$(CARGO) run --quiet --release -p tidegate-lab --bin tidegate-demo -- $(if $(ACT),--act $(ACT))
 
 perf: deps ## measure; writes perf/out/report.json
 	$(CARGO) run --release -p tidegate-perf -- bench
