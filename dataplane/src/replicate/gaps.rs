@@ -63,11 +63,6 @@ impl Gaps {
         self.highest
     }
 
-    /// The highest that exists, as far as is known.
-    pub(super) fn known(&self) -> u64 {
-        self.known
-    }
-
     /// How many batches are known to be missing.
     pub(super) fn missing(&self) -> u64 {
         let come: u32 = self.bits.iter().map(|word| word.count_ones()).sum();

@@ -24,7 +24,7 @@ pub(super) const RANGE_BYTES: usize = 12;
 /// Octets of [`Pull`].
 pub(super) const PULL_BYTES: usize = 16;
 /// Octets of [`PageEnd`].
-pub(super) const PAGE_END_BYTES: usize = 12;
+pub(super) const PAGE_END_BYTES: usize = 20;
 
 /// The kinds of items.
 pub(super) mod kind {
@@ -103,6 +103,8 @@ pub(super) struct PageEnd {
     pub(super) records: u32,
     /// Where the next part begins.
     pub(super) next: Option<u32>,
+    /// The newest batch that its sender had sent by then: the part holds nothing newer.
+    pub(super) newest: u64,
 }
 
 /// Entries of one size.
@@ -245,6 +247,7 @@ fn read_page_end(bytes: &[u8]) -> PageEnd {
         request: u32_at(bytes, 0),
         records: u32_at(bytes, 4),
         next: (next != u32::MAX).then_some(next),
+        newest: u64_at(bytes, 12),
     }
 }
 
@@ -331,6 +334,7 @@ impl PageEnd {
         into.extend_from_slice(&self.request.to_be_bytes());
         into.extend_from_slice(&self.records.to_be_bytes());
         into.extend_from_slice(&self.next.unwrap_or(u32::MAX).to_be_bytes());
+        into.extend_from_slice(&self.newest.to_be_bytes());
     }
 }
 
@@ -413,4 +417,127 @@ pub(super) fn write_ask(into: &mut Vec<u8>, ranges: &[Range]) {
 /// Whether these are items from the first octet to the last.
 pub(super) fn are_sound(items: &[u8]) -> Result<(), Malformed> {
     Items::new(items).try_for_each(|item| item.map(drop))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(bytes: &[u8]) -> Vec<Item<'_>> {
+        Items::new(bytes).map(Result::unwrap).collect()
+    }
+
+    fn reports() -> impl Strategy<Value = Report> {
+        (any::<(u8, bool, bool)>(), any::<[u64; 5]>()).prop_map(
+            |((peer, alive, owing), numbers)| {
+                let [started_ms, random, through, highest, echo_ns] = numbers;
+                Report {
+                    peer,
+                    alive,
+                    owing,
+                    boot: BootId { started_ms, random },
+                    through,
+                    highest,
+                    echo_ns,
+                }
+            },
+        )
+    }
+
+    fn records() -> impl Strategy<Value = Record> {
+        any::<[u8; RECORD_BYTES]>().prop_filter_map("two families", |mut bytes| {
+            bytes[0] = super::super::record::RECORD_VERSION;
+            bytes[1] &= 3;
+            Record::read(&bytes).ok()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn greetings_read_as_they_were_written(
+            flags in any::<(bool, bool, u8, u32)>(),
+            numbers in any::<[u64; 3]>(),
+            said in proptest::collection::vec(reports(), 0..30),
+        ) {
+            let (in_step, leaving, workers, places) = flags;
+            let [sent_ns, oldest, newest] = numbers;
+            let hello = Hello { in_step, leaving, workers, places, sent_ns, oldest, newest };
+            let mut bytes = Vec::new();
+            hello.write(&mut bytes);
+            write_reports(&mut bytes, &said);
+            let items = read(&bytes);
+            prop_assert_eq!(items[0], Item::Hello(hello));
+            let Item::Reports(entries) = items[1] else { panic!("no reports") };
+            prop_assert_eq!(entries.reports().collect::<Vec<_>>(), said);
+        }
+
+        #[test]
+        fn records_read_as_they_were_written(
+            number in any::<u64>(),
+            request in any::<u32>(),
+            said in proptest::collection::vec(records(), 1..16),
+        ) {
+            let octets: Vec<u8> = said.iter().flat_map(Record::write).collect();
+            let mut bytes = Vec::new();
+            write_batch(&mut bytes, number, &octets);
+            write_told(&mut bytes, said.iter());
+            write_page(&mut bytes, request, said.iter());
+            let flows: Vec<_> = said.iter().map(|record| record.key).collect();
+            write_flows(&mut bytes, kind::QUERIES, flows.iter());
+            write_flows(&mut bytes, kind::UNKNOWN, flows.iter());
+            let items = read(&bytes);
+            let [
+                Item::Batch(batch, first),
+                Item::Told(second),
+                Item::Page(page, third),
+                Item::Queries(asked),
+                Item::Unknown(unknown),
+            ] = items[..] else { panic!("{items:?}") };
+            prop_assert_eq!((batch, page), (number, request));
+            for entries in [first, second, third] {
+                prop_assert_eq!(entries.len(), said.len());
+                let read: Result<Vec<_>, _> = entries.records().collect();
+                prop_assert_eq!(read.unwrap(), said.clone());
+            }
+            prop_assert_eq!(asked.flows().collect::<Vec<_>>(), flows.clone());
+            prop_assert_eq!(unknown.flows().collect::<Vec<_>>(), flows);
+        }
+
+        #[test]
+        fn requests_read_as_they_were_written(
+            said in any::<(u32, u8, u32, u32)>(),
+            ranges in proptest::collection::vec(any::<(u64, u32)>(), 0..32),
+            next in proptest::option::of(0..u32::MAX),
+        ) {
+            let (request, worker, first, end) = said;
+            let pull = Pull { request, worker, first, end };
+            let page_end = PageEnd { request, records: first, next, newest: u64::from(end) << 9 };
+            let ranges: Vec<_> =
+                ranges.into_iter().map(|(first, count)| Range { first, count }).collect();
+            let mut bytes = Vec::new();
+            pull.write(&mut bytes);
+            page_end.write(&mut bytes);
+            write_ask(&mut bytes, &ranges);
+            let items = read(&bytes);
+            prop_assert_eq!(&items[..2], &[Item::Pull(pull), Item::PageEnd(page_end)]);
+            let Item::Ask(entries) = items[2] else { panic!("nothing is asked for") };
+            prop_assert_eq!(entries.ranges().collect::<Vec<_>>(), ranges);
+        }
+
+        #[test]
+        fn no_octets_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), of_kind in 0u8..12) {
+            // CASES 14
+            let mut bytes = bytes;
+            if let [first, _, high, low, ..] = &mut bytes[..] {
+                (*first, *high, *low) = (of_kind, 0, *low & 127);
+            }
+            for item in Items::new(&bytes).flatten() {
+                if let Item::Batch(_, entries) | Item::Told(entries) | Item::Page(_, entries) = item {
+                    entries.records().for_each(drop);
+                }
+            }
+        }
+    }
 }

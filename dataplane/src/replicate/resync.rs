@@ -29,7 +29,8 @@ const LATE_NS: u64 = 20_000_000;
 const MAX_TRIES: u32 = 24;
 /// The fewest places of a part: on a bad link small ones get through.
 const MIN_PAGE_PLACES: u32 = 16;
-/// How many batches a source may have yet to send of what its tables hold.
+/// How many batches more a source may have sent than is known when it fails: a part that has not
+/// ended does not tell.
 const AHEAD_BATCHES: u64 = 256;
 /// How long to wait after a source failed.
 const PAUSE_NS: u64 = 200_000_000;
@@ -55,7 +56,7 @@ struct Session {
     source: PeerId,
     boot: BootId,
     started_ns: u64,
-    /// The newest batch that it had sent.
+    /// The newest batch that it had sent when a part ended.
     newest: u64,
     /// What the source knew of others before the first part was asked for.
     known: ArrayVec<Report, MAX_REPORTS>,
@@ -308,6 +309,7 @@ impl Replicator {
             .find(|part| part.pull.request == end.request);
         let Some(part) = asked else { return };
         part.end = Some(*end);
+        session.newest = session.newest.max(end.newest);
         part.late_ns = part.late_ns.min(now_ns + LATE_NS);
         self.advance_resync();
     }
@@ -341,7 +343,7 @@ impl Replicator {
         for report in &session.known {
             self.settle(place, report);
         }
-        self.note_fetched(&session);
+        self.note_fetched(&session, true);
         self.tallies.count(Tally::ResyncFinished);
         self.push_event(PeerEvent::ResyncFinished {
             peer: session.source,
@@ -379,15 +381,13 @@ impl Replicator {
 
     /// Whole or not, something may have come of all that the source knew: who compares himself with
     /// us has to see that.
-    fn note_fetched(&mut self, session: &Session) {
+    fn note_fetched(&mut self, session: &Session, is_whole: bool) {
         if session.records == 0 {
             return;
         }
         if let Some(place) = self.place_of(session.source) {
-            // Its tables are ahead of what it has sent.
-            let peer = &mut self.peers[place];
-            let ahead = session.newest.max(peer.gaps.known()) + AHEAD_BATCHES;
-            peer.note_fetched(session.boot, ahead);
+            let newest = session.newest + if is_whole { 0 } else { AHEAD_BATCHES };
+            self.peers[place].note_fetched(session.boot, newest);
         }
         for report in session.known.iter().filter(|report| !report.is_candidate()) {
             if report.peer == self.config.id.0 {
@@ -405,7 +405,7 @@ impl Replicator {
         if let Some(session) = self.resync.session.take() {
             self.tallies.count(Tally::ResyncAborted);
             self.resync.not_before_ns = self.now.now_ns + PAUSE_NS;
-            self.note_fetched(&session);
+            self.note_fetched(&session, false);
             self.push_event(PeerEvent::ResyncAborted {
                 peer: session.source,
             });

@@ -9,7 +9,7 @@ use super::config::{Destination, ReplicatorConfig, Transport};
 use super::frame::{EVERYONE, HEADER_BYTES, Header, MINOR, TAG_BYTES};
 use super::item::{
     self, BATCH_FIELDS_BYTES, HELLO_BYTES, Hello, ITEM_HEADER_BYTES, LIST_FIELDS_BYTES,
-    PAGE_END_BYTES, PAGE_FIELDS_BYTES, PULL_BYTES, REPORT_BYTES, Report, kind,
+    PAGE_END_BYTES, PAGE_FIELDS_BYTES, PULL_BYTES, PageEnd, REPORT_BYTES, Report, kind,
 };
 use super::peer::{MAX_REPORTS, Peer};
 use super::record::{FLOW_KEY_BYTES, RECORD_BYTES, Record};
@@ -126,6 +126,7 @@ impl Replicator {
     fn build(&mut self) -> bool {
         if self.sealing.is_none() || self.peers.is_empty() {
             self.stream.pass();
+            self.outgoing.hello_at_ns = self.now.now_ns + self.config.hello_ns;
             return false;
         }
         self.build_hello()
@@ -382,7 +383,9 @@ impl Replicator {
             let frame = &mut self.outgoing.frame;
             match bulk.front() {
                 Some(Bulk::End(end)) if room >= ITEM_HEADER_BYTES + PAGE_END_BYTES => {
-                    end.write(frame);
+                    // Live records go before: what the part holds has been sent.
+                    let newest = self.stream.sent();
+                    PageEnd { newest, ..*end }.write(frame);
                     bulk.pop_front();
                 }
                 Some(&Bulk::Record(request, _)) => {

@@ -80,6 +80,7 @@ impl Served {
                 request,
                 records: page.records,
                 next,
+                newest: 0,
             }));
         }
         page.is_whole

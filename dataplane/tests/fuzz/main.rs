@@ -7,6 +7,7 @@ mod engine;
 mod frame;
 mod handshakes;
 mod mutate;
+mod peers;
 #[path = "../rig/mod.rs"]
 mod rig;
 mod sequence;
@@ -41,5 +42,6 @@ targets! {
     icmp_error: Shape::Frame, targets::icmp_error;
     neighbour: Shape::Frame, targets::neighbour;
     parse: Shape::Frame, targets::parse;
+    peers: Shape::Bytes, peers::peers;
     tcp_options: Shape::Bytes, targets::tcp_options;
 }

@@ -77,6 +77,8 @@ pub(super) struct Worker {
     index: BTreeMap<FlowKey, usize>,
     pub(super) peers: Option<u8>,
     pub(super) unknown: Vec<FlowKey>,
+    /// Places that it gives at once, if not 40.
+    pub(super) portion: Option<u32>,
     /// It does not read what it is told.
     pub(super) is_stuck: bool,
 }
@@ -98,7 +100,9 @@ impl Worker {
 
     /// A part of the table, in portions of fewer places than were asked for.
     fn page(&self, page: &PageRequest) -> Vec<ToPeers> {
-        let end = page.end.min(page.first.saturating_add(40));
+        let end = page
+            .end
+            .min(page.first.saturating_add(self.portion.unwrap_or(40)));
         let from = self.places.len().min(page.first as usize);
         let to = self.places.len().min(end as usize);
         let records = self.places[from..to].iter();
@@ -300,13 +304,18 @@ impl Net {
 
     /// Begins a new life of a guard.
     pub(super) fn start(&mut self, place: usize) {
-        let time = self.time();
-        let random = self.random.next();
-        let guard = &mut self.guards[place];
-        guard.config.boot = BootId {
-            started_ms: time.unix_ms,
-            random,
+        let boot = BootId {
+            started_ms: self.time().unix_ms,
+            random: self.random.next(),
         };
+        self.restart_as(place, boot);
+    }
+
+    /// Begins the life of a guard that takes it for `boot`.
+    pub(super) fn restart_as(&mut self, place: usize, boot: BootId) {
+        let time = self.time();
+        let guard = &mut self.guards[place];
+        guard.config.boot = boot;
         guard.workers = vec![Worker::default(); guard.config.workers];
         guard.inbox.clear();
         guard.stalled_until_ns = 0;
