@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
+use dataplane::bridge::{Bridge, WirePort};
 use dataplane::classify::{Condition, Rules};
+use dataplane::echo::EchoJar;
 use dataplane::guard::config::{
-    Action, FloodThresholds, GuardConfig, InterfaceSet, Mode, ProtectedServer, ServerOverrides,
-    Share, Sharing, Timers, Unknown,
+    Action, EchoMode, FloodThresholds, GuardConfig, InterfaceSet, Mode, ProtectedServer,
+    ServerOverrides, Share, Sharing, Timers, Transparent, Unknown,
 };
 use dataplane::guard::cookie::{CookieJar, CookieKey, MAX_AGE_S};
 use dataplane::hop::{HopConfig, Interface, ReplicationPort, Route};
@@ -16,7 +18,7 @@ use dataplane::wire::address::{Address, Prefix};
 use dataplane::wire::ethernet::MacAddress;
 
 use crate::failure::Failure;
-use crate::profile::{self, GuardMode, Link, PortRange, Profile};
+use crate::profile::{self, Echo, GuardMode, Link, PortRange, Profile};
 
 const SECOND_NS: u64 = Duration::from_secs(1).as_nanos() as u64;
 
@@ -142,6 +144,7 @@ pub fn guard_config(
         Some(guard) => GuardConfig {
             probe_from: probe_from(profile, guard),
             sharing: profile.replication.as_ref().map(sharing),
+            transparent: transparent(profile, guard, keys, mtus),
             ..with_guard(guard, rules, keys, mtus, workers)?
         },
         None => without_guard(rules),
@@ -200,6 +203,34 @@ fn with_guard(
         inside_mtu: mtu(guard.inside),
         sharing: None,
         transparent: None,
+    })
+}
+
+/// What the guard has that stands in a transparent wire.
+fn transparent(
+    profile: &Profile,
+    guard: &profile::Guard,
+    keys: &[CookieKey],
+    mtus: &[u16],
+) -> Option<Transparent> {
+    let echo = match guard.wire? {
+        Echo::Auto => EchoMode::Auto,
+        Echo::Always => EchoMode::Always,
+        Echo::Off => EchoMode::Off,
+    };
+    let layout = Layout::of(profile);
+    let end = |port: usize| WirePort {
+        port: layout.ports[port],
+        interface: InterfaceId(port as u8),
+        mtu_bytes: mtus.get(port).copied().unwrap_or(1500),
+    };
+    Some(Transparent {
+        bridge: Bridge {
+            outside: end(guard.outside),
+            inside: end(guard.inside),
+        },
+        echo,
+        jar: EchoJar::new(keys),
     })
 }
 

@@ -159,6 +159,8 @@ pub struct Guard {
     pub cookies: CookieCounts,
     /// Client segments that wait for servers' answers.
     pub held: u64,
+    /// The transparent wire, if the guard stands in one.
+    pub wire: Option<WireCounts>,
     /// The protected servers.
     pub servers: Vec<ServerRow>,
 }
@@ -214,6 +216,23 @@ pub struct ServerRow {
     pub timestamps: bool,
     /// Whether it does explicit congestion notification.
     pub ecn: bool,
+    /// On a transparent wire, what becomes of its pings: `answers`, `silent` or `off`.
+    pub echo: Option<String>,
+}
+
+/// What a transparent wire has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireCounts {
+    /// The names of the outside and the inside port.
+    pub ends: [String; 2],
+    /// Frames that crossed as they came, outside any rule.
+    pub bridged: u64,
+    /// SYNs carried to their server in an echo request.
+    pub carried: u64,
+    /// Echoes that came back and were answered by a cookie.
+    pub returned: u64,
+    /// Echo replies with our mark that were refused, for whatever reason.
+    pub refused: u64,
 }
 
 /// `show sessions`.

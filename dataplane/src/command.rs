@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::flow::table::Id;
 use crate::guard::config::GuardConfig;
 use crate::guard::session::State;
-use crate::guard::{Guard, GuardStatus};
+use crate::guard::{EchoStanding, Guard, GuardStatus};
 use crate::hop::{Hop, HopTables, Neighbour};
 use crate::io::Io;
 use crate::limits::{COMMAND_RING, LISTING_PAGE, MAX_SERVERS};
@@ -70,6 +70,8 @@ pub struct ServerRow {
     pub is_learned: bool,
     /// What it does.
     pub traits: crate::guard::server::ServerTraits,
+    /// Whether its echoes come back, on a transparent wire.
+    pub echo: Option<EchoStanding>,
 }
 
 /// How a worker stands.

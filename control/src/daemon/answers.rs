@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use dataplane::command::{Command, NeighbourPage, Report, SessionPage, WorkerStatus};
 use dataplane::counters::{Counters, Event};
 use dataplane::drop_reason::DropReason;
+use dataplane::guard::EchoStanding;
 use dataplane::hop::{Neighbour, NeighbourState};
 use dataplane::wire::address::Address;
 use serde::Serialize;
@@ -20,7 +21,8 @@ use crate::profile::{GuardMode, Link};
 use crate::protocol::{DEFAULT_SESSIONS, MAXIMUM_SESSIONS, Topic};
 use crate::report::{
     Audit, CookieCounts, DeviceCounters, DropRow, Drops, Guard, NeighbourRow, Neighbours, Peers,
-    PortRow, Ports, ServerRow, SessionCounts, SessionRow, Sessions, WorkerRow, Workers,
+    PortRow, Ports, ServerRow, SessionCounts, SessionRow, Sessions, WireCounts, WorkerRow,
+    Workers,
 };
 
 fn text_of(address: Address) -> String {
@@ -199,7 +201,28 @@ impl Control {
                 replayed: counters.drops(DropReason::CookieReplayed),
             },
             held: sum(|guard| guard.held),
+            wire: self.wire(&counters),
             servers: self.servers(&statuses),
+        })
+    }
+
+    fn wire(&self, counters: &Counters) -> Option<WireCounts> {
+        let guard = self.profile.guard.as_ref()?;
+        guard.wire?;
+        let refusals = [
+            DropReason::EchoMalformed,
+            DropReason::EchoVersion,
+            DropReason::EchoForged,
+            DropReason::EchoExpired,
+            DropReason::EchoUnprotected,
+            DropReason::EchoMisplaced,
+        ];
+        Some(WireCounts {
+            ends: [guard.outside, guard.inside].map(|end| self.profile.ports[end].name.clone()),
+            bridged: counters.event(Event::Bridged),
+            carried: counters.event(Event::EchoCarried),
+            returned: counters.event(Event::EchoReturned),
+            refused: refusals.map(|reason| counters.drops(reason)).iter().sum(),
         })
     }
 
@@ -217,6 +240,16 @@ impl Control {
                 let first = known.clone().next();
                 let best = known.find(|row| row.is_learned).or(first);
                 let traits = best.map(|row| row.traits);
+                let echoes = statuses.iter().flat_map(|status| &status.servers);
+                let mut echoes = echoes
+                    .filter(|row| row.address == address)
+                    .filter_map(|row| row.echo);
+                // What one worker has found out is true of the server.
+                let first = echoes.next();
+                let echo = echoes.fold(first, |all, one| match one {
+                    EchoStanding::Silent => Some(one),
+                    _ => all,
+                });
                 ServerRow {
                     address: server.server.to_string(),
                     ports: server.ports.iter().map(ToString::to_string).collect(),
@@ -226,6 +259,7 @@ impl Control {
                     sack: traits.is_some_and(|traits| traits.sack),
                     timestamps: traits.is_some_and(|traits| traits.timestamps),
                     ecn: traits.is_some_and(|traits| traits.ecn),
+                    echo: echo.map(|echo| echo.label().to_owned()),
                 }
             })
             .collect()

@@ -61,6 +61,9 @@ fn fixed_keys(running: &Profile, fresh: &Profile) -> Vec<String> {
         keys.push("the names and order of `ports`".into());
         return keys;
     }
+    if wire_ends(running) != wire_ends(fresh) {
+        keys.push("guard.wire".into());
+    }
     for (before, after) in running.ports.iter().zip(&fresh.ports) {
         let name = &before.name;
         if before.link != after.link {
@@ -102,6 +105,15 @@ fn replication_fixed(running: &Profile, fresh: &Profile) -> Vec<String> {
     .filter(|(_, differs)| *differs)
     .map(|(key, _)| format!("replication.{key}"))
     .collect()
+}
+
+/// Between which ports there is a transparent wire.
+fn wire_ends(profile: &Profile) -> Option<(usize, usize)> {
+    let guard = profile
+        .guard
+        .as_ref()
+        .filter(|guard| guard.wire.is_some())?;
+    Some((guard.outside, guard.inside))
 }
 
 fn runtime_keys(running: &Runtime, fresh: &Runtime) -> Vec<String> {

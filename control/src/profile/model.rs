@@ -252,6 +252,20 @@ pub struct Guard {
     /// What happens to a TCP packet for a protected server that belongs to no session and
     /// is no SYN.
     pub unknown: Unknown,
+    /// How SYNs reach their servers when the two ports are a transparent wire: whole devices
+    /// without addresses and routes.
+    pub wire: Option<Echo>,
+}
+
+/// Whether a SYN goes to its server in an echo request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Echo {
+    /// As long as the server answers pings.
+    Auto,
+    /// Always.
+    Always,
+    /// Never: the guard answers at once.
+    Off,
 }
 
 /// When the guard guards.

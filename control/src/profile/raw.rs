@@ -250,6 +250,36 @@ pub(super) struct RawGuard {
     /// What happens to a TCP packet for a protected server that belongs to no session.
     #[serde(default = "drop_unknown")]
     pub(super) unknown: RawUnknown,
+    /// Makes the two ports a transparent wire: they have no address, and all else passes.
+    pub(super) wire: Option<RawWire>,
+}
+
+/// The transparent wire between the outside and the inside port.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, expecting = "a map of keys")]
+#[schemars(rename = "Wire")]
+pub(super) struct RawWire {
+    /// Whether a SYN goes to its server in an echo request, whose reply is answered.
+    pub(super) echo: RawEcho,
+}
+
+impl Default for RawWire {
+    fn default() -> Self {
+        Self {
+            echo: RawEcho::Auto,
+        }
+    }
+}
+
+words! {
+    RawEcho as "Echo" {
+        /// As long as the server answers pings.
+        Auto = "auto",
+        /// Always.
+        Always = "always",
+        /// Never: the guard answers at once.
+        Off = "off",
+    }
 }
 
 fn always() -> RawGuardMode {

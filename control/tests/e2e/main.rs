@@ -10,3 +10,4 @@ mod servers;
 mod sharing;
 mod sprayed;
 mod traffic;
+mod wire;

@@ -57,17 +57,19 @@ impl<I: Io> Worker<I> {
         status.waiting = self.transmit.waiting() + self.outbox.len();
         status.servers.clear();
         let room = status.servers.capacity();
-        status.servers.extend(
-            self.guard
-                .servers()
-                .iter()
-                .take(room)
-                .map(|server| ServerRow {
-                    address: server.address,
-                    is_learned: server.is_learned,
-                    traits: server.traits(),
-                }),
-        );
+        status
+            .servers
+            .extend(
+                (0..)
+                    .zip(self.guard.servers().iter())
+                    .take(room)
+                    .map(|(place, server)| ServerRow {
+                        address: server.address,
+                        is_learned: server.is_learned,
+                        traits: server.traits(),
+                        echo: self.guard.echo_of(place),
+                    }),
+            );
         status
     }
 

@@ -77,7 +77,7 @@ impl Profile {
             ("sync", "sync0", GuardNet::Sync),
         ];
         for (number, (name, interface, net)) in (0..).zip(nets) {
-            let device = self.device(number, interface);
+            let device = self.device(number, interface, 1500);
             let [ipv4, ipv6] = of_guard(net, own);
             let _ = writeln!(
                 text,
@@ -103,7 +103,7 @@ impl Profile {
             let [address, _] = of_guard(GuardNet::Sync, number);
             let _ = writeln!(text, "    - {{ number: {number}, address: {address} }}");
         }
-        text + &self.tail(among.cookie_keys)
+        text + &self.tail(among.cookie_keys, None)
     }
 
     /// The profile's text for `lab`.
@@ -112,9 +112,11 @@ impl Profile {
         let mut text = self.head(&format!("lab{}", std::process::id()), socket);
         text.push_str(&self.port("outside", 0, "out0", lab));
         text.push_str(&self.port("inside", 1, "in0", lab));
-        text.push_str("routes:\n");
-        text.push_str(&routes(lab));
-        text + &self.tail(keys)
+        if lab.options.wire.is_none() {
+            text.push_str("routes:\n");
+            text.push_str(&routes(lab));
+        }
+        text + &self.tail(keys, lab.options.wire)
     }
 
     /// Up to the first port.
@@ -135,19 +137,20 @@ runtime:
     }
 
     /// The guard and the rules.
-    fn tail(&self, keys: &Path) -> String {
+    fn tail(&self, keys: &Path, wire: Option<&str>) -> String {
         let mut text = format!(
             "guard:
   outside: outside
   inside: inside
   mode: {}
-  protect:
+{}  protect:
     - {{ server: {}, ports: {ports:?} }}
     - {{ server: \"{}\", ports: {ports:?} }}
   keys: {}
 {}rules:
 ",
             self.mode,
+            wire.map_or_else(String::new, |echo| format!("  wire: {{ echo: {echo} }}\n")),
             SERVER[0],
             SERVER[1],
             keys.display(),
@@ -160,12 +163,17 @@ runtime:
         text
     }
 
-    fn device(&self, number: u8, interface: &str) -> String {
+    fn device(&self, number: u8, interface: &str, mtu: u16) -> String {
+        // A frame of the kernel's ring holds a packet and what the kernel says of it.
+        let frames = match mtu {
+            0..=1500 => "framecnt=2048",
+            _ => "blocksz=12288,framesz=9120,framecnt=512",
+        };
         let queues = match self.queues {
             1 => String::new(),
             queues => format!(",qpairs={queues}"),
         };
-        format!("\"net_af_packet{number},iface={interface},framecnt=2048{queues}\"")
+        format!("\"net_af_packet{number},iface={interface},{frames}{queues}\"")
     }
 
     fn port(&self, name: &str, number: u8, interface: &str, lab: &Lab) -> String {
@@ -183,7 +191,12 @@ runtime:
             )
         };
         let [ipv4, ipv6] = addresses;
-        let device = self.device(number, interface);
+        let device = self.device(number, interface, mtu);
+        let (addresses, vlan) = match lab.options.wire {
+            // Its tags, if any, pass as they are.
+            Some(_) => (String::new(), None),
+            None => (format!(", address: [{ipv4}/24, \"{ipv6}/64\"]"), vlan),
+        };
         let vlan = vlan.map_or_else(String::new, |vlan| format!(", vlan: {vlan}"));
         let mtu = if mtu == 1500 {
             String::new()
@@ -191,8 +204,7 @@ runtime:
             format!(", mtu: {mtu}")
         };
         format!(
-            "  {name}: {{ device: {device}, \
-             address: [{ipv4}/24, \"{ipv6}/64\"]{vlan}{mtu} }}\n"
+            "  {name}: {{ device: {device}{addresses}{vlan}{mtu} }}\n"
         )
     }
 }

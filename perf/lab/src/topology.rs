@@ -33,6 +33,9 @@ pub struct Options {
     pub link: Option<LinkSettings>,
     /// Whether odd clients are behind a second router.
     pub second_router: bool,
+    /// Whether the guard is a transparent wire, and its `echo`: clients and server are then on one
+    /// net, whose frames bear the same tag on both sides. Not with a second router.
+    pub wire: Option<&'static str>,
     /// The largest IP packet on the outside link, in bytes.
     pub outside_mtu_bytes: u16,
     /// The largest IP packet on the inside link, in bytes.
@@ -51,6 +54,7 @@ impl Default for Options {
             inside_vlan: None,
             link: None,
             second_router: false,
+            wire: None,
             outside_mtu_bytes: 1500,
             inside_mtu_bytes: 1500,
             server_backlog: 256,
@@ -145,7 +149,10 @@ impl Lab {
         } else {
             let (vlan, link) = (options.outside_vlan, options.link);
             outside_link = connect((&guard, "out0"), (&clients, "wan0"), mtu, vlan, link)?;
-            connect_clients(&clients, ROUTER, &[0, 1])?;
+            match options.wire {
+                Some(_) => connect_clients_by_wire(&clients)?,
+                None => connect_clients(&clients, ROUTER, &[0, 1])?,
+            }
         }
         connect_server(&server, &options)?;
         match forwarder {
@@ -171,6 +178,15 @@ impl Lab {
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.scratch.path()
+    }
+
+    /// The hardware address of the server: where a flood goes first that passes a wire.
+    ///
+    /// # Errors
+    /// When the server's interface is gone.
+    pub fn server_hardware_address(&self) -> Result<[u8; 6]> {
+        self.server
+            .within(|| crate::socket::hardware_address("lan0"))?
     }
 
     /// The hardware address of the guard's outside port: where a flood goes first.
@@ -307,6 +323,12 @@ fn connect_clients(clients: &Namespace, router: [IpAddr; 2], rests: &[u8]) -> Re
     address(clients, "wan0", router)?;
     route(clients, EVERYWHERE, GUARD_OUTSIDE)?;
     own_clients(clients, rests)
+}
+
+/// The clients' router stands on the server's own net, as its default route.
+fn connect_clients_by_wire(clients: &Namespace) -> Result<()> {
+    address(clients, "wan0", GUARD_INSIDE)?;
+    own_clients(clients, &[0, 1])
 }
 
 /// Gives the name space the addresses of those clients.

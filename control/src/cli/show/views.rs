@@ -163,6 +163,25 @@ pub(super) fn guard(report: &Guard) -> String {
         ),
     );
     line("held", format!("{} segments", count(report.held)));
+    if let Some(wire) = &report.wire {
+        let [outside, inside] = &wire.ends;
+        line(
+            "wire",
+            format!(
+                "{outside} to {inside}, {} frames untouched",
+                count(wire.bridged)
+            ),
+        );
+        line(
+            "echoes",
+            format!(
+                "{} carried a SYN, {} came back, {} refused",
+                count(wire.carried),
+                count(wire.returned),
+                count(wire.refused)
+            ),
+        );
+    }
     let mut servers = Table::new(&[
         ("server", Left),
         ("ports", Left),
@@ -172,6 +191,7 @@ pub(super) fn guard(report: &Guard) -> String {
         ("sack", Left),
         ("timestamps", Left),
         ("ecn", Left),
+        ("echo", Left),
     ]);
     for row in &report.servers {
         servers.row([
@@ -183,6 +203,7 @@ pub(super) fn guard(report: &Guard) -> String {
             yes(row.sack),
             yes(row.timestamps),
             yes(row.ecn),
+            or_dash(row.echo.clone()),
         ]);
     }
     format!("{text}\n{}", servers.text_or("no protected server"))
@@ -334,7 +355,9 @@ pub(super) fn drops(report: &Drops, all: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Audit, DropRow, NeighbourRow, PortRow, ServerRow, SessionRow, WorkerRow};
+    use crate::report::{
+        Audit, DropRow, NeighbourRow, PortRow, ServerRow, SessionRow, WireCounts, WorkerRow,
+    };
 
     #[test]
     fn drops_are_those_that_occurred_the_most_frequent_first() {
@@ -426,6 +449,7 @@ mod tests {
             address: "10.0.0.10".into(),
             ports: vec!["80".into(), "8000-8100".into()],
             window_scale: Some(7),
+            echo: Some("silent".into()),
             ..ServerRow::default()
         };
         let report = Guard {
@@ -433,10 +457,22 @@ mod tests {
             active: true,
             flood: true,
             servers: vec![server],
+            wire: Some(WireCounts {
+                ends: ["north".into(), "south".into()],
+                carried: 12,
+                ..WireCounts::default()
+            }),
             ..Guard::default()
         };
         let text = guard(&report);
-        for part in ["on-flood", "yes, flood", "80,8000-8100"] {
+        for part in [
+            "on-flood",
+            "yes, flood",
+            "80,8000-8100",
+            "north to south",
+            "12 carried",
+            "silent",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
         let neighbour = NeighbourRow {

@@ -7,6 +7,7 @@ use dataplane::limits::{MAX_PORT_RANGES, MAX_SERVERS};
 
 use super::Checker;
 use super::routes::port_towards;
+use super::wire;
 use super::words::{address, joined, port_ranges};
 use crate::profile::diagnostic::Mark;
 use crate::profile::keys::{self, KeyFileError};
@@ -57,6 +58,7 @@ pub(super) fn resolve(
         RawGuardMode::Monitor => GuardMode::Monitor,
         RawGuardMode::Off => GuardMode::Off,
     };
+    let wire = raw.wire.as_ref().map(|raw| wire::echo(raw.echo));
     let protect = protect(raw, inside, scene, node, checker);
     if raw.protect.is_empty() && mode != GuardMode::Off {
         checker.warning(
@@ -82,6 +84,7 @@ pub(super) fn resolve(
             RawUnknown::Drop => Unknown::Drop,
             RawUnknown::Reset => Unknown::Reset,
         },
+        wire,
     })
 }
 
@@ -108,6 +111,7 @@ fn protect(
     checker: &mut Checker<'_>,
 ) -> Vec<Protected> {
     let node = node.get("protect");
+    let is_wire = raw.wire.is_some();
     if raw.protect.len() > MAX_SERVERS {
         checker.error(
             node.mark,
@@ -122,7 +126,10 @@ fn protect(
         let server = address(checker, node.get("server").mark, &raw.server);
         let ranges = port_ranges(checker, node.get("ports"), &raw.ports);
         let Some(server) = server else { continue };
-        reachable(server, inside, scene, node.get("server").mark, checker);
+        let mark = node.get("server").mark;
+        if is_a_server(server, inside, scene, mark, checker) && !is_wire {
+            reachable(server, inside, scene, mark, checker);
+        }
         let ports = distinct_ports(server, &ranges, &all, checker);
         let mtu_bytes = inside.map(|inside| scene.ports[inside].mtu_bytes);
         let overrides = overrides(raw, server, mtu_bytes, node, checker);
@@ -172,17 +179,17 @@ fn add(one: Protected, all: &mut Vec<Protected>, node: &Node, checker: &mut Chec
     }
 }
 
-fn reachable(
+/// Whether an address can be that of a server; says so if it cannot.
+fn is_a_server(
     server: IpAddr,
     inside: Option<usize>,
     scene: &Scene<'_>,
     mark: Mark,
     checker: &mut Checker<'_>,
-) {
-    let (Some(inside), true) = (inside, scene.whole) else {
-        return;
-    };
-    let name = &scene.ports[inside].name;
+) -> bool {
+    if inside.is_none() || !scene.whole {
+        return false;
+    }
     let own = scene.ports.iter().find(|port| {
         port.addresses
             .iter()
@@ -197,7 +204,7 @@ fn reachable(
             ),
             "write the server's address",
         );
-        return;
+        return false;
     }
     if server.is_multicast() || server.is_unspecified() || server.is_loopback() {
         checker.error(
@@ -205,8 +212,22 @@ fn reachable(
             format!("{server} cannot be a server"),
             "write the server's address",
         );
-        return;
+        return false;
     }
+    true
+}
+
+fn reachable(
+    server: IpAddr,
+    inside: Option<usize>,
+    scene: &Scene<'_>,
+    mark: Mark,
+    checker: &mut Checker<'_>,
+) {
+    let Some(inside) = inside else {
+        return;
+    };
+    let name = &scene.ports[inside].name;
     let towards = port_towards(server, scene.ports, scene.routes);
     if towards == Some(inside) {
         return;

@@ -6,6 +6,7 @@ mod replication;
 mod routes;
 mod rules;
 mod runtime;
+mod wire;
 mod words;
 
 use std::ops::RangeInclusive;
@@ -108,7 +109,7 @@ pub(super) fn resolve(raw: &RawProfile, root: &Node, checker: &mut Checker<'_>) 
     }
     let runtime = runtime::resolve(&raw.runtime, &name, root.get("runtime"), checker);
     let errors_before_ports = checker.errors();
-    let ports = ports::resolve(&raw.ports, root.get("ports"), checker);
+    let mut ports = ports::resolve(&raw.ports, root.get("ports"), checker);
     let ports_are_whole = checker.errors() == errors_before_ports;
     let routes = routes::resolve(&raw.routes, &ports, ports_are_whole, root, checker);
     let routes_are_whole = ports_are_whole && routes.len() == raw.routes.len();
@@ -120,6 +121,12 @@ pub(super) fn resolve(raw: &RawProfile, root: &Node, checker: &mut Checker<'_>) 
         };
         guard::resolve(raw, &scene, root.get("guard"), checker)
     });
+    if raw.guard.as_ref().is_some_and(|guard| guard.wire.is_some()) {
+        if let Some(guard) = &guard {
+            wire::check(guard, &ports, &routes, raw, root, checker);
+            wire::hear_everything(guard, &mut ports);
+        }
+    }
     let replication = raw.replication.as_ref().and_then(|raw_replication| {
         let scene = guard::Scene {
             ports: &ports,

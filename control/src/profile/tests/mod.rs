@@ -5,6 +5,7 @@ mod good;
 mod hostile;
 mod refused;
 mod replication;
+mod wire;
 
 use std::path::Path;
 
