@@ -21,8 +21,7 @@ use crate::profile::{GuardMode, Link};
 use crate::protocol::{DEFAULT_SESSIONS, MAXIMUM_SESSIONS, Topic};
 use crate::report::{
     Audit, CookieCounts, DeviceCounters, DropRow, Drops, Guard, NeighbourRow, Neighbours, Peers,
-    PortRow, Ports, ServerRow, SessionCounts, SessionRow, Sessions, WireCounts, WorkerRow,
-    Workers,
+    PortRow, Ports, ServerRow, SessionCounts, SessionRow, Sessions, WireCounts, WorkerRow, Workers,
 };
 
 fn text_of(address: Address) -> String {

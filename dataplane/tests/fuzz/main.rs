@@ -36,6 +36,7 @@ macro_rules! targets {
 
 // In the order of the alphabet, as the folders stand.
 targets! {
+    echo: Shape::Frame, targets::echo;
     fragments: Shape::Sequence, workers::fragments;
     frame: Shape::Sequence, workers::frame;
     guard: Shape::Sequence, workers::guard;

@@ -1,6 +1,7 @@
 //! What is fuzzed, and what must hold whatever the input.
 
 use dataplane::drop_reason::DropReason;
+use dataplane::echo::{self, EchoError, EchoJar};
 use dataplane::parse::{self, Kind, Parsed, protocol};
 use dataplane::wire::address::Family;
 use dataplane::wire::arp::Arp;
@@ -15,6 +16,7 @@ use dataplane::wire::tcp::{HEADER_BYTES, Tcp};
 use dataplane::wire::tcp_options::{self as options, kind};
 
 use crate::engine::shape_of;
+use crate::rig::cookie_keys;
 
 /// A frame is parsed; its offsets stay in order and in bounds, the views agree with the parser,
 /// and TCP options are read where it has them.
@@ -87,6 +89,41 @@ fn option_shape(read: &options::TcpOptions) -> u64 {
         read.sack_blocks.map(|blocks| (blocks.offset, blocks.count)),
     );
     shape_of((sizes, places))
+}
+
+/// A frame on a wire may be an echo that carries a SYN: what is taken for ours is exactly what we
+/// would have made of what it carries.
+pub(crate) fn echo(frame: &[u8]) -> Result<u64, DropReason> {
+    const NOW_MS: u64 = 1_700_000_000_000;
+    let mut parsed = Parsed::NONE;
+    parse::parse_tagged_into(frame, &mut parsed)?;
+    let Some(message) = echo::message_of(frame, &parsed) else {
+        return Ok(shape_of((parsed.protocol, parsed.vlan != 0)));
+    };
+    let payload = &frame[message.payload..usize::from(parsed.end)];
+    let jar = EchoJar::new(&cookie_keys());
+    let ends = (parsed.destination, parsed.source);
+    let carried = jar
+        .open(payload, ends, NOW_MS)
+        .map_err(|error| match error {
+            EchoError::Malformed => DropReason::EchoMalformed,
+            EchoError::Version => DropReason::EchoVersion,
+            EchoError::Forged => DropReason::EchoForged,
+            EchoError::Expired => DropReason::EchoExpired,
+        })?;
+    let tcp = &payload[echo::HEADER_BYTES..];
+    assert_eq!(tcp.len(), carried.tcp_bytes);
+    let mut made_ms = [0; 8];
+    made_ms.copy_from_slice(&payload[8..16]);
+    let mut again = [0; echo::MAX_PAYLOAD_BYTES];
+    let made_ms = u64::from_be_bytes(made_ms);
+    let length = jar.seal(&mut again, tcp, carried.flags, ends, made_ms);
+    assert_eq!(again[..length], *payload);
+    Ok(shape_of((
+        carried.flags,
+        carried.tcp_bytes,
+        message.is_reply,
+    )))
 }
 
 /// Octets are read as TCP options: places stay within the header, what is shifted back is as it

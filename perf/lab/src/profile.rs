@@ -203,9 +203,7 @@ runtime:
         } else {
             format!(", mtu: {mtu}")
         };
-        format!(
-            "  {name}: {{ device: {device}{addresses}{vlan}{mtu} }}\n"
-        )
+        format!("  {name}: {{ device: {device}{addresses}{vlan}{mtu} }}\n")
     }
 }
 
