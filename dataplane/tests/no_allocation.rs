@@ -8,6 +8,7 @@ use dataplane::capture::Tap;
 use dataplane::command::{Command, Report, WorkerStatus};
 use dataplane::counters::Event;
 use dataplane::drop_reason::DropReason;
+use dataplane::guard::config::EchoMode;
 use dataplane::hop::ReplicationPort;
 use dataplane::io::InterfaceId;
 use dataplane::parse::{ETHER_TYPE_IPV6, flags};
@@ -20,7 +21,7 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
 use rig::conversation::Conversation;
 use rig::mixes::{Stage, setups, steps};
-use rig::packets::{address, fragments, port_unreachable, too_big, udp};
+use rig::packets::{address, echo_reply, fragments, port_unreachable, too_big, udp};
 use rig::{Rig, Setup, Side};
 
 #[global_allocator]
@@ -96,6 +97,42 @@ fn sessions_are_opened_used_refused_and_ended() {
         assert!(rig.event(Event::SessionEvicted) > 0);
         assert!(rig.event(Event::ChallengeSent) > 0);
         assert_eq!(rig.event(Event::HandedOff) > 0, workers > 1);
+        assert_eq!(rig.heap_calls_in_polls, 0);
+    }
+}
+
+#[test]
+fn a_wire_carries_syns_and_passes_frames() {
+    for workers in [1, 3] {
+        let mut rig = watched(Setup {
+            workers,
+            is_scattered: true,
+            capacity: 16,
+            ..Setup::wire(EchoMode::Auto)
+        });
+        for number in 0..100u16 {
+            let mut talk = Conversation::new(FAMILIES[usize::from(number % 2)], number);
+            let outside = rig.framed(Side::Outside, &talk.syn());
+            let (_, request) = rig.pass(Side::Outside, &outside);
+            let reply = rig.framed(Side::Inside, &echo_reply(&request[14..]));
+            let (_, cookie) = rig.pass(Side::Inside, &reply);
+            talk.take_cookie(&cookie[14..]);
+            let ack = talk.client_sends(flags::ACK, b"early");
+            let ack = rig.framed(Side::Outside, &ack);
+            rig.pass(Side::Outside, &ack);
+            let answer = rig.framed(Side::Inside, &talk.syn_ack());
+            rig.pass(Side::Inside, &answer);
+            let ping = udp(talk.client, talk.server, (1, 2), b"x");
+            let ping = rig.framed(Side::Outside, &ping);
+            rig.pass(Side::Outside, &ping);
+            // The client gives up, and makes room.
+            let reset = talk.client_segment(talk.client_next(), 0, flags::RST, &[], b"");
+            let reset = rig.framed(Side::Outside, &reset);
+            rig.arrive(Side::Outside, &reset);
+            rig.settle_frames();
+        }
+        assert_eq!(rig.event(Event::EchoReturned), 100);
+        assert_eq!(rig.event(Event::SessionOpened), 100);
         assert_eq!(rig.heap_calls_in_polls, 0);
     }
 }

@@ -1,16 +1,23 @@
 //! The transparent wire between real clients and a real server: a guard that no ping and no
 //! traceroute finds.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lab::address::{GUARD_INSIDE, SERVER, client};
+use lab::curl::{self, Outcome, Request};
+use lab::daemon::Daemon;
 use lab::filter::Interest;
 use lab::flood::{Flood, Kind, Settings};
+use lab::lock::Exclusive;
 use lab::observer::Observer;
 use lab::profile::Profile;
+use lab::server::{Body, Site};
+use lab::wires::Wires;
 use lab::{Lab, Options};
 
-use crate::common::{FAMILIES, Guarded, SOON, assert_names, server};
+use crate::common::{FAMILIES, Guarded, SOON, TIDEGATE, assert_names, server};
 
 fn wire(echo: &'static str) -> Options {
     Options {
@@ -200,7 +207,7 @@ fn no_spoofed_syn_crosses_the_wire_and_none_leaves_state() {
 fn what_is_not_guarded_passes_and_the_guard_itself_answers_nothing() {
     let guarded = start(wire("always"));
     for family in FAMILIES {
-        let request = lab::curl::Request {
+        let request = Request {
             port: 8080,
             count: 10,
             parallel: 5,
@@ -213,4 +220,91 @@ fn what_is_not_guarded_passes_and_the_guard_itself_answers_nothing() {
     let ports = guarded.daemon.control(&["show", "ports"]).unwrap();
     assert_names(&ports, &["outside", "inside"]);
     guarded.audit();
+}
+
+/// Two guards in links of their own, and what each says of itself.
+struct TwoWires {
+    daemons: [Daemon; 2],
+    lab: Wires,
+    site: Arc<Site>,
+    _exclusive: Exclusive,
+}
+
+impl TwoWires {
+    fn start(shares: bool) -> Self {
+        let exclusive = lab::exclusive().unwrap();
+        let site = Site::write(8 << 20).unwrap();
+        let lab = Wires::build(&site).unwrap();
+        let daemons = [1, 2].map(|number| lab.start(number, Path::new(TIDEGATE), shares).unwrap());
+        Self {
+            daemons,
+            lab,
+            site,
+            _exclusive: exclusive,
+        }
+    }
+
+    fn guard(&self, number: usize, pointer: &str) -> u64 {
+        let guard = self.daemons[number - 1].show("guard").unwrap();
+        let value = guard.pointer(pointer).and_then(serde_json::Value::as_u64);
+        value.unwrap_or_else(|| panic!("no {pointer} in {guard}"))
+    }
+
+    fn request<'a>(&self, body: &'a Body, family: usize) -> Request<'a> {
+        let (client, server) = Wires::ends(family);
+        Request {
+            body,
+            server,
+            port: 80,
+            client,
+            count: 1,
+            parallel: 1,
+            limit: SOON,
+        }
+    }
+
+    fn fetch(&self, request: &Request<'_>) -> Outcome {
+        curl::fetch(&self.lab.clients, request, &self.lab.scratch.file("bodies")).unwrap()
+    }
+}
+
+// CASES 16: the reply, and all of the server's, returns through another guard than the SYN took.
+#[test]
+fn two_wires_with_the_same_keys_answer_for_each_other() {
+    let wires = TwoWires::start(false);
+    for family in FAMILIES {
+        let request = Request {
+            limit: Duration::from_secs(1),
+            ..wires.request(&wires.site.small, family)
+        };
+        // Without shared sessions nobody can translate what comes back; but the client is proved.
+        wires.fetch(&request);
+    }
+    assert!(wires.guard(1, "/wire/carried") >= 2);
+    assert_eq!(wires.guard(1, "/wire/returned"), 0);
+    assert!(wires.guard(2, "/wire/returned") >= 2);
+    assert_eq!(wires.guard(2, "/wire/carried"), 0);
+    assert!(wires.guard(1, "/cookies/accepted") >= 2);
+    let shown = wires.daemons[0].control(&["show", "guard"]).unwrap();
+    assert_eq!(shown.matches("answers").count(), 2, "{shown}");
+}
+
+// CASES 16
+#[test]
+fn two_wires_that_share_serve_connections_of_which_each_sees_one_direction() {
+    let wires = TwoWires::start(true);
+    for family in FAMILIES {
+        let request = Request {
+            count: 100,
+            parallel: 10,
+            ..wires.request(&wires.site.small, family)
+        };
+        wires.fetch(&request).whole().unwrap();
+        let request = wires.request(&wires.site.large, family);
+        curl::fetch_large(&wires.lab.clients, &request).unwrap();
+    }
+    assert_eq!(wires.guard(2, "/wire/carried"), 0);
+    assert_eq!(wires.guard(1, "/wire/returned"), 0);
+    assert!(wires.guard(2, "/wire/returned") >= 202);
+    assert!(wires.guard(1, "/cookies/accepted") >= 202);
 }

@@ -12,6 +12,7 @@ mod peers;
 mod rig;
 mod sequence;
 mod targets;
+mod wire;
 mod workers;
 
 use mutate::Shape;
@@ -45,4 +46,5 @@ targets! {
     parse: Shape::Frame, targets::parse;
     peers: Shape::Bytes, peers::peers;
     tcp_options: Shape::Bytes, targets::tcp_options;
+    wire: Shape::Sequence, wire::wire;
 }

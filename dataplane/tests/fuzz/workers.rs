@@ -25,7 +25,7 @@ use crate::sequence::{Arrival, decode};
 const SERVER_PORT: u16 = 80;
 
 /// Who has proved to exist.
-struct Proofs {
+pub(crate) struct Proofs {
     jar: CookieJar,
     proved: BTreeSet<(u128, u16)>,
     /// Who has spoken on the servers' own side, which is not guarded against itself.
@@ -35,7 +35,7 @@ struct Proofs {
 }
 
 impl Proofs {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             jar: cookie_jar(),
             proved: BTreeSet::new(),
@@ -45,7 +45,7 @@ impl Proofs {
     }
 
     /// Notes what a frame proves, or to whom it speaks.
-    fn note(&mut self, arrival: &Arrival, unix_s: u64) {
+    pub(crate) fn note(&mut self, arrival: &Arrival, unix_s: u64) {
         let Ok(parsed) = parse(&arrival.frame) else {
             return;
         };
@@ -65,7 +65,7 @@ impl Proofs {
     }
 
     /// Panics at a segment for a protected service of which nobody has proved to be the source.
-    fn check(&self, packet: &[u8]) {
+    pub(crate) fn check(&self, packet: &[u8]) {
         let parsed = facts(packet);
         if parsed.protocol != protocol::TCP || !is_server(parsed.destination) {
             return;
@@ -88,7 +88,7 @@ impl Proofs {
     }
 }
 
-fn is_server(address: Address) -> bool {
+pub(crate) fn is_server(address: Address) -> bool {
     use dataplane::wire::address::Family::{V4, V6};
     [V4, V6]
         .map(|family| Conversation::new(family, 0).server)
@@ -120,7 +120,7 @@ fn proves(jar: &CookieJar, frame: &[u8], parsed: &Parsed, unix_s: u64) -> bool {
 }
 
 /// What was counted, and how often, coarsely.
-fn shape(counters: &Counters) -> u64 {
+pub(crate) fn shape(counters: &Counters) -> u64 {
     let often = |count: u64| count.min(2);
     let events: Vec<_> = Event::ALL
         .iter()
@@ -173,7 +173,7 @@ fn rest(rig: &mut Rig) {
 
 /// Octets of what a stranger's packet asks for at most (CASES 9): `None` where more may leave, as
 /// the source has proved to exist, or earlier packets wait for something.
-fn allowance(rig: &Rig, proofs: &Proofs, arrival: &Arrival) -> Option<(Address, usize)> {
+pub(crate) fn allowance(rig: &Rig, proofs: &Proofs, arrival: &Arrival) -> Option<(Address, usize)> {
     let parsed = parse(&arrival.frame).ok()?;
     let at = usize::from(parsed.transport);
     // Neighbours speak for their link alone, and an advertisement may be longer than a question.

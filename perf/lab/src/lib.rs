@@ -25,6 +25,7 @@ pub mod server;
 pub mod socket;
 pub mod sprayed;
 pub mod topology;
+pub mod wires;
 
 pub use error::{Error, Result};
 pub use lock::exclusive;

@@ -164,10 +164,11 @@ runtime:
     }
 
     fn device(&self, number: u8, interface: &str, mtu: u16) -> String {
-        // A frame of the kernel's ring holds a packet and what the kernel says of it.
+        // A frame of the kernel's ring holds a packet and what the kernel says of it, and a block
+        // holds frames without a rest.
         let frames = match mtu {
             0..=1500 => "framecnt=2048",
-            _ => "blocksz=12288,framesz=9120,framecnt=512",
+            _ => "blocksz=290816,framesz=9088,framecnt=512",
         };
         let queues = match self.queues {
             1 => String::new(),

@@ -121,11 +121,9 @@ pub(super) fn resolve(raw: &RawProfile, root: &Node, checker: &mut Checker<'_>) 
         };
         guard::resolve(raw, &scene, root.get("guard"), checker)
     });
-    if raw.guard.as_ref().is_some_and(|guard| guard.wire.is_some()) {
-        if let Some(guard) = &guard {
-            wire::check(guard, &ports, &routes, raw, root, checker);
-            wire::hear_everything(guard, &mut ports);
-        }
+    if let Some(guard) = guard.as_ref().filter(|guard| guard.wire.is_some()) {
+        wire::check(guard, &ports, &routes, raw, root, checker);
+        wire::hear_everything(guard, &mut ports);
     }
     let replication = raw.replication.as_ref().and_then(|raw_replication| {
         let scene = guard::Scene {
