@@ -81,7 +81,7 @@ impl Control {
                     mac: mac_text(info.mac),
                     link_up: link.map(|link| link.is_up),
                     link_mbps: link.and_then(|link| link.mbps),
-                    mtu: port.mtu_bytes.min(info.mtu),
+                    mtu: port.mtu_bytes.min(hardware::mtu_of(own, info)),
                     addresses: port.addresses.iter().map(ToString::to_string).collect(),
                     receive_queues: info.rx_queues,
                     transmit_queues: info.tx_queues,

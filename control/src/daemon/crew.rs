@@ -66,7 +66,7 @@ impl Orders {
         hardware: &Hardware,
         keys: &[CookieKey],
     ) -> Result<Self, Failure> {
-        let hop = configuration::hop_config(profile, layout, &hardware.facts());
+        let hop = configuration::hop_config(profile, layout, &hardware.facts(profile, layout));
         let mtus: Vec<u16> = hop.interfaces.iter().map(|link| link.mtu_bytes).collect();
         let hop = HopTables::new(&hop).map_err(|error| {
             Failure::new(format!("the ports or routes cannot be used: {error}"), "")

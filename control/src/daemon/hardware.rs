@@ -229,15 +229,29 @@ fn start_port(
     Ok(port)
 }
 
+/// The largest packet that a device takes. AF_PACKET's driver tells the usual one whatever its ring
+/// holds; there a frame also holds what the kernel says of it, and a tag.
+pub(super) fn mtu_of(device: &Device, info: &PortInfo) -> u16 {
+    const RING_OVERHEAD_BYTES: u32 = 84;
+    let is_ring = device.arguments.starts_with("net_af_packet");
+    let frame_bytes = device.argument("framesz").filter(|_| is_ring);
+    let frame_bytes = frame_bytes.and_then(|number| number.parse::<u32>().ok());
+    frame_bytes.map_or(info.mtu, |frame_bytes| {
+        let mtu = frame_bytes.saturating_sub(RING_OVERHEAD_BYTES);
+        mtu.min(u16::MAX.into()) as u16
+    })
+}
+
 /// Logs a started port, and what about it is not as it was asked for.
 fn tell(profile: &Profile, index: usize, port: &Port) {
     let (name, info) = (&profile.ports[index].name, port.info());
+    let mtu = mtu_of(device(profile, index), info);
     info!(
         port = name,
         device = info.name,
         driver = info.driver,
         mac = mac_text(info.mac),
-        mtu = info.mtu,
+        mtu,
         receive_queues = info.rx_queues,
         transmit_queues = info.tx_queues,
         rss = info.rss,
@@ -245,10 +259,10 @@ fn tell(profile: &Profile, index: usize, port: &Port) {
         numa_node = info.socket,
         "port"
     );
-    if info.mtu < profile.ports[index].mtu_bytes {
+    if mtu < profile.ports[index].mtu_bytes {
         warn!(
             "port {name} takes packets of {} bytes, not of {}; set `ports.{name}.mtu: {}`",
-            info.mtu, profile.ports[index].mtu_bytes, info.mtu
+            mtu, profile.ports[index].mtu_bytes, mtu
         );
     }
     for &core in &profile.runtime.workers {
@@ -315,12 +329,12 @@ pub(super) fn link_of(device: &Device, port: &Port) -> Option<LinkState> {
 
 impl Hardware {
     /// What the hop must know of each device.
-    pub(super) fn facts(&self) -> Vec<DeviceFacts> {
-        let facts = |port: &Port| DeviceFacts {
+    pub(super) fn facts(&self, profile: &Profile, layout: &Layout) -> Vec<DeviceFacts> {
+        let facts = |(port, &index): (&Port, &usize)| DeviceFacts {
             mac: port.mac(),
-            mtu_bytes: port.info().mtu,
+            mtu_bytes: mtu_of(device(profile, index), port.info()),
         };
-        self.ports.iter().map(facts).collect()
+        self.ports.iter().zip(&layout.devices).map(facts).collect()
     }
 
     /// Deals the queues out: receive queue q to worker q modulo the workers, transmit queue q to
