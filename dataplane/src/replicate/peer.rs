@@ -140,6 +140,66 @@ impl Ended {
     }
 }
 
+/// The last former lives of an appliance, the oldest first.
+#[derive(Default)]
+pub(super) struct Former(ArrayVec<Ended, MAX_ENDED>);
+
+impl Former {
+    pub(super) fn find(&self, boot: BootId) -> Option<&Ended> {
+        self.0.iter().find(|ended| ended.boot == boot)
+    }
+
+    /// That of `boot`, which begins to be kept in mind if it is not so old that others have made up
+    /// for it long since.
+    pub(super) fn of(&mut self, boot: BootId) -> Option<&mut Ended> {
+        if self.find(boot).is_none() && !self.is_forgotten(boot) {
+            self.note(Ended::new(boot));
+        }
+        self.0.iter_mut().find(|ended| ended.boot == boot)
+    }
+
+    /// Keeps a former life in mind, in place of the oldest if need be.
+    fn note(&mut self, ended: Ended) {
+        self.remove(ended.boot);
+        if self.0.is_full() {
+            self.0.remove(0);
+        }
+        let place = self.0.partition_point(|other| other.boot < ended.boot);
+        self.0.insert(place, ended);
+    }
+
+    fn remove(&mut self, boot: BootId) -> Option<Ended> {
+        let place = self.0.iter().position(|ended| ended.boot == boot)?;
+        Some(self.0.remove(place))
+    }
+
+    /// Whether a former life is older than all that are kept in mind.
+    fn is_forgotten(&self, boot: BootId) -> bool {
+        self.0.is_full() && self.0.first().is_some_and(|oldest| boot < oldest.boot)
+    }
+
+    /// Something of a life's stream has come up to `highest`, by another way.
+    pub(super) fn note_fetched(&mut self, boot: BootId, highest: u64) {
+        if let Some(ended) = self.of(boot) {
+            ended.highest = ended.highest.max(highest);
+        }
+    }
+
+    /// Whether the peer at `place`, which reports so, knows more of a life. Of one that is not known
+    /// it does, if `or_unknown`.
+    pub(super) fn lacks(&self, place: usize, report: &Report, or_unknown: bool) -> bool {
+        match self.find(report.boot) {
+            Some(ended) => ended.lacks(place, report),
+            None => or_unknown && !self.is_forgotten(report.boot),
+        }
+    }
+
+    /// What a greeting says of them.
+    pub(super) fn reports(&self, of: PeerId) -> impl Iterator<Item = Report> {
+        self.0.iter().map(move |ended| ended.report(of))
+    }
+}
+
 /// Which life of a peer a frame is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Which {
@@ -171,7 +231,7 @@ pub(super) struct Peer {
     /// What [`Ended::settled`] will be of it.
     pub(super) settled: [u64; MAX_PEERS],
     /// The streams of its lives before, the oldest first.
-    pub(super) ended: ArrayVec<Ended, MAX_ENDED>,
+    pub(super) ended: Former,
     /// What it said of others in its last greeting.
     pub(super) reports: ArrayVec<Report, MAX_REPORTS>,
     /// What it said of our present life.
@@ -204,7 +264,7 @@ impl Peer {
             debt: None,
             fetched: 0,
             settled: [0; MAX_PEERS],
-            ended: ArrayVec::new(),
+            ended: Former::default(),
             reports: ArrayVec::new(),
             of_us: Report::default(),
             told: VecDeque::new(),
@@ -270,7 +330,7 @@ impl Peer {
     /// stream remembered.
     pub(super) fn adopt(&mut self, gaps: Gaps, debt: Option<Debt>) {
         if let Some(ending) = self.ending() {
-            self.note_ended(ending);
+            self.ended.note(ending);
         }
         self.current = self.candidate.take();
         self.gaps = gaps;
@@ -279,8 +339,7 @@ impl Peer {
         self.settled = [0; MAX_PEERS];
         // Others may have seen this life end, and have told what came of it.
         let boot = self.current.as_ref().map(|life| life.boot);
-        if let Some(place) = self.ended.iter().position(|it| Some(it.boot) == boot) {
-            let ended = self.ended.remove(place);
+        if let Some(ended) = boot.and_then(|boot| self.ended.remove(boot)) {
             self.fetched = ended.highest;
             self.settled = ended.settled;
         }
@@ -299,32 +358,13 @@ impl Peer {
         })
     }
 
-    /// Keeps a former life in mind, in place of the oldest if need be.
-    pub(super) fn note_ended(&mut self, ended: Ended) {
-        if self.ended.is_full() {
-            self.ended.remove(0);
-        }
-        let place = self.ended.partition_point(|other| other.boot < ended.boot);
-        self.ended.insert(place, ended);
-    }
-
     /// Something of the stream of one of its lives has come up to `highest`, by another way.
     pub(super) fn note_fetched(&mut self, boot: BootId, highest: u64) {
         if self.current.as_ref().is_some_and(|life| life.boot == boot) {
             self.fetched = self.fetched.max(highest);
-        } else if let Some(ended) = self.ended.iter_mut().find(|it| it.boot == boot) {
-            ended.highest = ended.highest.max(highest);
-        } else if !self.is_forgotten(boot) {
-            self.note_ended(Ended {
-                highest,
-                ..Ended::new(boot)
-            });
+        } else {
+            self.ended.note_fetched(boot, highest);
         }
-    }
-
-    /// Whether a former life is so old that others have made up for it long since.
-    pub(super) fn is_forgotten(&self, boot: BootId) -> bool {
-        self.ended.is_full() && self.ended.first().is_some_and(|oldest| boot < oldest.boot)
     }
 
     /// All batches of the current life up to this one are known here.
@@ -379,7 +419,7 @@ impl Peer {
             highest: 0,
             echo_ns: life.hello.sent_ns,
         });
-        let ended = self.ended.iter().map(|ended| ended.report(self.id));
+        let ended = self.ended.reports(self.id);
         current.into_iter().chain(candidate).chain(ended)
     }
 

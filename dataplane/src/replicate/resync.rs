@@ -9,7 +9,7 @@ use super::PeerId;
 use super::config::ReplicatorConfig;
 use super::frame::BootId;
 use super::item::{PageEnd, Pull, Report};
-use super::peer::{Debt, Ended, MAX_REPORTS, Peer};
+use super::peer::{Debt, Former, MAX_REPORTS, Peer};
 use super::replicator::Replicator;
 use super::serve::MAX_SERVED;
 use super::status::PeerEvent;
@@ -47,8 +47,8 @@ pub(super) struct Resync {
     max_parts: usize,
     next_request: u32,
     session: Option<Session>,
-    /// What came back of the stream of our own life before this one.
-    own: Option<Ended>,
+    /// What came back of the streams of our own former lives.
+    own: Former,
 }
 
 /// The tables of one peer on their way here.
@@ -98,7 +98,7 @@ impl Resync {
             max_parts: config.pulls.clamp(1, MAX_SERVED),
             next_request: 1,
             session: None,
-            own: None,
+            own: Former::default(),
         }
     }
 
@@ -237,26 +237,9 @@ impl Resync {
 }
 
 impl Resync {
-    /// What the peer at `place` knew of a former life of ours is known again.
-    fn settle_own(&mut self, place: usize, report: &Report) {
-        let own = self.own_of(report.boot);
-        if own.boot == report.boot {
-            own.settle(place, report);
-        }
-    }
-
-    /// The last of our former lives that is known, or this one if it is later.
-    fn own_of(&mut self, boot: BootId) -> &mut Ended {
-        let own = self.own.get_or_insert_with(|| Ended::new(boot));
-        if own.boot < boot {
-            *own = Ended::new(boot);
-        }
-        own
-    }
-
-    /// What came back of our own life before this one.
-    pub(super) fn own_former(&self) -> Option<&Ended> {
-        self.own.as_ref()
+    /// What came back of our own former lives.
+    pub(super) fn own_former(&self) -> &Former {
+        &self.own
     }
 }
 
@@ -355,7 +338,10 @@ impl Replicator {
     /// What the peer at `place` knew of a stream is known here too.
     fn settle(&mut self, place: usize, report: &Report) {
         if report.peer == self.config.id.0 {
-            return self.resync.settle_own(place, report);
+            if let Some(own) = self.resync.own.of(report.boot) {
+                own.settle(place, report);
+            }
+            return;
         }
         let Some(of) = self.place_of(PeerId(report.peer)) else {
             return;
@@ -370,12 +356,10 @@ impl Replicator {
             if !report.alive {
                 peer.settled[place] = peer.settled[place].max(report.highest);
             }
-        } else if let Some(ended) = peer.ended.iter_mut().find(|it| it.boot == report.boot) {
+        } else if report.is_ended()
+            && let Some(ended) = peer.ended.of(report.boot)
+        {
             ended.settle(place, report);
-        } else if report.is_ended() && !peer.is_forgotten(report.boot) {
-            let mut ended = Ended::new(report.boot);
-            ended.settle(place, report);
-            peer.note_ended(ended);
         }
     }
 
@@ -391,10 +375,7 @@ impl Replicator {
         }
         for report in session.known.iter().filter(|report| !report.is_candidate()) {
             if report.peer == self.config.id.0 {
-                let own = self.resync.own_of(report.boot);
-                if own.boot == report.boot {
-                    own.highest = own.highest.max(report.highest);
-                }
+                self.resync.own.note_fetched(report.boot, report.highest);
             } else if let Some(of) = self.place_of(PeerId(report.peer)) {
                 self.peers[of].note_fetched(report.boot, report.highest);
             }
@@ -517,11 +498,8 @@ impl Replicator {
             return false;
         }
         if report.peer == self.config.id.0 {
-            return match self.resync.own_former() {
-                Some(own) if own.boot == report.boot => own.lacks(place, report),
-                Some(own) if own.boot > report.boot => false,
-                _ => self.resync.has_fetched,
-            };
+            let own = &self.resync.own;
+            return own.lacks(place, report, self.resync.has_fetched);
         }
         let Some(of) = self.place_of(PeerId(report.peer)) else {
             return false;
@@ -533,9 +511,7 @@ impl Replicator {
             let known = peer.through().max(peer.settled[place]);
             return !peer.state.is_alive() && report.highest > known;
         }
-        match peer.ended.iter().find(|it| it.boot == report.boot) {
-            Some(ended) => ended.lacks(place, report),
-            None => self.resync.has_fetched && !peer.is_forgotten(report.boot),
-        }
+        let has_fetched = self.resync.has_fetched;
+        peer.ended.lacks(place, report, has_fetched)
     }
 }

@@ -194,8 +194,7 @@ impl Replicator {
     fn collect_reports(&mut self) {
         let reports = &mut self.outgoing.reports;
         reports.clear();
-        let former = self.resync.own_former();
-        let own = former.map(|ended| ended.report(self.config.id));
+        let own = self.resync.own_former().reports(self.config.id);
         for report in self.peers.iter().flat_map(Peer::report).chain(own) {
             let _ = reports.try_push(report);
         }
