@@ -546,7 +546,8 @@ impl<B: Buffer> Guard<B> {
 
     /// Arms the timer of a session that is open.
     fn arm_idle<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &Context<'_, I>) {
-        let wait_ns = self.watch_ns(id, self.config.timers.established_idle_ns);
+        let limit_ns = self.idle_limit_ns(self.sessions.get(id));
+        let wait_ns = self.watch_ns(id, limit_ns);
         self.wheel.arm(id.0, ctx.now_ns + wait_ns);
     }
 }

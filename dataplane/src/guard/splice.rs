@@ -315,7 +315,7 @@ impl<B: Buffer> Guard<B> {
         if session.has(flag::REMOTE) {
             ctx.counters.count(Event::NeverMet);
         }
-        if is_shared && read.has(flags::RST) {
+        if !is_noted && read.has(flags::RST) {
             self.suspect_reset(id, ctx);
         } else {
             self.follow(id, read.has(flags::RST), ctx);
@@ -324,13 +324,13 @@ impl<B: Buffer> Guard<B> {
         Verdict::Forward(packet)
     }
 
-    /// A client's RST on a shared session. What is exact only its server knows, and the server's
-    /// silence tells what it thought of it: until then the session is neither open nor over.
+    /// A client's RST that is not exact by what was seen here of a shared session. Its server knows,
+    /// and the server's silence tells what it thought of it: until then the session is neither open
+    /// nor over.
     #[cold]
     fn suspect_reset<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &mut Context<'_, I>) {
         if self.sessions.get(id).state == State::Established {
-            self.wheel
-                .arm(id.0, ctx.now_ns + self.config.timers.linger_ns);
+            self.arm_idle(id, ctx);
         }
     }
 
@@ -428,6 +428,7 @@ impl<B: Buffer> Guard<B> {
         if session.is_finished() {
             self.close(id, Event::SessionClosed, ctx);
         } else {
+            self.arm_idle(id, ctx);
             self.tell_closing(id, ctx);
         }
     }

@@ -13,6 +13,10 @@ use crate::limits::MAX_TIMERS_PER_LOOP;
 use crate::packet::Buffer;
 use crate::parse::flags;
 
+/// How long a server may take to say that it did not believe a RST (RFC 5961 §3.2): it says so at
+/// once.
+const RESET_JUDGED_NS: u64 = 5_000_000_000;
+
 impl<B: Buffer> Guard<B> {
     /// Takes notice of the time. To be called at the start of each loop, before packets.
     #[inline]
@@ -101,6 +105,17 @@ impl<B: Buffer> Guard<B> {
         pending.is_some_and(|pending| pending.is_elsewhere) || self.shares.may_be_ignorant(now_ns)
     }
 
+    /// For how long an open session may be silent.
+    pub(super) fn idle_limit_ns(&self, session: &Session) -> u64 {
+        let timers = &self.config.timers;
+        let is_closing = session.flags & (flag::CLIENT_FIN | flag::SERVER_FIN) != 0;
+        match (is_closing, session.has(flag::RESET)) {
+            (_, true) => RESET_JUDGED_NS,
+            (true, false) => timers.closing_idle_ns,
+            (false, false) => timers.established_idle_ns,
+        }
+    }
+
     fn check_idle<I: Io<Buffer = B>>(
         &mut self,
         id: Id,
@@ -108,25 +123,19 @@ impl<B: Buffer> Guard<B> {
         ctx: &mut Context<'_, I>,
     ) {
         self.refresh(id, ctx);
-        let timers = &self.config.timers;
-        let is_closing = session.flags & (flag::CLIENT_FIN | flag::SERVER_FIN) != 0;
         let is_reset = session.has(flag::RESET);
-        let limit_ns = match (is_closing, is_reset) {
-            (_, true) => timers.linger_ns,
-            (true, false) => timers.closing_idle_ns,
-            (false, false) => timers.established_idle_ns,
-        };
+        let base_ns = self.idle_limit_ns(session);
         // Whoever carries its packets tells it as often as this.
-        let limit_ns = if self.shares.is_on() {
-            limit_ns + timers.established_idle_ns / 4
+        let limit_ns = if self.shares.is_on() && !is_reset {
+            base_ns + base_ns / 4
         } else {
-            limit_ns
+            base_ns
         };
         let idle_ns = u64::from(self.tick.wrapping_sub(session.last_seen)) << TICK_SHIFT;
         // A closing session may be due earlier than its timer was armed for.
         let wait_ns = limit_ns.saturating_sub(idle_ns);
         if wait_ns > 0 {
-            let wait_ns = wait_ns.min(self.watch_ns(id, timers.established_idle_ns));
+            let wait_ns = wait_ns.min(self.watch_ns(id, base_ns));
             self.wheel.arm(id.0, ctx.now_ns + wait_ns);
             return;
         }

@@ -473,3 +473,30 @@ fn a_guard_that_took_no_part_catches_up_with_a_session_that_comes_its_way() {
     forwarded(site.guards[1].client_sends(guessed));
     assert!(site.records_of(1).is_empty());
 }
+
+#[test]
+fn an_exact_reset_ends_it_at_once_and_another_when_its_server_keeps_silent() {
+    // CASES 3
+    let mut site = Site::new(2);
+    let cookie = site.open([0, 0, 0]);
+    let next = cookie.sequence.wrapping_add(1);
+    let exact = site.guards[1].client_segment(1, next, flags::RST, b"");
+    forwarded(site.guards[1].client_sends(exact));
+    site.exchange();
+    for rig in &site.guards {
+        assert_eq!(rig.guard.status().live, 0);
+    }
+
+    let mut site = Site::new(2);
+    let cookie = site.open([0, 0, 0]);
+    let next = cookie.sequence.wrapping_add(1);
+    let inexact = site.guards[1].client_segment(700, next, flags::RST, b"");
+    forwarded(site.guards[1].client_sends(inexact));
+    for _ in 0..6 {
+        site.guards.iter_mut().for_each(|rig| rig.advance_s(1));
+        site.exchange();
+    }
+    for rig in &site.guards {
+        assert_eq!(rig.guard.status().live, 0);
+    }
+}
