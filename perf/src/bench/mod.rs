@@ -55,6 +55,8 @@ enum Kind {
     Forward,
     /// SYNs, each answered by a cookie.
     Syn,
+    /// SYNs on a transparent wire, each carried to its server in an echo request.
+    EchoSyn,
     /// ACKs with forged cookies, each refused.
     BadAck,
     /// Segments of so many open sessions, both ways, in random order.
@@ -67,7 +69,7 @@ struct Scenario {
     goal: f64,
 }
 
-const SCENARIOS: [Scenario; 6] = [
+const SCENARIOS: [Scenario; 7] = [
     Scenario {
         name: "loop",
         kind: Kind::Forward,
@@ -81,6 +83,11 @@ const SCENARIOS: [Scenario; 6] = [
     Scenario {
         name: "guard.bad_ack",
         kind: Kind::BadAck,
+        goal: 2.0,
+    },
+    Scenario {
+        name: "echo.syn",
+        kind: Kind::EchoSyn,
         goal: 2.0,
     },
     Scenario {
@@ -215,7 +222,10 @@ impl Bench<'_> {
             Kind::Forward => (1024, Mode::Off),
             _ => (1024, Mode::Always),
         };
-        let mut rig = Rig::new(&self.eal, &self.pool, capacity, mode)?;
+        let mut rig = match scenario.kind {
+            Kind::EchoSyn => Rig::transparent(&self.eal, &self.pool, capacity)?,
+            _ => Rig::new(&self.eal, &self.pool, capacity, mode)?,
+        };
         if let Kind::Splice(sessions) = scenario.kind {
             rig.open(0, sessions, &mut |rig| while rig.poll() > 0 {});
             let opened = rig.worker.guard().status().live;
@@ -312,7 +322,9 @@ impl Bench<'_> {
         for n in 0..BATCH {
             let (port, frame) = match kind {
                 Kind::Forward => (OUTSIDE, rig.first_ack(Connection(random.below(1_000_000)))),
-                Kind::Syn => (OUTSIDE, rig.syn(Connection(random.below(1_000_000)))),
+                Kind::Syn | Kind::EchoSyn => {
+                    (OUTSIDE, rig.syn(Connection(random.below(1_000_000))))
+                }
                 Kind::BadAck => {
                     let forged = random.next();
                     (
@@ -390,6 +402,7 @@ fn progress(kind: Kind, rig: &Rig) -> u64 {
     match kind {
         Kind::Forward => counters.event(Event::Forwarded),
         Kind::Syn => counters.event(Event::CookieSent),
+        Kind::EchoSyn => counters.event(Event::EchoCarried),
         Kind::BadAck => counters.drops(DropReason::CookieInvalid),
         Kind::Splice(_) => counters.event(Event::Spliced),
     }

@@ -4,14 +4,16 @@ use std::error::Error;
 use std::sync::Arc;
 
 use bindings::{Eal, Mempool};
+use dataplane::bridge::{Bridge, WirePort};
 use dataplane::classify::Rules;
 use dataplane::command;
 use dataplane::counters::Published;
+use dataplane::echo::EchoJar;
 use dataplane::fragment::Reassembler;
 use dataplane::guard::Guard;
 use dataplane::guard::config::{
-    Action, FloodThresholds, GuardConfig, InterfaceSet, Mode, ProtectedServer, ServerOverrides,
-    Sharing, Timers, Unknown,
+    Action, EchoMode, FloodThresholds, GuardConfig, InterfaceSet, Mode, ProtectedServer,
+    ServerOverrides, Sharing, Timers, Transparent, Unknown,
 };
 use dataplane::guard::cookie::{CookieJar, CookieKey};
 use dataplane::hop::{Hop, HopConfig, HopTables, Interface, Route};
@@ -105,6 +107,31 @@ impl Rig {
         Self::with(eal, pool, capacity, mode, None)
     }
 
+    /// A worker whose two ports are a transparent wire that carries every SYN by echo.
+    pub(super) fn transparent(
+        eal: &Eal,
+        pool: &Mempool,
+        capacity: u32,
+    ) -> Result<Self, Box<dyn Error>> {
+        let end = |port: usize| WirePort {
+            port: PortId(port as u8),
+            interface: InterfaceId(port as u8),
+            mtu_bytes: 1500,
+        };
+        let config = GuardConfig {
+            transparent: Some(Transparent {
+                bridge: Bridge {
+                    outside: end(OUTSIDE),
+                    inside: end(INSIDE),
+                },
+                echo: EchoMode::Always,
+                jar: EchoJar::new(&[COOKIE_KEY]),
+            }),
+            ..guard_config(Mode::Always)
+        };
+        Self::made_of(eal, pool, capacity, config)
+    }
+
     /// The same, its sessions shared.
     pub(super) fn with(
         eal: &Eal,
@@ -113,13 +140,22 @@ impl Rig {
         mode: Mode,
         sharing: Option<Sharing>,
     ) -> Result<Self, Box<dyn Error>> {
-        let (io, peer) = ports(eal, pool)?;
         let config = GuardConfig {
             sharing,
             ..guard_config(mode)
         };
+        Self::made_of(eal, pool, capacity, config)
+    }
+
+    fn made_of(
+        eal: &Eal,
+        pool: &Mempool,
+        capacity: u32,
+        config: GuardConfig,
+    ) -> Result<Self, Box<dyn Error>> {
+        let (io, peer) = ports(eal, pool)?;
+        let (control, own) = config.sharing.map(|_| peers_desk()).unzip();
         let guard = Guard::new(Box::new(config), capacity, [0x5eed, 0xfeed]);
-        let (control, own) = sharing.map(|_| peers_desk()).unzip();
         let mesh = Mesh::new(1).pop().ok_or("a mesh of one worker")?;
         let (_, desk) = command::desk();
         let worker = Worker::new(WorkerParts {
@@ -409,6 +445,11 @@ fn stamps(value: u32, echo: u32) -> [u8; 12] {
     option
 }
 
+const COOKIE_KEY: CookieKey = CookieKey {
+    not_before_s: 0,
+    secret: [0x42; 16],
+};
+
 fn guard_config(mode: Mode) -> GuardConfig {
     GuardConfig {
         outside: InterfaceSet::default().with(InterfaceId(OUTSIDE as u8)),
@@ -420,10 +461,7 @@ fn guard_config(mode: Mode) -> GuardConfig {
             overrides: ServerOverrides::default(),
         }],
         rules: Rules::all(Action::Guard),
-        jar: CookieJar::new(&[CookieKey {
-            not_before_s: 0,
-            secret: [0x42; 16],
-        }]),
+        jar: CookieJar::new(&[COOKIE_KEY]),
         flood: FloodThresholds {
             enter_syns_per_s: u64::MAX,
             leave_syns_per_s: u64::MAX,
