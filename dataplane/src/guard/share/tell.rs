@@ -341,7 +341,9 @@ impl<B: Buffer> Guard<B> {
             };
             walk.after = Some(id);
             let mark = self.shares.marks[id.0 as usize];
-            if mark.is_deferred()
+            // Nobody could be told of what began while nobody was there.
+            let is_untold = mark.told & (told::ALL | told::DIRECTOR) == 0;
+            if (mark.is_deferred() || is_untold)
                 && !self.is_remote(id)
                 && self.sessions.get(id).state != State::Closed
             {

@@ -500,3 +500,21 @@ fn an_exact_reset_ends_it_at_once_and_another_when_its_server_keeps_silent() {
         assert_eq!(rig.guard.status().live, 0);
     }
 }
+
+#[test]
+fn what_began_while_nobody_was_there_is_told_to_who_comes() {
+    // CASES 17
+    let mut site = Site::new(2);
+    site.guards[0].hear(&FromPeers::Peers(0));
+    let cookie = site.guards[0].shake_hands();
+    let ack = site.guards[0].client_ack(&cookie, b"");
+    site.guards[0].client_sends(ack);
+    let answer = site.guards[0].server_syn_ack();
+    site.guards[0].server_sends(answer);
+    assert!(site.told_by(0).is_empty());
+    site.guards[0].hear(&FromPeers::Peers(1));
+    site.guards[0].advance_ms(20);
+    site.exchange();
+    assert_eq!(site.guards[1].guard.status().live, 1);
+    assert!(site.told_by(0).is_empty(), "once");
+}
