@@ -35,7 +35,7 @@ perf: deps ## measure; writes perf/out/report.json
 	$(CARGO) run --release -p tidegate-perf -- bench
 
 fuzz: deps ## hostile bytes for every parser, FUZZ_SECONDS each
-	TIDEGATE_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test -p tidegate-dataplane --test fuzz -- --nocapture
+	TIDEGATE_FUZZ_SECONDS=$(FUZZ_SECONDS) TIDEGATE_FUZZ_SEED=$$(shuf -i 2-2000000000 -n 1) $(CARGO) test -p tidegate-dataplane --test fuzz -- --nocapture
 
 clean: ## remove what was built and measured
 	$(CARGO) clean

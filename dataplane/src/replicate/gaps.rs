@@ -171,14 +171,16 @@ impl Gaps {
         let end = self
             .asked_below
             .min(self.known)
-            .min(self.through + WINDOW_BATCHES - 1);
+            .min(self.through.saturating_add(WINDOW_BATCHES - 1));
         let mut asked = 0;
-        for batch in self.through + 1..=end {
+        for batch in self.through.saturating_add(1)..=end {
             if self.has(batch) {
                 continue;
             }
             match ranges.last_mut() {
-                Some(range) if range.first + u64::from(range.count) == batch => range.count += 1,
+                Some(range) if range.first.wrapping_add(u64::from(range.count)) == batch => {
+                    range.count += 1
+                }
                 _ => {
                     let range = Range {
                         first: batch,

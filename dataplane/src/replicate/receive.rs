@@ -240,9 +240,10 @@ impl Replicator {
         }
         life.hello = *hello;
         peer.gaps.announce(hello.newest, now_ns);
-        if peer.gaps.through() + 1 < hello.oldest {
-            peer.owe(hello.oldest - 1, now_ns);
-            peer.gaps.skip_to(hello.oldest - 1);
+        let forgotten = hello.oldest.saturating_sub(1);
+        if peer.gaps.through() < forgotten {
+            peer.owe(forgotten, now_ns);
+            peer.gaps.skip_to(forgotten);
             self.tallies.count(Tally::BatchGone);
         }
         true

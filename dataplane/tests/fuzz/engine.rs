@@ -3,8 +3,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +21,8 @@ use crate::mutate::{Random, Shape, mutant};
 pub(crate) type Target = fn(&[u8]) -> Result<u64, DropReason>;
 
 const DEFAULT_SECONDS: u64 = 3;
+/// Without a wish, the same inputs come in each run: whether a commit passes is not left to luck.
+const DEFAULT_SEED: u64 = 1;
 /// Inputs that are kept beside the corpus.
 const MAX_POOL: usize = 4096;
 /// No input may take longer, on however busy a machine: work on one packet is bounded.
@@ -107,8 +108,7 @@ impl Campaign {
 )]
 pub(crate) fn test(name: &str, shape: Shape, target: Target) {
     let seconds = setting("TIDEGATE_FUZZ_SECONDS").unwrap_or(DEFAULT_SECONDS);
-    let seed =
-        setting("TIDEGATE_FUZZ_SEED").unwrap_or_else(|| RandomState::new().build_hasher().finish());
+    let seed = setting("TIDEGATE_FUZZ_SEED").unwrap_or(DEFAULT_SEED);
     let entries = corpus::read(name);
     let executions = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&executions);
