@@ -9,7 +9,7 @@ use lab::{Error, Result, route};
 
 /// What `flood` is told.
 #[derive(Debug, Args)]
-pub(crate) struct Arguments {
+pub struct Arguments {
     /// The Ethernet interface to send by.
     #[arg(long)]
     interface: String,
@@ -47,7 +47,7 @@ enum KindName {
 }
 
 /// Sends the flood and returns what was sent, in JSON.
-pub(crate) fn run(arguments: &Arguments) -> Result<String> {
+pub fn run(arguments: &Arguments) -> Result<String> {
     let (spoofed_ipv4, spoofed_ipv6) = sources(&arguments.source);
     let gateway = match arguments.gateway_mac.as_str() {
         "auto" => route::first_hop(&arguments.interface, first(&arguments.destination)?)?,

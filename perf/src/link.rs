@@ -9,7 +9,7 @@ use crate::units;
 
 /// What `link` is told. Every number holds for both directions.
 #[derive(Debug, Args)]
-pub(crate) struct Arguments {
+pub struct Arguments {
     /// One end.
     #[arg(long)]
     a: String,
@@ -52,7 +52,7 @@ pub(crate) struct Arguments {
 }
 
 /// Carries frames until the time is over and returns what was done, in JSON.
-pub(crate) fn run(arguments: &Arguments) -> Result<String> {
+pub fn run(arguments: &Arguments) -> Result<String> {
     let link = LinkSettings {
         rate_bits_per_second: arguments.rate,
         delay_ns: arguments.delay,

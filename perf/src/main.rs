@@ -1,16 +1,12 @@
 //! Tidegate's measuring tools: a packet generator and a link emulator.
 #![forbid(unsafe_code)]
 
-mod bench;
-mod flood;
-mod link;
-mod units;
-
 use std::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use perf::{bench, flood, link};
 
 /// Measures Tidegate, and makes the traffic to do so. Use it only on links of your own.
 #[derive(Debug, Parser)]

@@ -5,7 +5,6 @@
 //! turns, so that a change of the machine's speed meets both.
 
 mod floor;
-mod report;
 mod rig;
 mod rings;
 mod share;
@@ -21,13 +20,13 @@ use dataplane::drop_reason::DropReason;
 use dataplane::guard::config::Mode;
 
 use self::floor::{Floor, Work};
-use self::report::{Measured, Report, median};
 use self::rig::{Connection, INSIDE, OUTSIDE, Rig};
 use self::rings::{BATCH, Batch, Peer, ports};
+use crate::report::{Measured, Report, median};
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub struct Arguments {
     /// The scenarios to run; all when none is named.
     #[arg(value_name = "SCENARIO")]
     scenarios: Vec<String>,
@@ -115,7 +114,7 @@ const SETUPS_OPENED: u32 = 200_000;
 const SESSION_BYTES_GOAL: f64 = 128.0;
 
 /// Runs the scenarios and writes the report; gives back the table.
-pub(super) fn run(arguments: &Arguments) -> Result<String, Box<dyn Error>> {
+pub fn run(arguments: &Arguments) -> Result<String, Box<dyn Error>> {
     let known = SCENARIOS
         .iter()
         .map(|s| s.name)
@@ -163,7 +162,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<String, Box<dyn Error>> {
     }
     if bench.wants(SETUPS) || bench.wants(SESSION_BYTES) {
         for measured in bench.set_ups()? {
-            if bench.wants(measured.scenario) {
+            if bench.wants(&measured.scenario) {
                 report.add(measured);
             }
         }

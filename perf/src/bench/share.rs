@@ -12,9 +12,9 @@ use dataplane::replicate::replicator::Replicator;
 use dataplane::replicate::{FromPeers, PeerId};
 use dataplane::wire::address::Address;
 
-use super::report::{Measured, median};
 use super::rig::Rig;
 use super::{Bench, Kind, Random, progress, put};
+use crate::report::{Measured, median};
 
 const OVERHEAD: &str = "share.overhead";
 const SETUPS: &str = "share.setups";
@@ -172,7 +172,7 @@ impl Bench<'_> {
         if self.wants(RESYNC) {
             all.push(self.share_resync()?);
         }
-        all.retain(|measured| self.wants(measured.scenario));
+        all.retain(|measured| self.wants(&measured.scenario));
         Ok(all)
     }
 

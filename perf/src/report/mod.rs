@@ -6,52 +6,53 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::trial::Disturbance;
+
 /// One figure.
-#[derive(Debug, Serialize)]
-pub(super) struct Measured {
-    pub(super) scenario: &'static str,
-    metric: &'static str,
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    /// What was measured, such as `guard.syn` or `ndr`.
+    pub scenario: String,
+    /// Who was measured: `tidegate`, `testpmd-mac`, `synproxy`, …
+    pub subject: String,
+    /// By what, its unit last, such as `ns_per_packet`.
+    pub metric: String,
     /// The median of the rounds.
-    value: f64,
+    pub value: f64,
     /// The floor in the same run, by the same metric.
     #[serde(skip_serializing_if = "Option::is_none")]
-    floor: Option<f64>,
+    pub floor: Option<f64>,
     /// `value` to `floor`; where the metric has no floor, absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    ratio: Option<f64>,
+    pub ratio: Option<f64>,
+    /// What the ratio, or the value where there is none, should not be above (or below).
     #[serde(skip_serializing_if = "Option::is_none")]
-    goal: Option<f64>,
+    pub goal: Option<f64>,
     /// The lowest and highest round.
-    spread: [f64; 2],
+    pub spread: [f64; 2],
+    /// What the machine took meanwhile.
+    pub disturbance: Disturbance,
+    /// What a reader must know beside the figure.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
+/// The subject of everything that is measured in one process.
+pub const TIDEGATE: &str = "tidegate";
+
 impl Measured {
-    pub(super) fn new(
-        scenario: &'static str,
-        metric: &'static str,
-        rounds: &[f64],
-        floor: f64,
-        goal: f64,
-    ) -> Self {
-        let value = median(rounds);
+    /// A figure with its floor and its goal as a ratio to it.
+    #[must_use]
+    pub fn new(scenario: &str, metric: &str, rounds: &[f64], floor: f64, goal: f64) -> Self {
         Self {
-            scenario,
-            metric,
-            value,
-            floor: Some(floor),
-            ratio: Some(value / floor),
             goal: Some(goal),
-            spread: spread(rounds),
+            ..Self::beside(scenario, metric, rounds, floor)
         }
     }
 
     /// A figure to set beside its floor, without a goal.
-    pub(super) fn beside(
-        scenario: &'static str,
-        metric: &'static str,
-        rounds: &[f64],
-        floor: f64,
-    ) -> Self {
+    #[must_use]
+    pub fn beside(scenario: &str, metric: &str, rounds: &[f64], floor: f64) -> Self {
         Self {
             floor: Some(floor),
             ratio: Some(median(rounds) / floor),
@@ -60,21 +61,50 @@ impl Measured {
     }
 
     /// A figure that has neither floor nor goal.
-    pub(super) fn alone(scenario: &'static str, metric: &'static str, rounds: &[f64]) -> Self {
+    #[must_use]
+    pub fn alone(scenario: &str, metric: &str, rounds: &[f64]) -> Self {
         Self {
-            scenario,
-            metric,
+            scenario: scenario.to_owned(),
+            subject: TIDEGATE.to_owned(),
+            metric: metric.to_owned(),
             value: median(rounds),
             floor: None,
             ratio: None,
             goal: None,
             spread: spread(rounds),
+            disturbance: Disturbance::default(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// The same figure of another subject.
+    #[must_use]
+    pub fn of(self, subject: &str) -> Self {
+        Self {
+            subject: subject.to_owned(),
+            ..self
         }
     }
 }
 
+/// A line of a plot.
+#[derive(Clone, Debug, Serialize)]
+pub struct Series {
+    /// The plot it belongs to: series of one scenario and metric share it.
+    pub scenario: String,
+    /// Who was measured.
+    pub subject: String,
+    /// What the first number of a point is, its unit last, such as `frame_bytes`.
+    pub x: String,
+    /// What the second number of a point is, its unit last, such as `frames_per_s`.
+    pub y: String,
+    /// In the order of the first number.
+    pub points: Vec<[f64; 2]>,
+}
+
 /// The middle of the values.
-pub(super) fn median(values: &[f64]) -> f64 {
+#[must_use]
+pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     match sorted.len() {
@@ -92,16 +122,19 @@ fn spread(values: &[f64]) -> [f64; 2] {
 
 /// Everything of one run.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub struct Report {
     version: &'static str,
     core: usize,
     cpu: String,
     huge_pages: bool,
     results: Vec<Measured>,
+    series: Vec<Series>,
 }
 
 impl Report {
-    pub(super) fn new(core: usize, huge_pages: bool) -> Self {
+    /// An empty report of a run on this core.
+    #[must_use]
+    pub fn new(core: usize, huge_pages: bool) -> Self {
         let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpu
             .lines()
@@ -112,14 +145,25 @@ impl Report {
             cpu: model.unwrap_or("unknown").to_owned(),
             huge_pages,
             results: Vec::new(),
+            series: Vec::new(),
         }
     }
 
-    pub(super) fn add(&mut self, measured: Measured) {
+    /// Adds a figure.
+    pub fn add(&mut self, measured: Measured) {
         self.results.push(measured);
     }
 
-    pub(super) fn write(&self, path: &Path) -> io::Result<()> {
+    /// Adds a line of a plot.
+    pub fn plot(&mut self, series: Series) {
+        self.series.push(series);
+    }
+
+    /// Writes the report as JSON.
+    ///
+    /// # Errors
+    /// When the folder or the file cannot be written.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
@@ -127,7 +171,8 @@ impl Report {
     }
 
     /// The table shown on a terminal.
-    pub(super) fn table(&self) -> String {
+    #[must_use]
+    pub fn table(&self) -> String {
         let mut table = format!(
             "{:<20} {:<20} {:>12} {:>9} {:>7} {:>7}   spread\n",
             "scenario", "metric", "value", "floor", "ratio", "goal"

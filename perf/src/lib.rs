@@ -1,0 +1,11 @@
+//! Tidegate's measuring harness: what the daemon's worker costs in one process ([`bench`]), a tester
+//! beside the device under test, a packet generator and a link emulator.
+#![forbid(unsafe_code)]
+
+pub mod bench;
+pub mod flood;
+pub mod link;
+pub mod report;
+pub mod trial;
+mod units;
+pub mod wiring;
