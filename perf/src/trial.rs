@@ -49,7 +49,16 @@ pub struct Outcome {
 }
 
 /// What the machine took from the tester during a measurement.
-#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 pub struct Disturbance {
     /// The share of the cores' time that the hypervisor gave to others, from 0 to 1.
     pub steal: f64,

@@ -1,156 +1,121 @@
-//! What was measured, as a table for people and as a file for programs.
+//! What was measured: as a table for a terminal, a page for people, and files for programs.
+//!
+//! [`Report::add`] takes figures, [`Report::plot`] lines of plots, [`Report::cost`] where a
+//! packet's time goes. [`Report::write_all`] writes `report.json` (whose schema is
+//! `perf/report.schema.json`), `report.csv` and `report.html`. A run that was interrupted calls
+//! [`Report::partial`] and writes what there is.
 
+pub mod disturbance;
+mod figure;
+pub mod line_rate;
+mod machine;
+
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
+use self::disturbance::Watch;
+use self::machine::Machine;
 use crate::trial::Disturbance;
 
-/// One figure.
-#[derive(Clone, Debug, Serialize)]
-pub struct Measured {
-    /// What was measured, such as `guard.syn` or `ndr`.
-    pub scenario: String,
-    /// Who was measured: `tidegate`, `testpmd-mac`, `synproxy`, …
-    pub subject: String,
-    /// By what, its unit last, such as `ns_per_packet`.
-    pub metric: String,
-    /// The median of the rounds.
-    pub value: f64,
-    /// The floor in the same run, by the same metric.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub floor: Option<f64>,
-    /// `value` to `floor`; where the metric has no floor, absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ratio: Option<f64>,
-    /// What the ratio, or the value where there is none, should not be above (or below).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub goal: Option<f64>,
-    /// The lowest and highest round.
-    pub spread: [f64; 2],
-    /// What the machine took meanwhile.
-    pub disturbance: Disturbance,
-    /// What a reader must know beside the figure.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub notes: Vec<String>,
-}
+pub use self::figure::{
+    Cost, FRAMES_PER_S, Measured, NS_PER_PACKET, Series, Stage, TIDEGATE, axis, median,
+};
 
-/// The subject of everything that is measured in one process.
-pub const TIDEGATE: &str = "tidegate";
-
-impl Measured {
-    /// A figure with its floor and its goal as a ratio to it.
-    #[must_use]
-    pub fn new(scenario: &str, metric: &str, rounds: &[f64], floor: f64, goal: f64) -> Self {
-        Self {
-            goal: Some(goal),
-            ..Self::beside(scenario, metric, rounds, floor)
-        }
-    }
-
-    /// A figure to set beside its floor, without a goal.
-    #[must_use]
-    pub fn beside(scenario: &str, metric: &str, rounds: &[f64], floor: f64) -> Self {
-        Self {
-            floor: Some(floor),
-            ratio: Some(median(rounds) / floor),
-            ..Self::alone(scenario, metric, rounds)
-        }
-    }
-
-    /// A figure that has neither floor nor goal.
-    #[must_use]
-    pub fn alone(scenario: &str, metric: &str, rounds: &[f64]) -> Self {
-        Self {
-            scenario: scenario.to_owned(),
-            subject: TIDEGATE.to_owned(),
-            metric: metric.to_owned(),
-            value: median(rounds),
-            floor: None,
-            ratio: None,
-            goal: None,
-            spread: spread(rounds),
-            disturbance: Disturbance::default(),
-            notes: Vec::new(),
-        }
-    }
-
-    /// The same figure of another subject.
-    #[must_use]
-    pub fn of(self, subject: &str) -> Self {
-        Self {
-            subject: subject.to_owned(),
-            ..self
-        }
-    }
-}
-
-/// A line of a plot.
-#[derive(Clone, Debug, Serialize)]
-pub struct Series {
-    /// The plot it belongs to: series of one scenario and metric share it.
-    pub scenario: String,
-    /// Who was measured.
-    pub subject: String,
-    /// What the first number of a point is, its unit last, such as `frame_bytes`.
-    pub x: String,
-    /// What the second number of a point is, its unit last, such as `frames_per_s`.
-    pub y: String,
-    /// In the order of the first number.
-    pub points: Vec<[f64; 2]>,
-}
-
-/// The middle of the values.
-#[must_use]
-pub fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => f64::NAN,
-        odd if odd % 2 == 1 => sorted[odd / 2],
-        even => f64::midpoint(sorted[even / 2 - 1], sorted[even / 2]),
-    }
-}
-
-fn spread(values: &[f64]) -> [f64; 2] {
-    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    [low, high]
-}
+/// Said of figures that virtual devices gave.
+pub const FUNCTIONAL: &str = "functional, not line rate";
 
 /// Everything of one run.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(title = "Report of tidegate-perf")]
 pub struct Report {
-    version: &'static str,
+    /// The version of this program.
+    version: String,
+    /// The commit of this program's sources, or `unknown`.
+    commit: String,
+    /// DPDK's version, as the library says it.
+    dpdk: String,
+    /// The command line of this run.
+    command: Vec<String>,
+    /// When this run began, in seconds since 1970 UTC.
+    started_unix_s: u64,
+    /// How long it took, in seconds.
+    took_s: f64,
+    /// Whether it ended before everything was measured.
+    is_partial: bool,
+    /// What holds for every figure, such as `functional, not line rate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<String>,
+    /// What it ran on.
+    machine: Machine,
+    /// The core that measured.
     core: usize,
+    /// The processor's name.
     cpu: String,
+    /// Whether packet memory was in huge pages.
     huge_pages: bool,
+    /// The devices between which frames went, as they were given.
+    devices: Vec<String>,
+    /// Who was measured, and of which version.
+    subjects: BTreeMap<String, String>,
+    /// What was chosen: the parameters of searches, rounds, seeds.
+    parameters: BTreeMap<String, String>,
+    /// What the machine took over the whole run.
+    disturbance: Disturbance,
+    /// What a reader must know besides.
+    notes: Vec<String>,
+    /// The figures.
     results: Vec<Measured>,
+    /// The lines of plots.
     series: Vec<Series>,
+    /// Where a packet's time goes.
+    costs: Vec<Cost>,
+    #[serde(skip)]
+    began: Instant,
+    #[serde(skip)]
+    watch: Watch,
 }
 
 impl Report {
     /// An empty report of a run on this core.
     #[must_use]
     pub fn new(core: usize, huge_pages: bool) -> Self {
-        let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let model = cpu
-            .lines()
-            .find_map(|line| line.strip_prefix("model name\t: "));
+        let machine = Machine::of_this();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: machine::commit(),
+            dpdk: bindings::eal::version(),
+            command: machine::command(),
+            started_unix_s: now.map_or(0, |now| now.as_secs()),
+            took_s: 0.0,
+            is_partial: false,
+            label: None,
             core,
-            cpu: model.unwrap_or("unknown").to_owned(),
+            cpu: machine.cpu.clone(),
+            machine,
             huge_pages,
+            devices: Vec::new(),
+            subjects: BTreeMap::new(),
+            parameters: BTreeMap::new(),
+            disturbance: Disturbance::default(),
+            notes: Vec::new(),
             results: Vec::new(),
             series: Vec::new(),
+            costs: Vec::new(),
+            began: Instant::now(),
+            watch: Watch::begin(&[]),
         }
     }
 
     /// Adds a figure.
-    pub fn add(&mut self, measured: Measured) {
+    pub fn add(&mut self, mut measured: Measured) {
+        measured.complete();
         self.results.push(measured);
     }
 
@@ -159,11 +124,63 @@ impl Report {
         self.series.push(series);
     }
 
-    /// Writes the report as JSON.
+    /// Adds where a packet's time goes.
+    pub fn cost(&mut self, cost: Cost) {
+        self.costs.push(cost);
+    }
+
+    /// Says between which devices frames go, and whether frames on a cable pass them; where not,
+    /// every figure is labelled so.
+    pub fn devices<'a>(&mut self, devices: impl IntoIterator<Item = &'a str>, is_physical: bool) {
+        self.devices.extend(devices.into_iter().map(str::to_owned));
+        if !is_physical {
+            self.label = Some(FUNCTIONAL.to_owned());
+        }
+    }
+
+    /// Says who is measured, and of which version.
+    pub fn subject(&mut self, name: &str, version: &str) {
+        self.subjects.insert(name.to_owned(), version.to_owned());
+    }
+
+    /// Says what was chosen.
+    pub fn parameter(&mut self, name: &str, value: impl ToString) {
+        self.parameters.insert(name.to_owned(), value.to_string());
+    }
+
+    /// Says what a reader must know besides.
+    pub fn note(&mut self, note: impl Into<String>) {
+        self.notes.push(note.into());
+    }
+
+    /// Says that the run ended before everything was measured, and why.
+    pub fn partial(&mut self, why: &str) {
+        self.is_partial = true;
+        self.notes
+            .push(format!("Not everything was measured: {why}."));
+    }
+
+    /// The figures so far.
+    #[must_use]
+    pub fn results(&self) -> &[Measured] {
+        &self.results
+    }
+
+    /// Writes `report.json` and its companions into the folder.
     ///
     /// # Errors
-    /// When the folder or the file cannot be written.
-    pub fn write(&self, path: &Path) -> io::Result<()> {
+    /// When the folder or a file cannot be written.
+    pub fn write_all(&mut self, folder: &Path) -> io::Result<()> {
+        self.write(&folder.join("report.json"))
+    }
+
+    /// Writes the report as JSON, and its companions beside it.
+    ///
+    /// # Errors
+    /// When the folder or a file cannot be written.
+    pub fn write(&mut self, path: &Path) -> io::Result<()> {
+        self.took_s = self.began.elapsed().as_secs_f64();
+        self.disturbance = self.watch.end();
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
@@ -173,16 +190,32 @@ impl Report {
     /// The table shown on a terminal.
     #[must_use]
     pub fn table(&self) -> String {
-        let mut table = format!(
-            "{:<20} {:<20} {:>12} {:>9} {:>7} {:>7}   spread\n",
-            "scenario", "metric", "value", "floor", "ratio", "goal"
+        let has_peers = self.results.iter().any(|row| row.subject != TIDEGATE);
+        let mut table = String::new();
+        let label = self.label.as_ref().map(|label| format!("{label}\n"));
+        table.push_str(&label.unwrap_or_default());
+        let subject = |name: &str| match has_peers {
+            true => format!("{name:<16} "),
+            false => String::new(),
+        };
+        let _ = writeln!(
+            table,
+            "{:<20} {}{:<20} {:>12} {:>9} {:>7} {:>7}   spread",
+            "scenario",
+            subject("subject"),
+            "metric",
+            "value",
+            "floor",
+            "ratio",
+            "goal"
         );
         let cell = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
         for row in &self.results {
             let _ = writeln!(
                 table,
-                "{:<20} {:<20} {:>12.1} {:>9} {:>7} {:>7}   {:.1} to {:.1}",
+                "{:<20} {}{:<20} {:>12.1} {:>9} {:>7} {:>7}   {:.1} to {:.1}",
                 row.scenario,
+                subject(&row.subject),
                 row.metric,
                 row.value,
                 cell(row.floor),
@@ -191,6 +224,12 @@ impl Report {
                 row.spread[0],
                 row.spread[1],
             );
+            for note in &row.notes {
+                let _ = writeln!(table, "{:<20} {note}", "");
+            }
+        }
+        for note in &self.notes {
+            let _ = writeln!(table, "{note}");
         }
         table
     }
@@ -201,18 +240,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_the_middle() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert!(median(&[]).is_nan());
-    }
-
-    #[test]
     fn a_row_says_value_floor_ratio_and_goal() {
         let mut report = Report::new(1, false);
         report.add(Measured::new(
             "loop",
-            "ns_per_packet",
+            NS_PER_PACKET,
             &[20.0, 30.0, 25.0],
             10.0,
             1.15,
@@ -220,6 +252,30 @@ mod tests {
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["results"][0]["ratio"], 2.5);
         assert_eq!(json["results"][0]["spread"][1], 30.0);
+        assert_eq!(json["results"][0]["is_met"], false);
         assert!(report.table().contains("2.50"));
+    }
+
+    #[test]
+    fn what_virtual_devices_gave_is_labelled() {
+        let mut report = Report::new(0, false);
+        report.devices(["net_memif0,role=client"], false);
+        assert!(report.table().starts_with("functional, not line rate"));
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["label"], FUNCTIONAL);
+        assert_eq!(json["devices"][0], "net_memif0,role=client");
+    }
+
+    #[test]
+    fn an_interrupted_run_writes_a_valid_report_that_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut report = Report::new(0, false);
+        report.add(Measured::alone("ndr", FRAMES_PER_S, &[1e6]).of("testpmd-mac"));
+        report.partial("interrupted");
+        report.write_all(folder.path()).unwrap();
+        let text = std::fs::read_to_string(folder.path().join("report.json")).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(json["is_partial"], true);
+        assert!(json["took_s"].as_f64().unwrap() >= 0.0);
     }
 }
