@@ -281,6 +281,16 @@ impl Neighbours {
         self.find(interface, address).is_some()
     }
 
+    /// Whether what is for `address` can be sent without asking; `None` when nothing is known of it.
+    pub(crate) fn is_usable(&mut self, interface: InterfaceId, address: Address) -> Option<bool> {
+        let slot = self.find(interface, address)?;
+        let state = self.entries[usize::from(slot)].state;
+        Some(matches!(
+            state,
+            Some(NeighbourState::Reachable | NeighbourState::Stale)
+        ))
+    }
+
     /// Tells the other workers of an answer that nobody here asked for: perhaps one of them did.
     pub(crate) fn pass_on(&mut self, interface: InterfaceId, address: Address, mac: MacAddress) {
         self.tell(interface, address, mac, false);
