@@ -129,7 +129,7 @@ impl Shared {
         let is_harsh = random.chance(0.5);
         let pick =
             |random: &mut Random, list: &[f64]| list[random.below(list.len() as u64) as usize];
-        let delay_ms = [0, 1, 20, 500][random.below(4) as usize];
+        let delay_ms = [0, 2, 40, 1000][random.below(4) as usize];
         let sync = LinkSettings {
             delay_ns: if is_harsh {
                 delay_ms * MS
@@ -233,6 +233,8 @@ impl Shared {
         world.require(Streams::new(book.clone()));
         for (number, &guard) in guards.iter().enumerate() {
             world.connect((guard, SYNC), (sync, number), self.sync);
+            // What a packet between two guards suffers, it suffers once.
+            world.set_link((sync, number), LinkSettings::default());
             world.trace_mut().hide_port((guard, SYNC));
             world.require(Accounting::new(guard));
             world.require(Checksums::new(guard));
@@ -329,10 +331,12 @@ fn happen(world: &mut World, trouble: Trouble, stage: &SharedStage, sync: LinkSe
         }
         Trouble::CutOff(guard, span_ns) => {
             let dead = LinkSettings { loss: 1.0, ..sync };
-            let ends = [(stage.guards[guard], SYNC), (stage.sync, guard)];
-            ends.into_iter().for_each(|end| world.set_link(end, dead));
+            let (out, back) = ((stage.guards[guard], SYNC), (stage.sync, guard));
+            world.set_link(out, dead);
+            world.set_link(back, dead);
             world.at(now_ns + span_ns, move |world| {
-                ends.into_iter().for_each(|end| world.set_link(end, sync));
+                world.set_link(out, sync);
+                world.set_link(back, LinkSettings::default());
             });
         }
     }
