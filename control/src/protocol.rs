@@ -21,6 +21,8 @@ pub enum Topic {
     Ports,
     /// Cores, loops, and where every packet went
     Workers,
+    /// Where the workers' time goes: packets a call, cycles a packet by stage
+    Runtime,
     /// The guard's mode, its flood meter and the protected servers
     Guard,
     /// Sessions, one a line

@@ -2,7 +2,11 @@
 //!
 //! The names of the fields are promised to scripts: one may be added, none renamed.
 
+mod runtime;
+
 use serde::{Deserialize, Serialize};
+
+pub use runtime::{Runtime, RuntimeRow, StageRow};
 
 /// `show ports`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -189,6 +189,20 @@ fn everything_is_shown_and_a_signal_ends_it() {
         Some(0)
     );
     assert!(site.show("drops")["drops"].as_array().unwrap().len() > 30);
+    site.eventually("a loop that turns", |site| {
+        site.show("runtime")["workers"][0]["loops"].as_u64() > Some(0)
+    });
+    let runtime = site.show("runtime");
+    assert!(runtime["cycles_per_second"].as_u64() > Some(0));
+    let stages = runtime["workers"][0]["stages"].as_array().unwrap();
+    let stages: Vec<_> = stages.iter().map(|row| row["stage"].clone()).collect();
+    assert_eq!((&stages[0], stages.len()), (&"receive".into(), 9));
+    let later = site.tidegate(&["show", "runtime", "--seconds", "1", "--json"]);
+    let later: Value = serde_json::from_slice(&later.stdout).unwrap();
+    let span_ns = later["workers"][0]["total_ns"].as_f64().unwrap();
+    assert!((0.8e9..3e9).contains(&span_ns), "{later}");
+    let wrong = site.tidegate(&["show", "ports", "--seconds", "1"]);
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
     // The server is asked what it does, so it is looked for.
     site.eventually("a neighbour", |site| {
         site.show("neighbours")["neighbours"][0]["address"] == "10.0.0.10"
@@ -196,6 +210,7 @@ fn everything_is_shown_and_a_signal_ends_it() {
     for topic in [
         "ports",
         "workers",
+        "runtime",
         "guard",
         "sessions",
         "neighbours",

@@ -18,6 +18,7 @@ use crate::guard::{EchoStanding, Guard, GuardStatus};
 use crate::hop::{Hop, HopTables, Neighbour};
 use crate::io::Io;
 use crate::limits::{COMMAND_RING, LISTING_PAGE, MAX_SERVERS};
+use crate::runtime::Figures;
 use crate::wire::address::Address;
 
 /// A session as it is shown.
@@ -85,6 +86,8 @@ pub struct WorkerStatus {
     pub fragments_held: usize,
     /// Frames of this loop that have not been handed to a port yet.
     pub waiting: usize,
+    /// Where its time went.
+    pub runtime: Figures,
     /// The protected servers.
     pub servers: Vec<ServerRow>,
 }

@@ -29,4 +29,10 @@ pub trait Io {
 
     /// A fresh, empty packet with room before it for a link-layer header.
     fn allocate(&mut self) -> Option<Self::Buffer>;
+
+    /// A counter of the processor's cycles, for the worker's stopwatch; where there is none, 0.
+    #[inline]
+    fn cycles(&self) -> u64 {
+        0
+    }
 }

@@ -26,6 +26,7 @@ pub mod packet;
 pub mod parse;
 pub mod port;
 pub mod replicate;
+pub mod runtime;
 pub mod shard;
 mod siphash;
 pub mod tcp;

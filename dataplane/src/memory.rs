@@ -1,5 +1,6 @@
 //! Ports and packets in plain memory: the edge that tests and the simulator put around a worker.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use crate::io::{Io, PortId};
@@ -114,6 +115,8 @@ pub struct MemoryIo {
     pub transmit_room: Option<usize>,
     /// How many packets may still be allocated; `None` for no bound.
     pub allocations_left: Option<usize>,
+    cycles: Cell<u64>,
+    cycles_per_reading: Cell<u64>,
 }
 
 impl MemoryIo {
@@ -124,7 +127,14 @@ impl MemoryIo {
             departed: (0..ports).map(|_| VecDeque::new()).collect(),
             transmit_room: None,
             allocations_left: None,
+            cycles: Cell::new(0),
+            cycles_per_reading: Cell::new(0),
         }
+    }
+
+    /// How far the counter of cycles moves with each reading; it stands still without.
+    pub fn set_cycles_per_reading(&self, cycles: u64) {
+        self.cycles_per_reading.set(cycles);
     }
 
     /// Puts a frame before `port`.
@@ -164,6 +174,12 @@ impl Io for MemoryIo {
             *left = left.checked_sub(1)?;
         }
         Some(MemoryBuffer::new(&[]))
+    }
+
+    fn cycles(&self) -> u64 {
+        let cycles = self.cycles.get() + self.cycles_per_reading.get();
+        self.cycles.set(cycles);
+        cycles
     }
 }
 

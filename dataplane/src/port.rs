@@ -152,6 +152,11 @@ impl Io for DpdkIo {
     fn allocate(&mut self) -> Option<Mbuf> {
         self.pool.allocate()
     }
+
+    #[inline]
+    fn cycles(&self) -> u64 {
+        bindings::clock::cycles()
+    }
 }
 
 /// Puts the VLAN tag that the kernel took out of a frame back in. A frame that has no room for it

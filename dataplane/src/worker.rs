@@ -19,6 +19,7 @@ use crate::io::{Io, PortId, WorkerId};
 use crate::mesh::{Mesh, Message};
 use crate::packet::{Buffer, Burst};
 use crate::replicate::desk::WorkerPeers;
+use crate::runtime::{self, Figures, Stage, Stopwatch};
 use crate::shard::Shard;
 use crate::transmit::Transmit;
 use arrayvec::ArrayVec;
@@ -70,6 +71,7 @@ pub struct Worker<I: Io> {
     published_ns: u64,
     desk: WorkerDesk,
     peers: Option<WorkerPeers>,
+    stopwatch: Stopwatch,
     /// Empty packets for what comes from the peers.
     stock: Stock,
     is_stopped: bool,
@@ -135,6 +137,7 @@ impl<I: Io> Worker<I> {
             desk: parts.desk,
             stock: Stock::of(parts.peers.as_ref()),
             peers: parts.peers,
+            stopwatch: Stopwatch::new(runtime::PERIOD),
             is_stopped: false,
         }
     }
@@ -145,12 +148,16 @@ impl<I: Io> Worker<I> {
         if let Some(tap) = &mut self.transmit.tap {
             tap.set_time(time.now_ns);
         }
+        let before = self.walked();
+        self.stopwatch.begin(&self.io, before);
         let mut served = 0;
         for place in 0..self.receives.len() {
             let port = self.receives[place];
             let mut burst = Burst::new();
             if self.io.receive(port, &mut burst) > 0 {
                 served += burst.len();
+                self.stopwatch.received(burst.len(), burst.is_full());
+                self.lap(Stage::Receive);
                 match self.guard.bridge() {
                     Some(bridge) if bridge.end_of(port).is_some() => {
                         self.walk_wire(bridge, port, &mut burst, time);
@@ -159,15 +166,46 @@ impl<I: Io> Worker<I> {
                 }
             }
         }
+        self.lap(Stage::Receive);
         served += self.take_from_other_workers(time);
+        self.lap(Stage::TakeOver);
         served += self.send_to_peers(time);
         served += self.hear_peers(time);
+        self.lap(Stage::Peers);
         served += self.serve_timers(time);
+        self.lap(Stage::Timers);
         served += self.serve_command(time);
+        self.lap(Stage::Commands);
         self.tell_peers();
+        self.lap(Stage::Peers);
         self.free_dropped();
         self.send();
+        self.lap(Stage::Transmit);
+        let after = self.walked();
+        self.stopwatch.end(served > 0, after);
         served
+    }
+
+    /// What has passed since the last lap belongs to `stage`.
+    #[inline(always)]
+    fn lap(&mut self, stage: Stage) {
+        self.stopwatch.lap(stage, &self.io);
+    }
+
+    /// Frames received, and taken over from other workers.
+    #[inline]
+    fn walked(&self) -> u64 {
+        self.counters.event(Event::Received) + self.counters.event(Event::TakenOver)
+    }
+
+    /// Where the time went.
+    pub fn runtime(&self) -> Figures {
+        self.stopwatch.figures()
+    }
+
+    /// Begins to measure anew: of `period` busy turns one, every turn with 1, none with 0.
+    pub fn measure_one_turn_in(&mut self, period: u32) {
+        self.stopwatch = Stopwatch::new(period);
     }
 
     /// Whether it was told to leave the loop.

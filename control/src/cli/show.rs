@@ -1,7 +1,11 @@
 //! `tidegate show …`: what the daemon knows, as a table or as JSON.
 
+mod runtime;
 mod table;
 mod views;
+
+use std::thread;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -9,6 +13,7 @@ use serde_json::Value;
 use super::{Outcome, SocketArguments, Streams};
 use crate::client;
 use crate::protocol::{Request, Topic};
+use crate::report::Runtime;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -23,6 +28,9 @@ pub(super) struct Arguments {
     /// Sessions: at most so many
     #[arg(long, value_name = "COUNT")]
     limit: Option<usize>,
+    /// Runtime: what happens in so many seconds, in place of all since the start
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: Option<u64>,
     #[command(flatten)]
     socket: SocketArguments,
 }
@@ -32,10 +40,28 @@ pub(super) fn run(arguments: &Arguments, streams: &mut Streams<'_>) -> Outcome {
         topic: arguments.topic,
         limit: arguments.limit,
     };
-    let told = arguments
-        .socket
-        .path()
-        .and_then(|path| client::ask(&path, request));
+    if arguments.seconds.is_some() && arguments.topic != Topic::Runtime {
+        writeln!(
+            streams.err,
+            "tidegate: --seconds goes with `show runtime` only"
+        )?;
+        return Ok(2);
+    }
+    let told = arguments.socket.path().and_then(|path| {
+        let earlier = match arguments.seconds {
+            Some(seconds) => {
+                let earlier = client::ask(&path, request.clone())?;
+                thread::sleep(Duration::from_secs(seconds));
+                Some(earlier)
+            }
+            None => None,
+        };
+        let now = client::ask(&path, request)?;
+        Ok(match earlier {
+            Some(earlier) => span(earlier, now),
+            None => now,
+        })
+    });
     let shown = match told {
         Ok(Ok(value)) if arguments.json => Ok(format!("{value:#}\n")),
         Ok(Ok(value)) => text(arguments, value),
@@ -54,16 +80,24 @@ pub(super) fn run(arguments: &Arguments, streams: &mut Streams<'_>) -> Outcome {
     }
 }
 
+/// What has happened between two reports of the runtime.
+fn span(earlier: Result<Value, String>, now: Result<Value, String>) -> Result<Value, String> {
+    let (earlier, now): (Runtime, Runtime) = (read(earlier?)?, read(now?)?);
+    serde_json::to_value(now.since(&earlier)).map_err(|error| error.to_string())
+}
+
+fn read<T: DeserializeOwned>(value: Value) -> Result<T, String> {
+    serde_json::from_value(value).map_err(|error| {
+        format!("the daemon's report is not understood: {error}; use the `tidegate` that it was started with")
+    })
+}
+
 /// The report for a person.
 fn text(arguments: &Arguments, value: Value) -> Result<String, String> {
-    fn read<T: DeserializeOwned>(value: Value) -> Result<T, String> {
-        serde_json::from_value(value).map_err(|error| {
-            format!("the daemon's report is not understood: {error}; use the `tidegate` that it was started with")
-        })
-    }
     Ok(match arguments.topic {
         Topic::Ports => views::ports(&read(value)?),
         Topic::Workers => views::workers(&read(value)?),
+        Topic::Runtime => runtime::view(&read(value)?),
         Topic::Guard => views::guard(&read(value)?),
         Topic::Sessions => views::sessions(&read(value)?),
         Topic::Neighbours => views::neighbours(&read(value)?),

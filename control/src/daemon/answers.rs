@@ -21,7 +21,8 @@ use crate::profile::{GuardMode, Link};
 use crate::protocol::{DEFAULT_SESSIONS, MAXIMUM_SESSIONS, Topic};
 use crate::report::{
     Audit, CookieCounts, DeviceCounters, DropRow, Drops, Guard, NeighbourRow, Neighbours, Peers,
-    PortRow, Ports, ServerRow, SessionCounts, SessionRow, Sessions, WireCounts, WorkerRow, Workers,
+    PortRow, Ports, Runtime, RuntimeRow, ServerRow, SessionCounts, SessionRow, Sessions,
+    WireCounts, WorkerRow, Workers,
 };
 
 fn text_of(address: Address) -> String {
@@ -40,6 +41,7 @@ impl Control {
                 ports: self.ports(),
             }),
             Topic::Workers => to_value(&self.workers()?),
+            Topic::Runtime => to_value(&self.runtime()?),
             Topic::Guard => to_value(&self.guard()?),
             Topic::Sessions => {
                 let limit = limit.unwrap_or(DEFAULT_SESSIONS).min(MAXIMUM_SESSIONS);
@@ -160,6 +162,29 @@ impl Control {
             buffers: self.hardware.pool.size(),
             buffers_in_use: self.hardware.pool.in_use(),
         })
+    }
+
+    fn runtime(&mut self) -> Result<Runtime, String> {
+        let statuses = self.statuses()?;
+        let figure = |figure: &std::sync::atomic::AtomicU64| figure.load(Ordering::Relaxed);
+        let members = self.crew.members.iter().zip(&statuses).enumerate();
+        let rows = members.map(|(worker, (member, status))| {
+            RuntimeRow {
+                worker,
+                core: member.core,
+                total_ns: figure(&member.figures.total_ns),
+                busy_ns: figure(&member.figures.busy_ns),
+                loops: figure(&member.figures.loops),
+                busy_loops: figure(&member.figures.busy_loops),
+                sleeps: figure(&member.figures.sleeps),
+                ..RuntimeRow::default()
+            }
+            .measured(&status.runtime)
+        });
+        Ok(Runtime::of(
+            bindings::clock::cycles_per_second(),
+            rows.collect(),
+        ))
     }
 
     fn guard(&mut self) -> Result<Guard, String> {
@@ -349,6 +374,7 @@ impl Control {
 
     /// The metrics' text. What a worker does not tell in time is left out.
     pub(super) fn metrics(&mut self) -> String {
+        let runtime = self.runtime().ok();
         let figure = |figure: &std::sync::atomic::AtomicU64| figure.load(Ordering::Relaxed);
         let members = self.crew.members.iter().zip(self.crew.counters());
         let workers = members.map(|(member, counters)| WorkerFigures {
@@ -362,6 +388,7 @@ impl Control {
         let snapshot = Snapshot {
             appliance: self.profile.name.clone(),
             workers,
+            runtime,
             ports: self.ports(),
             guard: self.guard().ok(),
             peers: self.peers(),

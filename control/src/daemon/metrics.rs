@@ -5,7 +5,7 @@ use std::fmt::{Display, Write};
 use dataplane::counters::{Counters, Event};
 use dataplane::drop_reason::DropReason;
 
-use crate::report::{Guard, PeerRow, Peers, PortRow};
+use crate::report::{Guard, PeerRow, Peers, PortRow, Runtime, RuntimeRow};
 
 /// What the text says that it is.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -23,6 +23,7 @@ pub(super) struct WorkerFigures {
 pub(super) struct Snapshot {
     pub(super) appliance: String,
     pub(super) workers: Vec<WorkerFigures>,
+    pub(super) runtime: Option<Runtime>,
     pub(super) ports: Vec<PortRow>,
     pub(super) guard: Option<Guard>,
     pub(super) peers: Option<Peers>,
@@ -88,6 +89,9 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
         1,
     );
     workers(&mut text, &snapshot.workers);
+    if let Some(report) = &snapshot.runtime {
+        runtime(&mut text, report);
+    }
     ports(&mut text, &snapshot.ports);
     if let Some(report) = &snapshot.guard {
         guard(&mut text, report);
@@ -185,6 +189,66 @@ fn workers(text: &mut Text, workers: &[WorkerFigures]) {
         "Time since a worker's loop began.",
         &|worker| seconds(worker.total_ns),
     );
+}
+
+fn runtime(text: &mut Text, report: &Runtime) {
+    type Value = fn(&RuntimeRow) -> f64;
+    let labels = |row: &RuntimeRow| (row.worker.to_string(), row.core.to_string());
+    let each: [(&str, &str, Value); 6] = [
+        (
+            "tidegate_worker_busy_loops_total",
+            "Turns of a worker's loop that found something to do.",
+            |row| row.busy_loops as f64,
+        ),
+        (
+            "tidegate_worker_sleeps_total",
+            "Times that a worker without work slept.",
+            |row| row.sleeps as f64,
+        ),
+        (
+            "tidegate_worker_idle_seconds_total",
+            "Time in which a worker found nothing to do.",
+            |row| row.total_ns.saturating_sub(row.busy_ns) as f64 / 1e9,
+        ),
+        (
+            "tidegate_worker_receive_calls_total",
+            "Receive calls that brought a packet.",
+            |row| row.calls as f64,
+        ),
+        (
+            "tidegate_worker_full_receive_calls_total",
+            "Receive calls that brought as many packets as fit.",
+            |row| row.full_calls as f64,
+        ),
+        (
+            "tidegate_worker_measured_packets_total",
+            "Packets of the turns whose stages were measured.",
+            |row| row.measured_packets as f64,
+        ),
+    ];
+    for (name, help, value) in each {
+        text.family(name, Kind::Counter, help);
+        for row in &report.workers {
+            let (worker, core) = labels(row);
+            text.sample(name, &[("worker", &worker), ("core", &core)], value(row));
+        }
+    }
+    text.family(
+        "tidegate_worker_stage_cycles_total",
+        Kind::Counter,
+        "Cycles of the turns whose stages were measured.",
+    );
+    for row in &report.workers {
+        let (worker, core) = labels(row);
+        for stage in &row.stages {
+            let labels = [
+                ("worker", &*worker),
+                ("core", &core),
+                ("stage", &stage.stage),
+            ];
+            text.sample("tidegate_worker_stage_cycles_total", &labels, stage.cycles);
+        }
+    }
 }
 
 fn ports(text: &mut Text, ports: &[PortRow]) {

@@ -52,6 +52,7 @@ impl<I: Io> Worker<I> {
 
     fn fill_status(&self, mut status: Box<WorkerStatus>) -> Box<WorkerStatus> {
         status.guard = self.guard.status();
+        status.runtime = self.runtime();
         status.hop_held = self.hop.held();
         status.fragments_held = self.fragments.held();
         status.waiting = self.transmit.waiting() + self.outbox.len();

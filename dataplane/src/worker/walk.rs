@@ -15,6 +15,7 @@ use crate::limits::BURST;
 use crate::mesh::Message;
 use crate::packet::{Buffer, Burst, ChecksumStatus};
 use crate::parse::{Fragment, Kind, Parsed, parse_into, parse_tagged_into, protocol};
+use crate::runtime::Stage;
 use crate::verdict::Verdict;
 use crate::wire::address::Family;
 use crate::wire::checksum::internet_checksum;
@@ -63,6 +64,7 @@ impl<I: Io> Worker<I> {
                 transit.push(frame);
             }
         }
+        self.lap(Stage::Classify);
         for facts in &mut facts[..transit.len()] {
             self.guard
                 .prepare_into(&facts.parsed, facts.interface, &mut facts.lookup);
@@ -72,9 +74,11 @@ impl<I: Io> Worker<I> {
                 self.guard.prefetch(lookup);
             }
         }
+        self.lap(Stage::LookUp);
         for (frame, facts) in transit.drain(..).zip(&facts) {
             self.handle(port, frame, facts, time);
         }
+        self.lap(Stage::Handle);
         self.facts = facts;
     }
 

@@ -11,6 +11,7 @@ use crate::echo;
 use crate::io::{InterfaceId, Io, PortId};
 use crate::packet::{Buffer, Burst};
 use crate::parse::{Fragment, Kind, Parsed, parse_network, parse_tagged_into, protocol};
+use crate::runtime::Stage;
 use crate::shard::Tuple;
 use crate::verdict::Verdict;
 use crate::wire::address::Family;
@@ -40,6 +41,7 @@ impl<I: Io> Worker<I> {
                 transit.push(frame);
             }
         }
+        self.lap(Stage::Classify);
         for facts in &mut facts[..transit.len()] {
             self.guard
                 .prepare_into(&facts.parsed, facts.interface, &mut facts.lookup);
@@ -49,9 +51,11 @@ impl<I: Io> Worker<I> {
                 self.guard.prefetch(lookup);
             }
         }
+        self.lap(Stage::LookUp);
         for (frame, facts) in transit.drain(..).zip(&facts) {
             self.handle_of_wire(bridge, port, frame, facts, time);
         }
+        self.lap(Stage::Handle);
         self.facts = facts;
     }
 

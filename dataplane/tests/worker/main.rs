@@ -8,6 +8,7 @@ mod rig;
 mod icmp;
 mod peers;
 mod refusals;
+mod runtime;
 mod several;
 mod steps;
 mod sums;

@@ -70,6 +70,11 @@ impl Io for RingIo {
     fn allocate(&mut self) -> Option<Mbuf> {
         self.pool.allocate()
     }
+
+    #[inline]
+    fn cycles(&self) -> u64 {
+        bindings::clock::cycles()
+    }
 }
 
 impl Peer {

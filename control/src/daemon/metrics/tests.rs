@@ -1,5 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use dataplane::runtime::{Figures, Stage};
+
 use super::*;
 use crate::report::{PeerCounter, SessionCounts};
 
@@ -110,6 +112,23 @@ fn peer(number: u8) -> PeerRow {
     }
 }
 
+fn runtime_row() -> RuntimeRow {
+    let mut figures = Figures {
+        calls: 3,
+        frames: 90,
+        measured_frames: 30,
+        ..Figures::default()
+    };
+    figures.cycles[Stage::Handle as usize] = 1_800;
+    let row = RuntimeRow {
+        core: 1,
+        total_ns: 3_000_000_000,
+        busy_ns: 1_000_000_000,
+        ..RuntimeRow::default()
+    };
+    row.measured(&figures)
+}
+
 fn snapshot() -> Snapshot {
     let mut counters = Counters::default();
     counters.add(Event::CookieSent, 12);
@@ -155,6 +174,7 @@ fn snapshot() -> Snapshot {
             }],
             ..Peers::default()
         }),
+        runtime: Some(Runtime::of(1_000_000_000, vec![runtime_row()])),
         buffers: 100,
         buffers_in_use: 40,
     }
@@ -201,6 +221,15 @@ fn a_scraper_reads_every_line() {
     assert_eq!(
         value("tidegate_worker_busy_seconds_total", &[("core", "3")]),
         Some(1.5)
+    );
+    let handle = [("worker", "0"), ("core", "1"), ("stage", "handle")];
+    assert_eq!(
+        value("tidegate_worker_stage_cycles_total", &handle),
+        Some(1_800.0)
+    );
+    assert_eq!(
+        value("tidegate_worker_idle_seconds_total", &[("core", "1")]),
+        Some(2.0)
     );
     assert_eq!(
         value(

@@ -1,0 +1,214 @@
+//! Where a worker's time goes: the cycles of each stage of a turn.
+//!
+//! One busy turn in [`PERIOD`] is measured, at the borders between stages and not for each packet:
+//! what that costs is lost in the other turns. A turn that finds nothing to do is not measured.
+
+use crate::io::Io;
+
+/// Of so many busy turns one is measured. A prime, so that it does not keep step with traffic.
+pub const PERIOD: u32 = 61;
+
+macro_rules! stages {
+    ($($name:ident $label:literal $sentence:literal,)*) => {
+        /// A part of a worker's turn.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Stage {
+            $(#[doc = $sentence] $name,)*
+        }
+
+        impl Stage {
+            /// Every stage, in the order of a turn.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+            /// How many stages there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The name shown in reports and metrics.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$name => $label,)* }
+            }
+
+            /// What it does, in a sentence.
+            pub const fn sentence(self) -> &'static str {
+                match self { $(Self::$name => $sentence,)* }
+            }
+        }
+    };
+}
+
+stages! {
+    Receive "receive" "Frames are taken from the ports.",
+    Classify "classify" "Headers are read, frames steered to their worker, and admitted by the hop.",
+    LookUp "look_up" "Sessions are looked for, and their lines asked for.",
+    Handle "handle" "The guard decides and rewrites, the hop finds the way out.",
+    TakeOver "take_over" "What other workers handed over.",
+    Peers "peers" "Records and datagrams to and from the other guards.",
+    Timers "timers" "Sessions, neighbours and datagrams whose time has come; counters made visible.",
+    Commands "commands" "What the control thread asked for.",
+    Transmit "transmit" "Bursts are given to the ports, dropped frames freed.",
+}
+
+/// What was measured since the worker began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Receive calls that brought a frame.
+    pub calls: u64,
+    /// Frames that they brought.
+    pub frames: u64,
+    /// Calls whose burst was full: more was waiting.
+    pub full_calls: u64,
+    /// Turns that were measured.
+    pub measured_turns: u64,
+    /// Frames received and taken over in those turns.
+    pub measured_frames: u64,
+    /// Cycles of each stage in those turns, in the order of [`Stage::ALL`].
+    pub cycles: [u64; Stage::COUNT],
+}
+
+impl Figures {
+    /// Cycles of one stage in the turns that were measured.
+    #[must_use]
+    pub fn cycles_of(&self, stage: Stage) -> u64 {
+        self.cycles[stage as usize]
+    }
+
+    /// Cycles of all stages.
+    #[must_use]
+    pub fn all_cycles(&self) -> u64 {
+        self.cycles.iter().sum()
+    }
+}
+
+/// A worker's stopwatch.
+#[derive(Debug)]
+pub(crate) struct Stopwatch {
+    figures: Figures,
+    /// Of so many busy turns one is measured; 0 for none.
+    period: u32,
+    /// Busy turns before one is measured.
+    left: u32,
+    /// Whether this turn is measured.
+    is_on: bool,
+    lapped_at: u64,
+    began_with_frames: u64,
+    turn: [u64; Stage::COUNT],
+}
+
+impl Stopwatch {
+    pub(crate) fn new(period: u32) -> Self {
+        Self {
+            figures: Figures::default(),
+            period,
+            left: period,
+            is_on: false,
+            lapped_at: 0,
+            began_with_frames: 0,
+            turn: [0; Stage::COUNT],
+        }
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        self.figures
+    }
+
+    /// A turn begins; `frames` have been received and taken over before it.
+    #[inline]
+    pub(crate) fn begin<I: Io>(&mut self, io: &I, frames: u64) {
+        self.is_on = self.left == 1;
+        if self.is_on {
+            self.turn = [0; Stage::COUNT];
+            self.began_with_frames = frames;
+            self.lapped_at = io.cycles();
+        }
+    }
+
+    /// What has passed since the last call belongs to `stage`.
+    #[inline(always)]
+    pub(crate) fn lap<I: Io>(&mut self, stage: Stage, io: &I) {
+        if self.is_on {
+            self.note(stage, io.cycles());
+        }
+    }
+
+    #[inline(never)]
+    fn note(&mut self, stage: Stage, cycles: u64) {
+        self.turn[stage as usize] += cycles.wrapping_sub(self.lapped_at);
+        self.lapped_at = cycles;
+    }
+
+    /// A receive call has brought so many frames.
+    #[inline]
+    pub(crate) fn received(&mut self, frames: usize, is_full: bool) {
+        self.figures.calls += 1;
+        self.figures.frames += frames as u64;
+        self.figures.full_calls += u64::from(is_full);
+    }
+
+    /// The turn is over. A busy one that was measured counts; an idle one does not.
+    #[inline]
+    pub(crate) fn end(&mut self, is_busy: bool, frames: u64) {
+        if !is_busy {
+            return;
+        }
+        if self.is_on {
+            self.figures.measured_turns += 1;
+            self.figures.measured_frames += frames - self.began_with_frames;
+            for (all, turn) in self.figures.cycles.iter_mut().zip(&self.turn) {
+                *all += turn;
+            }
+            self.left = self.period;
+        } else {
+            self.left = self.left.saturating_sub(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::MemoryIo;
+
+    fn turn(watch: &mut Stopwatch, io: &MemoryIo, frames: &mut u64, brought: u64) {
+        watch.begin(io, *frames);
+        if brought > 0 {
+            watch.received(brought as usize, false);
+            *frames += brought;
+        }
+        watch.lap(Stage::Receive, io);
+        watch.lap(Stage::Handle, io);
+        watch.lap(Stage::Handle, io);
+        watch.end(brought > 0, *frames);
+    }
+
+    #[test]
+    fn one_busy_turn_in_so_many_is_measured_and_idle_ones_never_count() {
+        let io = MemoryIo::new(1);
+        io.set_cycles_per_reading(10);
+        let (mut watch, mut frames) = (Stopwatch::new(3), 0);
+        for n in 0..30 {
+            turn(&mut watch, &io, &mut frames, n % 2);
+        }
+        let figures = watch.figures();
+        assert_eq!((figures.calls, figures.frames), (15, 15));
+        assert_eq!((figures.measured_turns, figures.measured_frames), (5, 5));
+        assert_eq!(figures.cycles_of(Stage::Receive), 5 * 10);
+        assert_eq!(figures.cycles_of(Stage::Handle), 5 * 20);
+        assert_eq!(figures.all_cycles(), 5 * 30);
+    }
+
+    #[test]
+    fn a_period_of_one_measures_every_turn_and_of_none_nothing() {
+        let io = MemoryIo::new(1);
+        io.set_cycles_per_reading(10);
+        for (period, measured) in [(1, 8), (0, 0)] {
+            let (mut watch, mut frames) = (Stopwatch::new(period), 0);
+            for _ in 0..8 {
+                turn(&mut watch, &io, &mut frames, 4);
+            }
+            let figures = watch.figures();
+            assert_eq!(figures.measured_turns, measured);
+            assert_eq!(figures.measured_frames, 4 * measured);
+            assert_eq!(figures.frames, 32);
+        }
+    }
+}
