@@ -8,6 +8,7 @@
 //! How the types keep DPDK's rules is told in `bindings/README.md`.
 
 pub mod allocation;
+pub mod cipher;
 pub mod clock;
 pub mod eal;
 pub mod error;

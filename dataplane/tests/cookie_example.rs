@@ -4,6 +4,8 @@
 use std::hash::Hasher;
 use std::net::IpAddr;
 
+use aes::Aes128Enc;
+use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use dataplane::guard::cookie::{Agreed, CookieJar, CookieKey, MSS_IPV4, MSS_IPV6, Tuple};
 use dataplane::wire::address::Address;
 use dataplane::wire::tcp::MAX_OPTION_BYTES;
@@ -39,11 +41,21 @@ fn assert_on_page(what: &str) {
     assert!(PAGE.contains(what), "{what} does not stand on the page");
 }
 
+/// The cipher's key: the cookie key's code of a label.
+fn cipher_key() -> [u8; 16] {
+    let mut hasher = SipHasher24::new_with_key(&KEY);
+    hasher.write(b"tidegatecookie 2");
+    hasher.finish128().as_bytes()
+}
+
 /// Checks one example: the page has it, the function gives it, the guard makes it.
 fn example(client: &str, server: &str, timestamps: bool, input: &str, details: u32) {
-    let mut hasher = SipHasher24::new_with_key(&KEY);
-    hasher.write(&octets(input));
-    let output = hasher.finish128().as_bytes();
+    let cipher = Aes128Enc::new(&cipher_key().into());
+    let output = octets(input).chunks(16).fold([0; 16], |state, block| {
+        let mut block = std::array::from_fn(|at| state[at] ^ block[at]).into();
+        cipher.encrypt_block(&mut block);
+        block.into()
+    });
     let word = |at: usize| u64::from_le_bytes(output[at..at + 8].try_into().unwrap());
 
     let coarse = if timestamps { 0 } else { details };
@@ -78,27 +90,32 @@ fn example(client: &str, server: &str, timestamps: bool, input: &str, details: u
 
 #[test]
 fn the_examples_of_the_page_are_what_the_guard_makes() {
+    let key: String = cipher_key()
+        .iter()
+        .map(|octet| format!("{octet:02x}"))
+        .collect();
+    assert_on_page(&format!("`{key}`"));
     let details = 7 << 6 | 8 << 2 | 1 << 1;
     example(
         "198.51.100.7",
         "10.0.0.10",
         true,
-        "c63364070a00000a5000409c785634121dfc480300e20186",
+        "1dfc480300e201860000000000000000c63364070a00000a5000409c78563412",
         details,
     );
     example(
         "198.51.100.7",
         "10.0.0.10",
         false,
-        "c63364070a00000a5000409c785634121dfc480300060006",
+        "1dfc4803000600060000000000000000c63364070a00000a5000409c78563412",
         6,
     );
     example(
         "2001:db8::7",
         "fd00:1::10",
         true,
-        "20010db8000000000000000000000007fd000001000000000000000000000010\
-         5000409c785634121dfc480300e20186",
+        "1dfc480300e201c65000409c7856341220010db8000000000000000000000007\
+         fd000001000000000000000000000010",
         details,
     );
 }

@@ -4,9 +4,10 @@
 //! A guard that has the key can check a cookie that another guard made: the key is chosen by the
 //! cookie's own time, so no state and no epoch number is needed.
 
+use bindings::cipher::CipherKey;
 use zeroize::Zeroize;
 
-use crate::siphash::{SipHash, SipKey};
+use crate::siphash::SipKey;
 use crate::wire::address::{Address, Family};
 
 /// Seconds of one tick of the coarse clock. A cookie is good in the tick it was made in and in the
@@ -199,13 +200,36 @@ impl std::fmt::Debug for CookieKey {
 
 struct PreparedKey {
     first_tick: u64,
-    key: SipKey,
+    key: CipherKey,
 }
 
-impl Drop for PreparedKey {
-    fn drop(&mut self) {
-        self.key.erase();
-    }
+/// The cipher's key of a cookie key: what is known of the one tells nothing of the other.
+fn prepare(key: &CookieKey) -> PreparedKey {
+    const LABEL: [u64; 2] = [
+        u64::from_le_bytes(*b"tidegate"),
+        u64::from_le_bytes(*b"cookie 2"),
+    ];
+    let mut master = SipKey::new(&key.secret);
+    let derived = master.hash(&LABEL);
+    let mut secret = [0; 16];
+    secret[..8].copy_from_slice(&derived.first().to_le_bytes());
+    secret[8..].copy_from_slice(&derived.second().to_le_bytes());
+    let prepared = PreparedKey {
+        first_tick: key.not_before_s.div_ceil(TICK_S),
+        key: CipherKey::new(&secret),
+    };
+    secret.zeroize();
+    master.erase();
+    prepared
+}
+
+/// What a cookie authenticates itself by: parts of one code.
+#[derive(Clone, Copy)]
+struct Codes {
+    /// 24 bits of it.
+    sequence: u32,
+    /// 22 others.
+    timestamp: u32,
 }
 
 /// The keys of a guard: makes cookies and checks them.
@@ -221,13 +245,7 @@ impl CookieJar {
     /// Without any key.
     pub fn new(keys: &[CookieKey]) -> Self {
         assert!(!keys.is_empty(), "a cookie jar needs a key");
-        let mut keys: Vec<_> = keys
-            .iter()
-            .map(|key| PreparedKey {
-                first_tick: key.not_before_s.div_ceil(TICK_S),
-                key: SipKey::new(&key.secret),
-            })
-            .collect();
+        let mut keys: Vec<_> = keys.iter().map(prepare).collect();
         keys.sort_by_key(|key| key.first_tick);
         Self { keys }
     }
@@ -242,15 +260,15 @@ impl CookieJar {
         } else {
             u16::from(agreed.coarse())
         };
-        let mac = self.mac(tuple, tick, details, agreed);
+        let codes = self.codes(tuple, tick, details, agreed);
         let coarse = if agreed.timestamps { 0 } else { details };
         Cookie {
-            sequence: (mac.first() as u32) << 8
+            sequence: codes.sequence << 8
                 | (tick as u32 & 3) << 6
                 | u32::from(agreed.mss_class & 7) << 3
                 | u32::from(coarse),
             timestamp: if agreed.timestamps {
-                (mac.second() as u32) << DETAIL_BITS | u32::from(details)
+                codes.timestamp << DETAIL_BITS | u32::from(details)
             } else {
                 0
             },
@@ -291,13 +309,10 @@ impl CookieJar {
         } else {
             u16::from(coarse)
         };
-        let mac = self.mac(tuple, tick, details, agreed);
-        let sequence_fits = (mac.first() as u32) << 8 == cookie.sequence & !0xff;
-        // The second half is not computed in vain. The time that this takes tells no more than a
-        // cookie without timestamps does, of which the first half alone decides.
-        let timestamp_fits = !timestamps
-            || sequence_fits
-                && (mac.second() as u32) << DETAIL_BITS == cookie.timestamp & !DETAIL_MASK;
+        let codes = self.codes(tuple, tick, details, agreed);
+        let sequence_fits = codes.sequence << 8 == cookie.sequence & !0xff;
+        let timestamp_fits =
+            !timestamps || codes.timestamp << DETAIL_BITS == cookie.timestamp & !DETAIL_MASK;
         let details_fit = !timestamps || coarse == 0;
         if !(sequence_fits & timestamp_fits & details_fit) {
             return Err(CookieError::Invalid);
@@ -310,33 +325,34 @@ impl CookieJar {
     }
 
     #[inline(always)]
-    fn mac(&self, tuple: &Tuple, tick: u64, details: u16, agreed: Agreed) -> SipHash {
+    fn codes(&self, tuple: &Tuple, tick: u64, details: u16, agreed: Agreed) -> Codes {
+        let family = tuple.client.family();
         let ports = u32::from(tuple.client_port) << 16 | u32::from(tuple.server_port);
+        // The first block tells the family, and so how many blocks there are.
         let meta = u64::from(agreed.timestamps) << 63
+            | u64::from(family == Family::V6) << 62
             | u64::from(agreed.mss_class) << 56
             | u64::from(details) << 40
             | tick & 0xff_ffff_ffff;
         let numbers = u64::from(tuple.client_sequence) << 32 | u64::from(ports);
+        let halves = |low: u64, high: u64| u128::from(high) << 64 | u128::from(low);
         let key = &self.key_of(tick).key;
-        // Addresses stand in network order, numbers in little-endian order. The two families'
-        // inputs differ in length, so none can stand for another.
-        match tuple.client.family() {
+        // Addresses stand in network order, numbers in little-endian order.
+        let code = match family {
             Family::V4 => {
                 let octets = |address: Address| u64::from((address.to_bits() as u32).swap_bytes());
                 let addresses = octets(tuple.client) | octets(tuple.server) << 32;
-                key.hash(&[addresses, numbers, meta])
+                key.code([halves(meta, 0), halves(addresses, numbers)])
             }
             Family::V6 => {
-                let halves = |address: Address| {
-                    let bits = address.to_bits();
-                    (
-                        ((bits >> 64) as u64).swap_bytes(),
-                        (bits as u64).swap_bytes(),
-                    )
-                };
-                let (client, server) = (halves(tuple.client), halves(tuple.server));
-                key.hash(&[client.0, client.1, server.0, server.1, numbers, meta])
+                let octets = |address: Address| address.to_bits().swap_bytes();
+                let ends = [octets(tuple.client), octets(tuple.server)];
+                key.code([halves(meta, numbers), ends[0], ends[1]])
             }
+        };
+        Codes {
+            sequence: code as u32 & 0xff_ffff,
+            timestamp: (code >> 64) as u32 & 0x3f_ffff,
         }
     }
 
