@@ -5,7 +5,9 @@
 pub mod bench;
 pub mod flood;
 pub mod link;
+pub mod progress;
 pub mod report;
+pub mod search;
 pub mod trial;
 mod units;
 pub mod wiring;

@@ -134,6 +134,12 @@ pub trait Trial {
     /// # Errors
     /// When ports fail, or the user has interrupted.
     fn run(&mut self, load: Load) -> Result<Outcome, TrialError>;
+
+    /// How long a trial takes besides sending: to settle before, and to wait for what is on its
+    /// way. Searches count it against their time.
+    fn overhead(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// Why a trial did not end.
