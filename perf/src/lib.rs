@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod endpoints;
 pub mod flood;
 pub mod link;
 pub mod progress;
