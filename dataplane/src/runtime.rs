@@ -61,7 +61,9 @@ pub struct Figures {
     pub measured_turns: u64,
     /// Frames received and taken over in those turns.
     pub measured_frames: u64,
-    /// Cycles of each stage in those turns, in the order of [`Stage::ALL`].
+    /// How often each stage ended in those turns, in the order of [`Stage::ALL`].
+    pub laps: [u64; Stage::COUNT],
+    /// Cycles of each stage in those turns, without those of the stopwatch.
     pub cycles: [u64; Stage::COUNT],
 }
 
@@ -91,7 +93,10 @@ pub(crate) struct Stopwatch {
     is_on: bool,
     lapped_at: u64,
     began_with_frames: u64,
-    turn: [u64; Stage::COUNT],
+    /// The fewest cycles between two readings with nothing in between: what a reading costs.
+    reading: u64,
+    turn_laps: [u64; Stage::COUNT],
+    turn_cycles: [u64; Stage::COUNT],
 }
 
 impl Stopwatch {
@@ -103,7 +108,9 @@ impl Stopwatch {
             is_on: false,
             lapped_at: 0,
             began_with_frames: 0,
-            turn: [0; Stage::COUNT],
+            reading: u64::MAX,
+            turn_laps: [0; Stage::COUNT],
+            turn_cycles: [0; Stage::COUNT],
         }
     }
 
@@ -116,23 +123,35 @@ impl Stopwatch {
     pub(crate) fn begin<I: Io>(&mut self, io: &I, frames: u64) {
         self.is_on = self.left == 1;
         if self.is_on {
-            self.turn = [0; Stage::COUNT];
             self.began_with_frames = frames;
-            self.lapped_at = io.cycles();
+            self.begin_measured(io);
         }
+    }
+
+    #[inline(never)]
+    fn begin_measured<I: Io>(&mut self, io: &I) {
+        // A lap for nothing tells what a lap takes; one that was interrupted is not the fewest.
+        self.lapped_at = io.cycles();
+        self.note(Stage::Receive, io.cycles(), 0);
+        self.reading = self.reading.min(self.turn_cycles[Stage::Receive as usize]);
+        self.turn_laps = [0; Stage::COUNT];
+        self.turn_cycles = [0; Stage::COUNT];
+        self.lapped_at = io.cycles();
     }
 
     /// What has passed since the last call belongs to `stage`.
     #[inline(always)]
     pub(crate) fn lap<I: Io>(&mut self, stage: Stage, io: &I) {
         if self.is_on {
-            self.note(stage, io.cycles());
+            self.note(stage, io.cycles(), self.reading);
         }
     }
 
     #[inline(never)]
-    fn note(&mut self, stage: Stage, cycles: u64) {
-        self.turn[stage as usize] += cycles.wrapping_sub(self.lapped_at);
+    fn note(&mut self, stage: Stage, cycles: u64, reading: u64) {
+        let spent = cycles.wrapping_sub(self.lapped_at).saturating_sub(reading);
+        self.turn_laps[stage as usize] += 1;
+        self.turn_cycles[stage as usize] += spent;
         self.lapped_at = cycles;
     }
 
@@ -153,7 +172,11 @@ impl Stopwatch {
         if self.is_on {
             self.figures.measured_turns += 1;
             self.figures.measured_frames += frames - self.began_with_frames;
-            for (all, turn) in self.figures.cycles.iter_mut().zip(&self.turn) {
+            let figures = &mut self.figures;
+            for (all, turn) in figures.cycles.iter_mut().zip(&self.turn_cycles) {
+                *all += turn;
+            }
+            for (all, turn) in figures.laps.iter_mut().zip(&self.turn_laps) {
                 *all += turn;
             }
             self.left = self.period;
@@ -174,16 +197,20 @@ mod tests {
             watch.received(brought as usize, false);
             *frames += brought;
         }
-        watch.lap(Stage::Receive, io);
-        watch.lap(Stage::Handle, io);
-        watch.lap(Stage::Handle, io);
+        for (stage, cycles) in [
+            (Stage::Receive, 10),
+            (Stage::Handle, 25),
+            (Stage::Handle, 5),
+        ] {
+            io.pass(cycles);
+            watch.lap(stage, io);
+        }
         watch.end(brought > 0, *frames);
     }
 
     #[test]
     fn one_busy_turn_in_so_many_is_measured_and_idle_ones_never_count() {
         let io = MemoryIo::new(1);
-        io.set_cycles_per_reading(10);
         let (mut watch, mut frames) = (Stopwatch::new(3), 0);
         for n in 0..30 {
             turn(&mut watch, &io, &mut frames, n % 2);
@@ -192,14 +219,14 @@ mod tests {
         assert_eq!((figures.calls, figures.frames), (15, 15));
         assert_eq!((figures.measured_turns, figures.measured_frames), (5, 5));
         assert_eq!(figures.cycles_of(Stage::Receive), 5 * 10);
-        assert_eq!(figures.cycles_of(Stage::Handle), 5 * 20);
-        assert_eq!(figures.all_cycles(), 5 * 30);
+        assert_eq!(figures.cycles_of(Stage::Handle), 5 * 30);
+        assert_eq!(figures.laps[Stage::Handle as usize], 10);
+        assert_eq!(figures.all_cycles(), 5 * 40);
     }
 
     #[test]
     fn a_period_of_one_measures_every_turn_and_of_none_nothing() {
         let io = MemoryIo::new(1);
-        io.set_cycles_per_reading(10);
         for (period, measured) in [(1, 8), (0, 0)] {
             let (mut watch, mut frames) = (Stopwatch::new(period), 0);
             for _ in 0..8 {

@@ -58,6 +58,8 @@ pub struct RuntimeRow {
 pub struct StageRow {
     /// Its name.
     pub stage: String,
+    /// How often it ended in the turns that were measured: with each burst, or once a turn.
+    pub calls: u64,
     /// Cycles spent in it, in the turns that were measured.
     pub cycles: u64,
     /// Cycles for each packet of those turns.
@@ -105,6 +107,7 @@ impl RuntimeRow {
     pub fn measured(self, figures: &Figures) -> Self {
         let stage = |stage: &Stage| StageRow {
             stage: stage.label().into(),
+            calls: figures.laps[*stage as usize],
             cycles: figures.cycles_of(*stage),
             sentence: stage.sentence().into(),
             ..StageRow::default()
@@ -137,6 +140,7 @@ impl RuntimeRow {
             measured_packets: span(|row| row.measured_packets),
             stages: stages
                 .map(|(stage, before)| StageRow {
+                    calls: stage.calls.saturating_sub(before.calls),
                     cycles: stage.cycles.saturating_sub(before.cycles),
                     ..stage.clone()
                 })

@@ -11,6 +11,8 @@ use super::pool::{Pool, PooledBuffer};
 
 /// Frames that a queue takes without growing.
 const QUEUE: usize = 8192;
+/// Cycles that each call for a burst takes.
+pub(crate) const CYCLES_PER_CALL: u64 = 100;
 
 /// A worker's queues on every port.
 pub(crate) struct Queues {
@@ -23,8 +25,7 @@ pub(crate) struct Queues {
     pub(crate) allocations_left: Option<usize>,
     /// Whether to take and free a block of the heap for every burst.
     pub(crate) is_wasteful: bool,
-    /// How often the counter of cycles was read.
-    readings: Cell<u64>,
+    cycles: Cell<u64>,
 }
 
 impl Queues {
@@ -37,7 +38,7 @@ impl Queues {
             transmit_room: None,
             allocations_left: None,
             is_wasteful: false,
-            readings: Cell::new(0),
+            cycles: Cell::new(0),
         }
     }
 
@@ -75,6 +76,7 @@ impl Io for Queues {
         let queue = &mut self.arrived[usize::from(port.0)];
         let count = queue.len().min(burst.remaining_capacity());
         burst.extend(queue.drain(..count));
+        self.cycles.set(self.cycles.get() + CYCLES_PER_CALL);
         count
     }
 
@@ -86,6 +88,7 @@ impl Io for Queues {
             *room -= count;
         }
         queue.extend(burst.drain(..count));
+        self.cycles.set(self.cycles.get() + CYCLES_PER_CALL);
         count
     }
 
@@ -97,7 +100,7 @@ impl Io for Queues {
     }
 
     fn cycles(&self) -> u64 {
-        self.readings.set(self.readings.get() + 1);
-        self.readings.get()
+        self.cycles.set(self.cycles.get() + 1);
+        self.cycles.get()
     }
 }

@@ -5,6 +5,7 @@
 //! turns, so that a change of the machine's speed meets both.
 
 mod floor;
+mod profile;
 mod rig;
 mod rings;
 mod share;
@@ -20,6 +21,7 @@ use dataplane::drop_reason::DropReason;
 use dataplane::guard::config::Mode;
 
 use self::floor::{Floor, Work};
+use self::profile::Profile;
 use self::rig::{Connection, INSIDE, OUTSIDE, Rig};
 use self::rings::{BATCH, Batch, Peer, ports};
 use crate::report::{Measured, Report, median};
@@ -42,6 +44,9 @@ pub struct Arguments {
     /// Take packet memory from huge pages, which must have been reserved.
     #[arg(long)]
     huge_pages: bool,
+    /// Tell each scenario's nanoseconds by the stages of a worker's turn as well.
+    #[arg(long)]
+    profile: bool,
     /// Where the report goes.
     #[arg(long, default_value = "perf/out/report.json")]
     output: std::path::PathBuf,
@@ -152,12 +157,19 @@ pub fn run(arguments: &Arguments) -> Result<String, Box<dyn Error>> {
         arguments,
     };
     let mut report = Report::new(core, arguments.huge_pages);
+    if arguments.profile {
+        report.note("stages are measured by the worker's stopwatch, whose own cost is taken off");
+    }
     if bench.wants(FLOOR_READ) {
         report.add(bench.read_headers()?);
     }
     for scenario in &SCENARIOS {
         if bench.wants(scenario.name) {
-            report.add(bench.compare(scenario)?);
+            let (compared, profile) = bench.compare(scenario)?;
+            report.add(compared);
+            if let Some(profile) = profile {
+                profile.put_into(&mut report);
+            }
         }
     }
     if bench.wants(SETUPS) || bench.wants(SESSION_BYTES) {
@@ -214,18 +226,18 @@ impl Bench<'_> {
         self.arguments.scenarios.is_empty() || self.arguments.scenarios.iter().any(|s| s == name)
     }
 
-    /// Measures one scenario in turn with the floor under the same frames.
-    fn compare(&self, scenario: &Scenario) -> Result<Measured, Box<dyn Error>> {
-        let (capacity, mode) = match scenario.kind {
+    /// A worker that stands as the scenario wants it.
+    fn rig_of(&self, kind: Kind) -> Result<Rig, Box<dyn Error>> {
+        let (capacity, mode) = match kind {
             Kind::Splice(sessions) => (sessions, Mode::Always),
             Kind::Forward => (1024, Mode::Off),
             _ => (1024, Mode::Always),
         };
-        let mut rig = match scenario.kind {
+        let mut rig = match kind {
             Kind::EchoSyn => Rig::transparent(&self.eal, &self.pool, capacity)?,
             _ => Rig::new(&self.eal, &self.pool, capacity, mode)?,
         };
-        if let Kind::Splice(sessions) = scenario.kind {
+        if let Kind::Splice(sessions) = kind {
             rig.open(0, sessions, &mut |rig| while rig.poll() > 0 {});
             let opened = rig.worker.guard().status().live;
             if opened != sessions as usize {
@@ -234,6 +246,25 @@ impl Bench<'_> {
         } else {
             rig.told = vec![Default::default(); 1_000_000];
         }
+        Ok(rig)
+    }
+
+    /// One batch through a worker: cycles, frames, and whether all met their fate.
+    fn serve(&self, kind: Kind, rig: &mut Rig, random: &mut Random) -> (u64, usize, bool) {
+        let frames = self.batch(kind, rig, random);
+        let before = progress(kind, rig);
+        let count = put(&mut rig.peer, frames);
+        let start = clock::cycles();
+        while rig.poll() > 0 {}
+        let cycles = clock::cycles() - start;
+        rig.discard();
+        let is_right = progress(kind, rig) - before == count as u64;
+        (cycles, count, is_right)
+    }
+
+    /// Measures one scenario in turn with the floor under the same frames.
+    fn compare(&self, scenario: &Scenario) -> Result<(Measured, Option<Profile>), Box<dyn Error>> {
+        let mut rig = self.rig_of(scenario.kind)?;
         let (io, peer) = ports(&self.eal, &self.pool)?;
         let mut floor = (Floor::new(io, Work::Write), peer);
         let mut random = Random(0x1234_5678_9abc_def1);
@@ -244,20 +275,7 @@ impl Bench<'_> {
                 let frames = self.batch(scenario.kind, &rig, &mut random);
                 carry(&mut floor, frames)
             })?);
-            costs.push(self.round(|| {
-                let frames = self.batch(scenario.kind, &rig, &mut random);
-                let before = progress(scenario.kind, &rig);
-                let count = put(&mut rig.peer, frames);
-                let start = clock::cycles();
-                while rig.poll() > 0 {}
-                let cycles = clock::cycles() - start;
-                rig.discard();
-                (
-                    cycles,
-                    count,
-                    progress(scenario.kind, &rig) - before == count as u64,
-                )
-            })?);
+            costs.push(self.round(|| self.serve(scenario.kind, &mut rig, &mut random))?);
         }
         let floor_ns = median(&floors[1..]);
         let cost = Measured::new(
@@ -267,8 +285,12 @@ impl Bench<'_> {
             floor_ns,
             scenario.goal,
         );
-        drop(rig);
-        Ok(cost)
+        let profile = if self.arguments.profile {
+            Some(self.profile(scenario, &mut rig, &mut random)?)
+        } else {
+            None
+        };
+        Ok((cost, profile))
     }
 
     /// What the floor takes when it reads the headers as well: a reference, not a goal.

@@ -200,7 +200,7 @@ impl Report {
         };
         let _ = writeln!(
             table,
-            "{:<20} {}{:<20} {:>12} {:>9} {:>7} {:>7}   spread",
+            "{:<20} {}{:<24} {:>12} {:>9} {:>7} {:>7}   spread",
             "scenario",
             subject("subject"),
             "metric",
@@ -213,7 +213,7 @@ impl Report {
         for row in &self.results {
             let _ = writeln!(
                 table,
-                "{:<20} {}{:<20} {:>12.1} {:>9} {:>7} {:>7}   {:.1} to {:.1}",
+                "{:<20} {}{:<24} {:>12.1} {:>9} {:>7} {:>7}   {:.1} to {:.1}",
                 row.scenario,
                 subject(&row.subject),
                 row.metric,

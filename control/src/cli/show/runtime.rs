@@ -64,6 +64,7 @@ fn worker(text: &mut String, row: &RuntimeRow, report: &Runtime) {
     );
     let mut stages = Table::new(&[
         ("stage", Left),
+        ("calls", Right),
         ("cycles/packet", Right),
         ("ns/packet", Right),
         ("share", Right),
@@ -72,6 +73,7 @@ fn worker(text: &mut String, row: &RuntimeRow, report: &Runtime) {
     for stage in &row.stages {
         stages.row([
             stage.stage.clone(),
+            count(stage.calls),
             format!("{:.1}", stage.cycles_per_packet),
             format!("{:.1}", stage.cycles_per_packet * ns),
             percent(stage.share),
@@ -108,8 +110,8 @@ mod tests {
         assert!(text.contains("22.5 a call"), "{text}");
         assert!(text.contains("100 cycles a packet, 50.0 ns"), "{text}");
         let handle = text.lines().find(|line| line.starts_with("handle"));
-        let cells: Vec<_> = handle.unwrap().split_whitespace().take(5).collect();
-        assert_eq!(cells, ["handle", "90.0", "45.0", "90.0", "%"]);
+        let cells: Vec<_> = handle.unwrap().split_whitespace().take(6).collect();
+        assert_eq!(cells, ["handle", "0", "90.0", "45.0", "90.0", "%"]);
     }
 
     #[test]
