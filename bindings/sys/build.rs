@@ -9,6 +9,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_dev_probe",
     "rte_eal_cleanup",
     "rte_eal_get_runtime_dir",
+    "rte_eal_hotplug_remove",
     "rte_eal_init",
     "rte_eth_allmulticast_enable",
     "rte_eth_dev_adjust_nb_rx_tx_desc",

@@ -9,6 +9,7 @@ pub mod link;
 pub mod progress;
 pub mod report;
 pub mod search;
+pub mod subjects;
 pub mod trial;
 mod units;
 pub mod wiring;

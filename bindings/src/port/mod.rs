@@ -207,7 +207,16 @@ impl Port {
         call.check(unsafe { dpdk_sys::rte_dev_probe(text.as_ptr()) }, doing)?;
         // Most drivers name the port after the device; one with several ports on a device
         // does not.
-        Self::find(eal, &name).or_else(|error| first_port_of(&text).ok_or(error))
+        let found = Self::find(eal, &name);
+        if let Ok(id) = found.or_else(|error| first_port_of(&text).ok_or(error)) {
+            return Ok(id);
+        }
+        // A virtual device outlives its port, and is not probed a second time.
+        forget_virtual_device(&name)?;
+        let call = Call::to("rte_dev_probe");
+        // SAFETY: as above.
+        call.check(unsafe { dpdk_sys::rte_dev_probe(text.as_ptr()) }, doing)?;
+        Self::find(eal, &name)
     }
 
     /// All ports that EAL knows and nobody has taken into a driver's bond.
@@ -355,6 +364,17 @@ fn device_name(device: &str) -> String {
     } else {
         name.to_owned()
     }
+}
+
+/// Has EAL forget a virtual device that has no port any more.
+fn forget_virtual_device(name: &str) -> Result<(), Error> {
+    let doing = || format!("removing device {name}");
+    let text = c_string(name, "rte_eal_hotplug_remove", doing)?;
+    let call = Call::to("rte_eal_hotplug_remove");
+    // SAFETY: EAL runs, and both arguments are strings. No port of the device is left that
+    // somebody could use: there would be no second probe.
+    let result = unsafe { dpdk_sys::rte_eal_hotplug_remove(c"vdev".as_ptr(), text.as_ptr()) };
+    call.check(result, doing).map(drop)
 }
 
 /// The first port of a device that has just been probed.

@@ -91,6 +91,20 @@ impl Running {
         Ok(Self { child, line })
     }
 
+    /// Starts a program that ends when its standard input does: it does not outlive its owner,
+    /// whatever becomes of that.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_held(command: &mut Command) -> Result<Self> {
+        let line = line_of(command);
+        let child = command
+            .stdin(Stdio::piped())
+            .spawn()
+            .map_err(|e| Error::because(&line, e))?;
+        Ok(Self { child, line })
+    }
+
     /// Its process id.
     #[must_use]
     pub fn id(&self) -> u32 {

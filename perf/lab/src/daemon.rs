@@ -72,6 +72,16 @@ impl Daemon {
     /// # Errors
     /// As [`Daemon::start`].
     pub fn start_in(namespace: &Namespace, binary: &Path, files: Files) -> Result<Self> {
+        let command = namespace.command(&binary.to_string_lossy());
+        Self::start_as(command, binary, files)
+    }
+
+    /// Starts the daemon by a command that lacks only `run PROFILE`, such as one that begins in a
+    /// name space, and waits until it answers.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_as(mut command: Command, binary: &Path, files: Files) -> Result<Self> {
         let Files {
             profile,
             socket,
@@ -82,7 +92,6 @@ impl Daemon {
         let errors = output
             .try_clone()
             .map_err(|e| Error::because(log.display(), e))?;
-        let mut command = namespace.command(&binary.to_string_lossy());
         command.arg("run").arg(&profile);
         let running = Running::start(command.stdout(output).stderr(errors))?;
         let mut daemon = Self {

@@ -87,6 +87,14 @@ impl Namespace {
         command
     }
 
+    /// Moves the calling thread into it, for good; threads that it starts from then on are in it, too.
+    ///
+    /// # Errors
+    /// When the name space cannot be entered, as without root.
+    pub fn enter(&self) -> Result<()> {
+        enter(&format!("{FOLDER}/{}", self.name))
+    }
+
     /// Runs `work` on a thread of this process that lives in the name space.
     ///
     /// # Errors
@@ -96,11 +104,10 @@ impl Namespace {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<JoinHandle<Result<T>>> {
         let path = format!("{FOLDER}/{}", self.name);
-        let place = File::open(&path).map_err(|e| Error::because(&path, e))?;
         std::thread::Builder::new()
             .name(self.name.clone())
             .spawn(move || {
-                setns(place, CloneFlags::CLONE_NEWNET).map_err(|e| Error::because(&path, e))?;
+                enter(&path)?;
                 Ok(work())
             })
             .map_err(|e| Error::because("a thread", e))
@@ -124,6 +131,11 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         remove(&self.name);
     }
+}
+
+fn enter(path: &str) -> Result<()> {
+    let place = File::open(path).map_err(|e| Error::because(path, e))?;
+    setns(place, CloneFlags::CLONE_NEWNET).map_err(|e| Error::because(path, e))
 }
 
 /// Kills what runs in a name space, by process id, and removes it.

@@ -203,7 +203,10 @@ impl Lab {
 /// duplicate addresses, no autoconfiguration, no filter that is not the guard's, no memory of
 /// earlier connections, Linux's own buffers, and Reno, the one congestion control that every kernel
 /// allows every name space.
-pub(crate) fn prepare(namespace: &Namespace) -> Result<()> {
+///
+/// # Errors
+/// When the kernel refuses one of them.
+pub fn prepare(namespace: &Namespace) -> Result<()> {
     namespace.sysctl(&[
         "net.ipv4.conf.all.rp_filter=0",
         "net.ipv4.conf.default.rp_filter=0",
@@ -221,11 +224,10 @@ pub(crate) fn prepare(namespace: &Namespace) -> Result<()> {
 
 /// Makes a link between two name spaces and switches off what would let a kernel leave
 /// checksums and segments unfinished.
-pub(crate) fn join(
-    one: (&Namespace, &str),
-    other: (&Namespace, &str),
-    mtu_bytes: u16,
-) -> Result<()> {
+///
+/// # Errors
+/// When `ip` or `ethtool` fails, or a name is taken.
+pub fn join(one: (&Namespace, &str), other: (&Namespace, &str), mtu_bytes: u16) -> Result<()> {
     one.0.ip(&format!(
         "link add {} mtu {mtu_bytes} type veth peer name {} mtu {mtu_bytes} netns {}",
         one.1,
@@ -296,18 +298,22 @@ fn connect(
     }))
 }
 
-pub(crate) fn address(
-    namespace: &Namespace,
-    interface: &str,
-    addresses: [IpAddr; 2],
-) -> Result<()> {
+/// Gives an interface its addresses, /24 and /64.
+///
+/// # Errors
+/// When it has one of them, or there is no such interface.
+pub fn address(namespace: &Namespace, interface: &str, addresses: [IpAddr; 2]) -> Result<()> {
     let [ipv4, ipv6] = addresses;
     namespace.ip(&format!(
         "addr add {ipv4}/24 dev {interface}\naddr add {ipv6}/64 dev {interface} nodad"
     ))
 }
 
-pub(crate) fn route(namespace: &Namespace, to: [&str; 2], via: [IpAddr; 2]) -> Result<()> {
+/// Routes both families.
+///
+/// # Errors
+/// When there is such a route, or the gateway cannot be reached.
+pub fn route(namespace: &Namespace, to: [&str; 2], via: [IpAddr; 2]) -> Result<()> {
     namespace.ip(&format!(
         "route add {} via {}\nroute add {} via {}",
         to[0], via[0], to[1], via[1]
@@ -369,7 +375,10 @@ fn forward(guard: &Namespace, options: &Options) -> Result<()> {
 
 /// The guard's kernel says nothing on its ports: it has no address, forwards nothing, and with
 /// IPv6 off it does not even look for neighbours.
-pub(crate) fn silence(guard: &Namespace) -> Result<()> {
+///
+/// # Errors
+/// When the kernel refuses a setting.
+pub fn silence(guard: &Namespace) -> Result<()> {
     guard.sysctl(&[
         "net.ipv4.ip_forward=0",
         "net.ipv6.conf.all.disable_ipv6=1",
