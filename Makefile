@@ -6,7 +6,7 @@ FUZZ_SECONDS ?= 60
 ACT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build test lint demo perf fuzz clean
+.PHONY: help deps build test lint demo perf count instructions fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -33,6 +33,12 @@ demo: deps ## a server under flood, guarded by one and by three (ACT=guard, ACT=
 
 perf: deps ## measure; writes perf/out/report.json
 	$(CARGO) run --release -p tidegate-perf -- bench
+
+count: deps ## the hot path's instructions by callgrind, against perf/instructions.json
+	$(CARGO) run --release -p tidegate-perf -- count
+
+instructions: deps ## accept what `make count` counts: rewrites perf/instructions.json
+	$(CARGO) run --release -p tidegate-perf -- count --record
 
 fuzz: deps ## hostile bytes for every parser, FUZZ_SECONDS each
 	TIDEGATE_FUZZ_SECONDS=$(FUZZ_SECONDS) TIDEGATE_FUZZ_SEED=$$(shuf -i 2-2000000000 -n 1) $(CARGO) test -p tidegate-dataplane --test fuzz -- --nocapture

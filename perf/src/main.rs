@@ -20,6 +20,8 @@ struct Arguments {
 enum Tool {
     /// Measures the daemon's worker against the floor, in one process.
     Bench(bench::Arguments),
+    /// Counts the hot path's instructions by callgrind, against those that were recorded.
+    Count(bench::count::Arguments),
     /// Sends spoofed SYNs and forged ACKs, bounded in rate and time.
     Flood(flood::Arguments),
     /// Carries frames between two interfaces as a slow or lossy link would.
@@ -29,6 +31,7 @@ enum Tool {
 fn main() -> ExitCode {
     let report: Result<String, Box<dyn Error>> = match Arguments::parse().tool {
         Tool::Bench(arguments) => bench::run(&arguments),
+        Tool::Count(arguments) => bench::count::run(&arguments),
         Tool::Flood(arguments) => flood::run(&arguments).map_err(Into::into),
         Tool::Link(arguments) => link::run(&arguments).map_err(Into::into),
     };

@@ -4,6 +4,7 @@
 //! timed, and what left is checked and freed outside the timed part. Floor and scenario take
 //! turns, so that a change of the machine's speed meets both.
 
+pub mod count;
 mod floor;
 mod profile;
 mod rig;
@@ -134,28 +135,9 @@ pub fn run(arguments: &Arguments) -> Result<String, Box<dyn Error>> {
         return Err(format!("no scenario {unknown}; there are: {}", known.join(", ")).into());
     }
     let core = pin(arguments.core)?;
-    let eal = Eal::init(&EalConfig {
-        program: "tidegate-perf".into(),
-        file_prefix: format!("tidegate-perf-{}", std::process::id()),
-        huge_pages: arguments.huge_pages,
-        memory_mib: 128,
-        main_core: core,
-        log_level: LogLevel::Error,
-        ..EalConfig::default()
-    })?;
+    let eal = begin_eal(core, arguments.huge_pages)?;
     let _registration = eal::register_thread()?;
-    let pool = Mempool::new(
-        &eal,
-        &MempoolConfig {
-            count: 4095,
-            ..MempoolConfig::default()
-        },
-    )?;
-    let bench = Bench {
-        eal,
-        pool,
-        arguments,
-    };
+    let bench = Bench::new(eal, arguments)?;
     let mut report = Report::new(core, arguments.huge_pages);
     if arguments.profile {
         report.note("stages are measured by the worker's stopwatch, whose own cost is taken off");
@@ -184,6 +166,18 @@ pub fn run(arguments: &Arguments) -> Result<String, Box<dyn Error>> {
     }
     report.write(&arguments.output)?;
     Ok(report.table())
+}
+
+fn begin_eal(core: usize, huge_pages: bool) -> Result<Eal, bindings::Error> {
+    Eal::init(&EalConfig {
+        program: "tidegate-perf".into(),
+        file_prefix: format!("tidegate-perf-{}", std::process::id()),
+        huge_pages,
+        memory_mib: 128,
+        main_core: core,
+        log_level: LogLevel::Error,
+        ..EalConfig::default()
+    })
 }
 
 fn pin(core: Option<usize>) -> Result<usize, Box<dyn Error>> {
@@ -221,6 +215,23 @@ impl Random {
     }
 }
 
+impl<'a> Bench<'a> {
+    fn new(eal: Eal, arguments: &'a Arguments) -> Result<Self, bindings::Error> {
+        let pool = Mempool::new(
+            &eal,
+            &MempoolConfig {
+                count: 4095,
+                ..MempoolConfig::default()
+            },
+        )?;
+        Ok(Self {
+            eal,
+            pool,
+            arguments,
+        })
+    }
+}
+
 impl Bench<'_> {
     fn wants(&self, name: &str) -> bool {
         self.arguments.scenarios.is_empty() || self.arguments.scenarios.iter().any(|s| s == name)
@@ -255,7 +266,7 @@ impl Bench<'_> {
         let before = progress(kind, rig);
         let count = put(&mut rig.peer, frames);
         let start = clock::cycles();
-        while rig.poll() > 0 {}
+        turns(rig);
         let cycles = clock::cycles() - start;
         rig.discard();
         let is_right = progress(kind, rig) - before == count as u64;
@@ -395,6 +406,12 @@ impl Bench<'_> {
             Measured::new(SESSION_BYTES, "bytes", &[bytes], 1.0, SESSION_BYTES_GOAL),
         ])
     }
+}
+
+/// Turns of a worker until nothing is left. [`count`] has callgrind look at this function alone.
+#[inline(never)]
+fn turns(rig: &mut Rig) {
+    while rig.poll() > 0 {}
 }
 
 /// One batch through a floor: cycles, frames, and whether all of them left.

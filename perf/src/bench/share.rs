@@ -176,25 +176,34 @@ impl Bench<'_> {
         Ok(all)
     }
 
+    /// A worker with so many open sessions. Where they are shared, nobody asks what it tells.
+    pub(super) fn opened(
+        &self,
+        sessions: u32,
+        sharing: Option<Sharing>,
+    ) -> Result<Rig, Box<dyn Error>> {
+        let mut rig = Rig::with(&self.eal, &self.pool, sessions, Mode::Always, sharing)?;
+        if let Some(desk) = &mut rig.peers {
+            desk.news
+                .push(FromPeers::Peers(1))
+                .map_err(|_| "a ring without room")?;
+        }
+        rig.open(0, sessions, &mut |rig| {
+            while rig.poll() > 0 {}
+            if let Some(desk) = &mut rig.peers {
+                while desk.records.pop().is_ok() {}
+            }
+        });
+        Ok(rig)
+    }
+
     /// Spliced packets with sharing on, against the same with sharing off.
     fn share_overhead(&self) -> Result<Measured, Box<dyn Error>> {
         let kind = Kind::Splice(SESSIONS);
-        let mut rigs = Vec::new();
-        for sharing in [None, Some(Sharing::default())] {
-            let mut rig = Rig::with(&self.eal, &self.pool, SESSIONS, Mode::Always, sharing)?;
-            if let Some(desk) = &mut rig.peers {
-                desk.news
-                    .push(FromPeers::Peers(1))
-                    .map_err(|_| "a ring without room")?;
-            }
-            rig.open(0, SESSIONS, &mut |rig| {
-                while rig.poll() > 0 {}
-                if let Some(desk) = &mut rig.peers {
-                    while desk.records.pop().is_ok() {}
-                }
-            });
-            rigs.push(rig);
-        }
+        let mut rigs = [
+            self.opened(SESSIONS, None)?,
+            self.opened(SESSIONS, Some(Sharing::default()))?,
+        ];
         let mut random = Random(0x1234_5678_9abc_def1);
         let mut costs: [Vec<f64>; 2] = Default::default();
         for _ in 0..=self.arguments.rounds {
