@@ -1,0 +1,118 @@
+//! `test traffic`: the traffic as it is described, once.
+
+use std::error::Error;
+use std::time::Duration;
+
+use super::{Arguments, Session};
+use crate::report::Measured;
+use crate::traffic::{RFC2544_SIZES, SizeError, Sizes};
+use crate::trial::{Load, Outcome, Trial, TrialError};
+
+/// How long a trial sends, unless something else is asked for.
+const DURATION: Duration = Duration::from_secs(10);
+/// Frames a second, likewise.
+const RATE: f64 = 10_000.0;
+/// The smallest frame that holds IPv6, UDP and a signature.
+const SMALLEST_IPV6: u16 = 84;
+
+/// Sizes and what they are called.
+pub(super) type Named = (String, Sizes);
+
+/// The sizes asked for, or those of RFC 2544 and the mix.
+pub(super) fn sizes(words: &[String], is_ipv6: bool) -> Result<Vec<Named>, SizeError> {
+    let least = if is_ipv6 { SMALLEST_IPV6 } else { 0 };
+    if words.is_empty() {
+        let mut all = Vec::new();
+        for size in RFC2544_SIZES {
+            all.push(fixed(size.max(least).into())?);
+        }
+        all.push(imix(least)?);
+        return Ok(all);
+    }
+    words
+        .iter()
+        .map(|word| match word.as_str() {
+            "imix" => imix(least),
+            number => match number.parse() {
+                Ok(size) => fixed(size),
+                Err(_) => Sizes::genome(number).map(|sizes| (format!("genome-{number}"), sizes)),
+            },
+        })
+        .collect()
+}
+
+fn fixed(size: u32) -> Result<Named, SizeError> {
+    Ok((size.to_string(), Sizes::fixed(size)?))
+}
+
+fn imix(least: u16) -> Result<Named, SizeError> {
+    let parts = crate::traffic::IMIX.map(|(size, count)| (size.max(least), count));
+    Ok(("imix".to_owned(), Sizes::mix(&parts)?))
+}
+
+pub(super) fn run(
+    arguments: &Arguments,
+    sizes: &[Named],
+    session: &mut Session,
+) -> Result<(), Box<dyn Error>> {
+    for sizes in sizes {
+        session.tester.set_traffic(arguments.traffic(sizes)?)?;
+        let load = Load {
+            frames_per_s: arguments.rate.unwrap_or(RATE),
+            duration: arguments.duration.unwrap_or(DURATION),
+        };
+        match session.tester.run(load) {
+            Ok(outcome) => tell(&sizes.0, &outcome, session),
+            Err(TrialError::Interrupted) => {
+                if let Some(outcome) = session.tester.take_partial() {
+                    tell(&sizes.0, &outcome, session);
+                }
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Everything that an outcome has to tell.
+fn tell(name: &str, outcome: &Outcome, session: &mut Session) {
+    let scenario = format!("traffic.{name}");
+    let received = outcome.received as f64 / outcome.sending.as_secs_f64().max(1e-9);
+    let aside = session.tester.aside();
+    let latency = |quantile| outcome.latency_ns.value_at_quantile(quantile) as f64;
+    let mut figures = vec![
+        ("sent_frames_per_s", outcome.sent_per_s()),
+        ("received_frames_per_s", received),
+        ("sent_frames", outcome.sent as f64),
+        ("received_frames", outcome.received as f64),
+        ("latency_p50_ns", latency(0.5)),
+        ("latency_p99_ns", latency(0.99)),
+        ("latency_p999_ns", latency(0.999)),
+        ("latency_max_ns", latency(1.0)),
+        ("jitter_ns", outcome.jitter_ns),
+    ];
+    let rare = [
+        ("unsent_frames", outcome.unsent),
+        ("refused_frames", aside.refused),
+        ("unsigned_frames", aside.unsigned),
+        ("duplicated_frames", outcome.duplicated),
+        ("reordered_frames", outcome.reordered),
+        ("corrupted_frames", outcome.corrupted),
+        ("foreign_frames", outcome.foreign),
+        ("late_frames", aside.late),
+    ];
+    let rare = rare.into_iter().filter(|(_, frames)| *frames > 0);
+    figures.extend(rare.map(|(metric, frames)| (metric, frames as f64)));
+    let mut implausible = None;
+    match outcome.loss() {
+        Ok(loss) => figures.push(("loss_ratio", loss)),
+        Err(error) => implausible = Some(error.to_string()),
+    }
+    for (metric, value) in figures {
+        let mut measured = Measured::alone(&scenario, metric, &[value]).of("subject");
+        measured.disturbance = outcome.disturbance;
+        measured.notes.extend(implausible.take());
+        session.report.add(measured);
+    }
+}
