@@ -188,6 +188,13 @@ impl<T: Copy> Rules<T> {
         }
     }
 
+    /// What they say of every packet, where they say the same of all.
+    #[inline]
+    pub(crate) fn outcome_of_all(&self) -> Option<T> {
+        let rule = self.program.entry & !END;
+        (self.program.entry & END != 0).then(|| self.outcomes[rule as usize])
+    }
+
     /// Places that counters of hits take: one for each rule, and the last for the default.
     pub fn counters(&self) -> usize {
         self.outcomes.len()

@@ -31,6 +31,7 @@ pub mod shard;
 mod siphash;
 pub mod tcp;
 pub mod transmit;
+mod usual;
 pub mod verdict;
 pub mod wire;
 pub mod worker;

@@ -3,10 +3,12 @@
 mod commands;
 mod datagrams;
 mod peers;
+mod usual;
 mod walk;
 mod wire;
 
 use self::datagrams::Stock;
+use self::usual::Line;
 use self::walk::Facts;
 use crate::command::WorkerDesk;
 use crate::context::{Context, Outbox};
@@ -66,6 +68,8 @@ pub struct Worker<I: Io> {
     dropped: Burst<I::Buffer>,
     /// Beside the burst that is walked.
     facts: Box<[Facts]>,
+    /// The same of usual frames.
+    lines: Box<[Line]>,
     counters: Counters,
     published: Arc<Published>,
     published_ns: u64,
@@ -131,6 +135,7 @@ impl<I: Io> Worker<I> {
             outbox: Outbox::new(),
             dropped: Burst::new(),
             facts: Facts::of_burst(),
+            lines: Line::of_burst(),
             counters: Counters::default(),
             published: parts.published,
             published_ns: 0,

@@ -32,6 +32,11 @@ pub trait Entry: Copy + Default {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hash(u64);
 
+impl Hash {
+    /// No key's.
+    pub(crate) const NONE: Self = Self(0);
+}
+
 /// The place of an entry, until it is removed; then the place is used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id(pub u32);

@@ -83,12 +83,26 @@ impl<B: Buffer> Guard<B> {
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Result<(Answer, Options), DropReason> {
-        let traits = self.servers.get(place).traits();
-        let told_mss = traits.mss.min(self.largest_mss(parsed.family));
         let room = usize::from(parsed.payload - parsed.transport) - TCP_HEADER_BYTES;
-        let agreed = agree(read, parsed.family, &traits);
         let tuple = tuple_of(parsed, read.sequence);
-        let cookie = self.config.jar.make(&tuple, agreed, ctx.unix_s());
+        self.cookie_for(place, read, &tuple, room, ctx)
+    }
+
+    /// The same, of a connection whose SYN has `room` octets for options.
+    #[inline(always)]
+    pub(super) fn cookie_for<I: Io<Buffer = B>>(
+        &mut self,
+        place: u16,
+        read: &Segment,
+        tuple: &Tuple,
+        room: usize,
+        ctx: &mut Context<'_, I>,
+    ) -> Result<(Answer, Options), DropReason> {
+        let family = tuple.client.family();
+        let traits = self.servers.get(place).traits();
+        let told_mss = traits.mss.min(self.largest_mss(family));
+        let agreed = agree(read, family, &traits);
+        let cookie = self.config.jar.make(tuple, agreed, ctx.unix_s());
         let stamps = read.options.timestamps.filter(|_| agreed.timestamps);
         let options = Options {
             mss: read.options.mss.map(|_| told_mss),
@@ -108,7 +122,7 @@ impl<B: Buffer> Guard<B> {
         };
         ctx.counters.count(Event::CookieSent);
         self.cookie_sent_ns = Some(ctx.now_ns);
-        self.tell_begun(&tuple, cookie, agreed, ctx);
+        self.tell_begun(tuple, cookie, agreed, ctx);
         Ok((answer, options))
     }
 

@@ -23,11 +23,13 @@ mod splice;
 mod tests;
 mod timers;
 mod track;
+mod usual;
 
 use std::collections::VecDeque;
 
 pub use self::carry::EchoStanding;
 pub(crate) use self::icmp::quoted_tuple;
+pub(crate) use self::usual::{Side, UsualLookup, UsualVerdict};
 
 use self::config::{Action, GuardConfig, Mode};
 use self::flood::{FloodChange, FloodMeter};
@@ -405,9 +407,7 @@ impl<B: Buffer> Guard<B> {
         }
         let is_syn = tcp_flags & (flags::SYN | flags::ACK) == flags::SYN;
         if is_syn && lookup.direction == Direction::ToServer {
-            ctx.counters.count(Event::SynReceived);
-            let change = self.flood.count(ctx.now_ns, &self.config.flood);
-            self.note_flood(change, ctx);
+            self.count_syn(ctx);
         }
         let is_ack = tcp_flags & (flags::ACK | flags::SYN | flags::RST) == flags::ACK;
         match (self.is_active(), lookup.direction) {
@@ -469,6 +469,14 @@ impl<B: Buffer> Guard<B> {
             return self.splice_to_server(id, packet, parsed, ctx);
         }
         self.handle_stranger(lookup, Some(id), packet, parsed, interface, ctx)
+    }
+
+    /// Counts a SYN for a protected service.
+    #[inline(always)]
+    fn count_syn<I: Io<Buffer = B>>(&mut self, ctx: &mut Context<'_, I>) {
+        ctx.counters.count(Event::SynReceived);
+        let change = self.flood.count(ctx.now_ns, &self.config.flood);
+        self.note_flood(change, ctx);
     }
 
     fn note_flood<I: Io<Buffer = B>>(

@@ -198,7 +198,7 @@ fn follows_unseen(session: &mut Session, read: &Segment, tick: u32) -> bool {
 /// Makes good for what of the server's went past other guards: numbers that are farther apart than
 /// half their circle would seem to go back.
 #[inline(always)]
-fn skip_unseen(session: &mut Session, read: &Segment) {
+pub(super) fn skip_unseen(session: &mut Session, read: &Segment) {
     const FAR: u32 = 1 << 30;
     let ahead = read.end().wrapping_sub(session.server_next);
     if (FAR..FAR.wrapping_neg()).contains(&ahead) {

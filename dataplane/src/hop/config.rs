@@ -4,6 +4,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::replication::ReplicationPort;
 use super::routes::{RecentRoutes, RouteIndex, RouteTable};
+use super::usual::Leading;
 use crate::io::{InterfaceId, PortId};
 use crate::limits::{MAX_ADDRESSES, MAX_INTERFACES, MAX_PORTS, MAX_ROUTES};
 use crate::wire::address::{Address, Family, Prefix};
@@ -234,6 +235,8 @@ pub struct HopTables {
     /// By the number that [`RouteTable::look_up`] gives.
     ways: Vec<Way>,
     routes: RouteTable,
+    /// The same, for usual frames.
+    pub(super) leading: Leading,
     /// One identifier for each VLAN of each port; `NO_INTERFACE` where there is none.
     ingress: Box<[u8]>,
     pub(super) replication: Option<ReplicationPort>,
@@ -271,10 +274,13 @@ impl HopTables {
         }
         let (targets, prefixes) = targets_of(&links, &config.routes);
         let out = targets.iter().map(|&target| Way::of(target, &links));
+        let ways: Vec<Way> = [Way::NONE].into_iter().chain(out).collect();
+        let routes = RouteTable::new(&prefixes);
         Ok(Self {
-            ways: [Way::NONE].into_iter().chain(out).collect(),
+            leading: Leading::of(&routes, &ways),
+            ways,
             links,
-            routes: RouteTable::new(&prefixes),
+            routes,
             ingress,
             replication: config.replication,
         })

@@ -11,6 +11,7 @@ mod neighbours;
 mod replication;
 mod routes;
 mod send;
+mod usual;
 
 use std::sync::Arc;
 
@@ -33,6 +34,8 @@ use errors::ErrorLimit;
 use held::HeldPackets;
 use neighbours::{Due, Neighbours};
 use routes::RecentRoutes;
+use usual::Exits;
+pub(crate) use usual::{ExitKey, Gate};
 
 /// How often our addresses are announced (RFC 5227 §2.3 says twice; one more for links that are
 /// slow to come up).
@@ -91,6 +94,7 @@ pub enum Admitted<B> {
 pub struct Hop<B> {
     tables: Arc<HopTables>,
     recent: RecentRoutes,
+    exits: Exits,
     neighbours: Neighbours,
     held: HeldPackets<B>,
     error_limit: ErrorLimit,
@@ -110,6 +114,7 @@ impl<B: Buffer> Hop<B> {
     pub fn new(tables: Arc<HopTables>, key: u128) -> Self {
         Self {
             recent: tables.recent(),
+            exits: Exits::new(),
             tables,
             neighbours: Neighbours::new(key),
             held: HeldPackets::new(),
@@ -131,6 +136,7 @@ impl<B: Buffer> Hop<B> {
     ) -> Arc<HopTables> {
         let old = std::mem::replace(&mut self.tables, tables);
         self.tables.forget(&mut self.recent);
+        self.exits.clear();
         let new = &self.tables;
         let same = |interface: InterfaceId| match (old.link(interface), new.link(interface)) {
             (Some(old), Some(new)) => (old.port, old.vlan) == (new.port, new.vlan),

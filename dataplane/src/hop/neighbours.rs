@@ -151,6 +151,8 @@ pub(crate) struct Neighbours {
     /// The slot that was last found for a hash of the address: saves the keyed hash.
     hints: Box<[u16; HINTS]>,
     asked: usize,
+    /// Counts changes of what [`Self::station_in_use`] says.
+    version: u64,
     eviction_hand: usize,
     updates: ArrayVec<NeighbourUpdate, MAX_NEIGHBOUR_UPDATES>,
 }
@@ -165,6 +167,7 @@ impl Neighbours {
             deadlines: Deadlines::new(MAX_NEIGHBOURS),
             hints: Box::new([0; HINTS]),
             asked: 0,
+            version: 1,
             eviction_hand: 0,
             updates: ArrayVec::new(),
         }
@@ -186,6 +189,7 @@ impl Neighbours {
             Some(NeighbourState::Reachable | NeighbourState::Probe) => {
                 if !entry.used {
                     entry.used = true;
+                    self.version += 1;
                 }
                 Resolution::Ready(entry.mac)
             }
@@ -199,6 +203,28 @@ impl Neighbours {
                 Resolution::Refuse(DropReason::NeighbourUnresolved)
             }
         }
+    }
+
+    /// The station of a neighbour of whom [`Self::resolve`] would say no more than that, and
+    /// remember nothing.
+    pub(crate) fn station_in_use(
+        &mut self,
+        interface: InterfaceId,
+        address: Address,
+    ) -> Option<MacAddress> {
+        let slot = self.find(interface, address)?;
+        let entry = &self.entries[usize::from(slot)];
+        let is_ready = matches!(
+            entry.state,
+            Some(NeighbourState::Reachable | NeighbourState::Probe)
+        );
+        (is_ready && entry.used).then_some(entry.mac)
+    }
+
+    /// Changes whenever [`Self::station_in_use`] may say otherwise of one that it knew.
+    #[inline]
+    pub(crate) fn version(&self) -> u64 {
+        self.version
     }
 
     #[cold]
@@ -216,6 +242,7 @@ impl Neighbours {
     }
 
     fn ask_again(&mut self, slot: u16, state: NeighbourState, now_ns: u64) {
+        self.version += 1;
         let entry = &mut self.entries[usize::from(slot)];
         entry.state = Some(state);
         entry.requests += 1;
@@ -256,6 +283,7 @@ impl Neighbours {
                 return None;
             }
         }
+        self.version += 1;
         entry.mac = mac;
         entry.requests = 0;
         entry.used = false;
@@ -343,6 +371,7 @@ impl Neighbours {
     /// Serves the next timer that has run out.
     pub(crate) fn due(&mut self, now_ns: u64) -> Option<Due> {
         let slot = self.deadlines.pop_due(now_ns)?;
+        self.version += 1;
         let entry = &mut self.entries[usize::from(slot)];
         let again = entry.requests < MAX_REQUESTS;
         Some(match entry.state {
@@ -455,6 +484,7 @@ impl Neighbours {
     }
 
     fn remove(&mut self, slot: u16) {
+        self.version += 1;
         let entry = &mut self.entries[usize::from(slot)];
         self.slots.remove(&(entry.interface.0, entry.address));
         *entry = FREE;

@@ -39,6 +39,13 @@ impl RouteTable {
         }
     }
 
+    /// What [`Self::look_up`] says of all IPv4 addresses with these leading bits, if it says the
+    /// same of all.
+    pub(crate) fn of_leading(&self, bits: u16) -> Option<u32> {
+        let entry = self.v4.direct[usize::from(bits)];
+        (entry & DEEPER == 0).then_some(entry)
+    }
+
     /// One more than what the longest prefix that contains `address` leads to; 0 for no route.
     #[inline(always)]
     pub(crate) fn look_up(&self, address: Address) -> u32 {

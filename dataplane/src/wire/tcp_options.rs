@@ -175,6 +175,21 @@ pub(crate) fn parse_usual(options: &[u8]) -> Option<TcpOptions> {
     }
 }
 
+/// [`parse_usual`] of what is no SYN.
+#[inline(always)]
+pub(crate) fn parse_stamps(options: &[u8]) -> Option<TcpOptions> {
+    const STAMPS: [u8; 4] = [kind::NOP, kind::NOP, kind::TIMESTAMPS, 10];
+    let none = TcpOptions::default();
+    if options.is_empty() {
+        return Some(none);
+    }
+    let options: &[u8; 12] = options.try_into().ok()?;
+    options.starts_with(&STAMPS).then(|| TcpOptions {
+        timestamps: Some(timestamps_at(&options[4..], HEADER_BYTES + 4)),
+        ..none
+    })
+}
+
 #[inline]
 fn timestamps_at(body: &[u8], offset: usize) -> Timestamps {
     Timestamps {

@@ -2,6 +2,7 @@
 
 use arrayvec::ArrayVec;
 
+use super::usual::Line;
 use super::{Time, Worker, context};
 use crate::capture::{Passage, Sighting};
 use crate::context::Context;
@@ -53,10 +54,15 @@ impl<I: Io> Worker<I> {
             frame.prefetch();
         }
         let mut facts = std::mem::take(&mut self.facts);
+        let mut lines = std::mem::take(&mut self.lines);
+        let gate = self.open_gate(port);
         let mut transit = Burst::new();
         for frame in burst.drain(..) {
-            let facts = &mut facts[transit.len()];
-            if let Some(frame) = self
+            let (facts, line) = (&mut facts[transit.len()], &mut lines[transit.len()]);
+            line.is_usual = self.read_usual(gate.as_ref(), &frame, line);
+            if line.is_usual {
+                transit.push(frame);
+            } else if let Some(frame) = self
                 .read(port, frame, facts)
                 .and_then(|frame| self.steer(port, frame, &facts.parsed))
                 .and_then(|frame| self.admit(frame, facts, time))
@@ -65,21 +71,37 @@ impl<I: Io> Worker<I> {
             }
         }
         self.lap(Stage::Classify);
-        for facts in &mut facts[..transit.len()] {
-            self.guard
-                .prepare_into(&facts.parsed, facts.interface, &mut facts.lookup);
-        }
-        for facts in &mut facts[..transit.len()] {
-            if let Some(lookup) = &mut facts.lookup {
-                self.guard.prefetch(lookup);
-            }
-        }
+        self.look_up(&mut lines[..transit.len()], &mut facts);
         self.lap(Stage::LookUp);
-        for (frame, facts) in transit.drain(..).zip(&facts) {
-            self.handle(port, frame, facts, time);
+        for ((frame, facts), line) in transit.drain(..).zip(&mut facts).zip(&lines) {
+            match &gate {
+                Some(gate) if line.is_usual => {
+                    self.handle_usual(port, gate, frame, line, facts, time);
+                }
+                _ => self.handle(port, frame, facts, time),
+            }
         }
         self.lap(Stage::Handle);
         self.facts = facts;
+        self.lines = lines;
+    }
+
+    /// Asks for every hash's bucket, then for every session's line.
+    #[inline(always)]
+    fn look_up(&mut self, lines: &mut [Line], facts: &mut [Facts]) {
+        for (line, facts) in lines.iter().zip(facts.iter_mut()) {
+            if !line.is_usual {
+                self.guard
+                    .prepare_into(&facts.parsed, facts.interface, &mut facts.lookup);
+            }
+        }
+        for (line, facts) in lines.iter_mut().zip(facts) {
+            if line.is_usual {
+                self.guard.prefetch_usual(&mut line.lookup);
+            } else if let Some(lookup) = &mut facts.lookup {
+                self.guard.prefetch(lookup);
+            }
+        }
     }
 
     /// A frame that another worker received: its flow is ours.
@@ -119,7 +141,12 @@ impl<I: Io> Worker<I> {
 
     /// Finds out what a frame is and which interface it came in by.
     #[inline(always)]
-    fn parse(&self, port: PortId, frame: &I::Buffer, facts: &mut Facts) -> Result<(), DropReason> {
+    pub(super) fn parse(
+        &self,
+        port: PortId,
+        frame: &I::Buffer,
+        facts: &mut Facts,
+    ) -> Result<(), DropReason> {
         facts.interface = InterfaceId(u8::MAX);
         parse_whole(frame, &mut facts.parsed)?;
         facts.interface = self
@@ -190,8 +217,8 @@ impl<I: Io> Worker<I> {
         self.shard.worker_of(parsed)
     }
 
-    #[inline(always)]
-    fn handle(&mut self, port: PortId, frame: I::Buffer, facts: &Facts, time: Time) {
+    #[inline(never)]
+    pub(super) fn handle(&mut self, port: PortId, frame: I::Buffer, facts: &Facts, time: Time) {
         let (parsed, interface) = (&facts.parsed, facts.interface);
         if parsed.fragment == Fragment::Whole {
             let mut ctx = context!(self, time);
@@ -276,14 +303,18 @@ impl<I: Io> Worker<I> {
                     .complain(Complaint::Prohibited, packet, interface, &mut ctx);
                 ctx.discard(frame, DropReason::DeniedByRule);
             }
-            (Verdict::Drop(frame, reason), _) => {
-                self.counters.dropped(reason);
-                if self.dropped.is_full() {
-                    self.free_dropped();
-                }
-                self.dropped.push(frame);
-            }
+            (Verdict::Drop(frame, reason), _) => self.drop_later(frame, reason),
         }
+    }
+
+    /// Counts a frame as dropped, and frees it with others.
+    #[inline(always)]
+    pub(super) fn drop_later(&mut self, frame: I::Buffer, reason: DropReason) {
+        self.counters.dropped(reason);
+        if self.dropped.is_full() {
+            self.free_dropped();
+        }
+        self.dropped.push(frame);
     }
 
     /// A fragment waits for the rest of its datagram, or completes it.

@@ -1,0 +1,406 @@
+//! The guard's part in the short walk of usual frames ([`crate::usual`]): an open session's
+//! segments, a SYN that is answered by a cookie, an ACK whose cookie is wrong, and what is not
+//! guarded. Everything else, and everything that is out of the ordinary in these, is left to the
+//! general walk, with nothing done yet.
+
+use super::Guard;
+use super::answer::{self, Ends};
+use super::config::{Action, Mode, Unknown};
+use super::cookie::{Cookie, CookieError, Tuple};
+use super::session::{SessionKey, State, flag};
+use super::splice::{Segment, check_client, skip_unseen, to_client, to_server};
+use crate::context::Context;
+use crate::counters::Event;
+use crate::drop_reason::DropReason;
+use crate::flow::table::{Candidate, Hash, Id};
+use crate::io::{InterfaceId, Io};
+use crate::packet::{Buffer, ChecksumStatus};
+use crate::parse::{flags, parse, protocol};
+use crate::usual::{NETWORK, OPTIONS, TRANSPORT, Usual};
+use crate::wire::address::Address;
+use crate::wire::bytes::{u16_at, u32_at};
+use crate::wire::checksum::{pseudo_header, transport_is_valid};
+use crate::wire::tcp::field;
+use crate::wire::tcp_options;
+
+/// What an interface is to the guard, for a burst that came in by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Clients are there.
+    Outside,
+    /// Servers are there.
+    Inside,
+    /// Neither, or nothing is guarded.
+    Neither,
+}
+
+/// Where a usual frame's session is to be looked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UsualLookup {
+    hash: Hash,
+    candidate: Candidate,
+    /// The place of the protected server, or [`NO_SERVER`].
+    server: u16,
+}
+
+const NO_SERVER: u16 = u16::MAX;
+
+impl UsualLookup {
+    pub(crate) const NONE: Self = Self {
+        hash: Hash::NONE,
+        candidate: Candidate::UNKNOWN,
+        server: NO_SERVER,
+    };
+}
+
+/// What becomes of a usual frame.
+#[must_use]
+pub(crate) enum UsualVerdict<B> {
+    /// To the next hop.
+    Forward(B),
+    /// Back to the station that sent it.
+    Reply(B),
+    /// Freed and counted.
+    Drop(B, DropReason),
+    /// Nothing is done yet: the general walk decides.
+    General(B),
+}
+
+use UsualVerdict::{Drop, Forward, General, Reply};
+
+impl<B: Buffer> Guard<B> {
+    /// What `interface` is to the guard.
+    #[inline]
+    pub(crate) fn side_of(&self, interface: InterfaceId) -> Side {
+        let is_idle = self.config.mode == Mode::Off && self.sessions.is_empty();
+        if is_idle {
+            Side::Neither
+        } else if self.config.outside.contains(interface) {
+            Side::Outside
+        } else if self.config.inside.contains(interface) {
+            Side::Inside
+        } else {
+            Side::Neither
+        }
+    }
+
+    /// Where to look for the frame's session; asks for the line of the index.
+    #[inline(always)]
+    pub(crate) fn prepare_usual(&self, side: Side, usual: &Usual, into: &mut UsualLookup) {
+        let server = match side {
+            Side::Outside => usual.destination,
+            Side::Inside => usual.source,
+            Side::Neither => {
+                into.server = NO_SERVER;
+                return;
+            }
+        };
+        let Some(place) = self.servers.find(Address::from_v4(server.to_be_bytes())) else {
+            into.server = NO_SERVER;
+            return;
+        };
+        let hash = self.sessions.hash(&key_of(side, usual, place));
+        self.sessions.prefetch_bucket(hash);
+        *into = UsualLookup {
+            hash,
+            candidate: Candidate::UNKNOWN,
+            server: place,
+        };
+    }
+
+    /// Asks for the session's line.
+    #[inline(always)]
+    pub(crate) fn prefetch_usual(&self, lookup: &mut UsualLookup) {
+        if lookup.server != NO_SERVER {
+            lookup.candidate = self.sessions.prefetch_entry(lookup.hash);
+        }
+    }
+
+    /// Decides on a usual frame that is in transit.
+    #[inline(always)]
+    pub(crate) fn handle_usual<I: Io<Buffer = B>>(
+        &mut self,
+        packet: B,
+        usual: &Usual,
+        side: Side,
+        interface: InterfaceId,
+        lookup: &UsualLookup,
+        ctx: &mut Context<'_, I>,
+    ) -> UsualVerdict<B> {
+        if lookup.server == NO_SERVER {
+            return self.pass_usual(packet, interface, ctx);
+        }
+        let key = key_of(side, usual, lookup.server);
+        let found = self
+            .sessions
+            .find_prefetched(lookup.candidate, lookup.hash, &key);
+        match (found, side) {
+            (Some(id), Side::Outside) => self.splice_usual_to_server(id, packet, usual, ctx),
+            (Some(id), _) => self.splice_usual_to_client(id, packet, usual, ctx),
+            (None, _) if self.config.mode == Mode::Off => self.pass_usual(packet, interface, ctx),
+            (None, Side::Outside) => {
+                self.meet_usual_stranger(packet, usual, interface, lookup.server, ctx)
+            }
+            (None, _) => General(packet),
+        }
+    }
+
+    /// What the rules say of the frame.
+    #[inline(always)]
+    fn action_of_usual(&self, packet: &B, interface: InterfaceId) -> Option<Action> {
+        match self.config.rules.outcome_of_all() {
+            Some(action) => Some(action),
+            None => self.evaluate_usual(packet, interface),
+        }
+    }
+
+    #[inline(never)]
+    fn evaluate_usual(&self, packet: &B, interface: InterfaceId) -> Option<Action> {
+        let parsed = parse(packet.bytes()).ok()?;
+        Some(self.config.rules.evaluate(interface, &parsed).outcome)
+    }
+
+    /// What no protected service concerns.
+    #[inline(always)]
+    fn pass_usual<I: Io<Buffer = B>>(
+        &mut self,
+        packet: B,
+        interface: InterfaceId,
+        ctx: &mut Context<'_, I>,
+    ) -> UsualVerdict<B> {
+        match self.action_of_usual(&packet, interface) {
+            Some(Action::Forward | Action::Guard | Action::GuardShared(_)) => {
+                ctx.counters.count(Event::Forwarded);
+                Forward(packet)
+            }
+            _ => General(packet),
+        }
+    }
+
+    /// A client's segment on an open session.
+    #[inline(always)]
+    fn splice_usual_to_server<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        mut packet: B,
+        usual: &Usual,
+        ctx: &mut Context<'_, I>,
+    ) -> UsualVerdict<B> {
+        let session = self.sessions.get_mut(id);
+        let is_usual = session.state == State::Established && session.flags & UNUSUAL == 0;
+        let read = match read_usual(packet.bytes(), usual) {
+            Some(read) if is_usual && usual.is_plain() => read,
+            _ => return General(packet),
+        };
+        if check_client(session, &read).is_err() {
+            return General(packet);
+        }
+        let acknowledgement = read.acknowledgement.wrapping_add(session.sequence_delta);
+        session.note_client(read.end(), acknowledgement, false);
+        session.last_seen = self.tick;
+        to_server(session, segment_of(&mut packet, usual), &read);
+        ctx.counters.count(Event::Spliced);
+        Forward(packet)
+    }
+
+    /// A server's segment on an open session.
+    #[inline(always)]
+    fn splice_usual_to_client<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        mut packet: B,
+        usual: &Usual,
+        ctx: &mut Context<'_, I>,
+    ) -> UsualVerdict<B> {
+        let is_shared = self.shares.is_on();
+        let session = self.sessions.get_mut(id);
+        let is_usual = session.state == State::Established && session.flags & UNUSUAL == 0;
+        let read = match read_usual(packet.bytes(), usual) {
+            Some(read) if is_usual && usual.is_plain() => read,
+            _ => return General(packet),
+        };
+        if is_shared {
+            skip_unseen(session, &read);
+        }
+        let window_bytes = u32::from(read.window) << session.server_scale();
+        session.note_server(read.end(), read.acknowledgement, window_bytes, false);
+        session.last_seen = self.tick;
+        to_client(session, segment_of(&mut packet, usual), &read);
+        ctx.counters.count(Event::Spliced);
+        Forward(packet)
+    }
+
+    /// A client's segment that belongs to no session.
+    #[inline(always)]
+    fn meet_usual_stranger<I: Io<Buffer = B>>(
+        &mut self,
+        packet: B,
+        usual: &Usual,
+        interface: InterfaceId,
+        server: u16,
+        ctx: &mut Context<'_, I>,
+    ) -> UsualVerdict<B> {
+        let is_ours = self.is_active()
+            && !self.shares.is_on()
+            && !self.is_draining
+            && self.carrier.is_none()
+            && self.servers.get(server).protects(usual.destination_port())
+            && self.action_of_usual(&packet, interface) == Some(Action::Guard);
+        if !is_ours {
+            return General(packet);
+        }
+        if usual.is_plain() {
+            self.refuse_usual(packet, usual, ctx)
+        } else {
+            self.answer_usual(packet, usual, server, ctx)
+        }
+    }
+
+    /// An ACK: refused if its cookie is not good.
+    #[inline(always)]
+    fn refuse_usual<I: Io<Buffer = B>>(
+        &mut self,
+        packet: B,
+        usual: &Usual,
+        ctx: &mut Context<'_, I>,
+    ) -> UsualVerdict<B> {
+        let read = match read_usual(packet.bytes(), usual) {
+            Some(read) if self.config.unknown == Unknown::Drop => read,
+            _ => return General(packet),
+        };
+        let tuple = tuple_of(usual, read.sequence.wrapping_sub(1));
+        let stamps = read.options.timestamps;
+        let cookie = Cookie {
+            sequence: read.acknowledgement.wrapping_sub(1),
+            timestamp: stamps.map_or(0, |stamps| stamps.echo),
+        };
+        let jar = &self.config.jar;
+        match jar.check(&tuple, cookie, stamps.is_some(), ctx.unix_s()) {
+            Ok(_) => General(packet),
+            Err(CookieError::Invalid) => Drop(packet, DropReason::CookieInvalid),
+            Err(CookieError::Expired) => Drop(packet, DropReason::CookieExpired),
+        }
+    }
+
+    /// A SYN: answered by a cookie, in its own buffer.
+    #[inline(always)]
+    fn answer_usual<I: Io<Buffer = B>>(
+        &mut self,
+        mut packet: B,
+        usual: &Usual,
+        server: u16,
+        ctx: &mut Context<'_, I>,
+    ) -> UsualVerdict<B> {
+        const KIND: u8 = flags::SYN | flags::ACK | flags::FIN | flags::RST;
+        let bytes = packet.bytes();
+        let options = tcp_options::parse_usual(&bytes[OPTIONS..usize::from(usual.payload)]);
+        let is_syn = usual.tcp_flags & KIND == flags::SYN;
+        let (Some(options), true) = (options, is_syn && checksum_holds(&packet, usual)) else {
+            return General(packet);
+        };
+        let read = Segment {
+            options,
+            length: usual.payload_bytes() + 1,
+            ..numbers_of(bytes, usual)
+        };
+        let tuple = tuple_of(usual, read.sequence);
+        let room = usize::from(usual.payload) - OPTIONS;
+        self.count_syn(ctx);
+        let Ok((answer, options)) = self.cookie_for(server, &read, &tuple, room, ctx) else {
+            return Drop(packet, DropReason::MalformedTcpOptions);
+        };
+        let ends = Ends {
+            source: tuple.server,
+            destination: tuple.client,
+            source_port: tuple.server_port,
+            destination_port: tuple.client_port,
+        };
+        let into = &mut packet.bytes_mut()[NETWORK..usize::from(usual.end)];
+        match answer::write(into, ends, &answer, &options) {
+            Some(length) if packet.set_len(NETWORK + length) => Reply(packet),
+            _ => Drop(packet, DropReason::NoBuffer),
+        }
+    }
+}
+
+/// Sessions that have one of these set go by the general walk.
+const UNUSUAL: u8 = flag::TRACKED
+    | flag::CLIENT_FIN
+    | flag::SERVER_FIN
+    | flag::BLANK_SACK
+    | flag::SERVER_UNSCALED
+    | flag::RESET
+    | flag::REMOTE;
+
+#[inline(always)]
+fn key_of(side: Side, usual: &Usual, server: u16) -> SessionKey {
+    let (client, client_port, server_port) = match side {
+        Side::Inside => (
+            usual.destination,
+            usual.destination_port(),
+            usual.source_port(),
+        ),
+        _ => (usual.source, usual.source_port(), usual.destination_port()),
+    };
+    SessionKey {
+        client: Address::from_v4(client.to_be_bytes()),
+        client_port,
+        server_port,
+        server,
+    }
+}
+
+#[inline(always)]
+fn tuple_of(usual: &Usual, client_sequence: u32) -> Tuple {
+    Tuple {
+        client: Address::from_v4(usual.source.to_be_bytes()),
+        server: Address::from_v4(usual.destination.to_be_bytes()),
+        client_port: usual.source_port(),
+        server_port: usual.destination_port(),
+        client_sequence,
+    }
+}
+
+/// The TCP header and its options.
+#[inline(always)]
+fn segment_of<'a, B: Buffer>(packet: &'a mut B, usual: &Usual) -> &'a mut [u8] {
+    &mut packet.bytes_mut()[TRANSPORT..usize::from(usual.payload)]
+}
+
+/// A segment without options, or with nothing but timestamps.
+#[inline(always)]
+fn read_usual(bytes: &[u8], usual: &Usual) -> Option<Segment> {
+    let options = tcp_options::parse_stamps(&bytes[OPTIONS..usize::from(usual.payload)])?;
+    Some(Segment {
+        options,
+        ..numbers_of(bytes, usual)
+    })
+}
+
+#[inline(always)]
+fn numbers_of(bytes: &[u8], usual: &Usual) -> Segment {
+    let header = bytes[TRANSPORT..].first_chunk::<20>().unwrap_or(&[0; 20]);
+    Segment {
+        sequence: u32_at(header, field::SEQUENCE),
+        acknowledgement: u32_at(header, field::ACKNOWLEDGEMENT),
+        length: usual.payload_bytes(),
+        window: u16_at(header, field::WINDOW),
+        flags: usual.tcp_flags,
+        options: tcp_options::TcpOptions::default(),
+    }
+}
+
+#[inline(always)]
+fn checksum_holds<B: Buffer>(packet: &B, usual: &Usual) -> bool {
+    match packet.transport_checksum() {
+        ChecksumStatus::Good => true,
+        ChecksumStatus::Bad => false,
+        ChecksumStatus::Unknown => {
+            let segment = &packet.bytes()[TRANSPORT..usize::from(usual.end)];
+            let ends = [usual.source, usual.destination];
+            let [source, destination] = ends.map(|end| Address::from_v4(end.to_be_bytes()));
+            let pseudo = pseudo_header(source, destination, protocol::TCP, segment.len());
+            transport_is_valid(segment, pseudo)
+        }
+    }
+}
