@@ -5,6 +5,7 @@
 //! turns, so that a change of the machine's speed meets both.
 
 pub mod count;
+mod endpoints;
 mod floor;
 mod profile;
 mod rig;
@@ -125,7 +126,8 @@ pub fn run(arguments: &Arguments) -> Result<String, Box<dyn Error>> {
         .iter()
         .map(|s| s.name)
         .chain([FLOOR_READ, SETUPS, SESSION_BYTES])
-        .chain(share::ALL);
+        .chain(share::ALL)
+        .chain(endpoints::ALL);
     let known: Vec<&str> = known.collect();
     if let Some(unknown) = arguments
         .scenarios
@@ -161,7 +163,7 @@ pub fn run(arguments: &Arguments) -> Result<String, Box<dyn Error>> {
             }
         }
     }
-    for measured in bench.share()? {
+    for measured in bench.share()?.into_iter().chain(bench.endpoints()?) {
         report.add(measured);
     }
     report.write(&arguments.output)?;

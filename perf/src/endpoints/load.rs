@@ -78,6 +78,12 @@ impl Pacer {
         }
     }
 
+    /// Whether all were begun, of a load that has an end.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.load, Load::Count { connections, .. } if self.given >= connections)
+    }
+
     /// Counts connections that were begun, or could not be.
     pub fn begun(&mut self, connections: u64) {
         self.given += connections;

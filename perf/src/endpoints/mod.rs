@@ -8,9 +8,14 @@
 //! Each turn of whoever drives them: `receive` each frame that came, then `flush`, then `poll`
 //! with the time. [`Clients::open`] begins a connection; [`load`] says when.
 
+pub mod arena;
 pub mod client;
+pub mod device;
+pub mod flood;
 pub mod load;
+pub mod memory;
 pub mod outcome;
+pub mod scenario;
 pub mod segment;
 pub mod server;
 pub mod stream;
@@ -18,6 +23,7 @@ mod tcb;
 #[cfg(test)]
 mod tests;
 
+pub use arena::{Arena, Came, Offer, Port};
 pub use client::{ClientConfig, Clients, Close, Pool, Talk};
 pub use outcome::{End, Ends, Latencies};
 pub use segment::{Link, Sink};

@@ -5,7 +5,7 @@ mod gaps;
 mod receive;
 mod transmit;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use dataplane::flow::wheel::Wheel;
 use dataplane::wire::address::{Address, Family};
@@ -181,6 +181,44 @@ struct Connection {
 
 const _: () = assert!(size_of::<Connection>() == 52);
 
+/// Places that are free, the one that has been so for longest first: a list through the places
+/// themselves, where [`Connection::started`] says which comes next.
+#[derive(Clone, Copy, Debug)]
+struct Free {
+    first: u32,
+    last: u32,
+}
+
+/// No place.
+const NONE: u32 = u32::MAX;
+
+impl Free {
+    /// Of places that are all free.
+    fn all(places: &mut [Connection]) -> Self {
+        let last = places.len() as u32 - 1;
+        for (place, next) in places.iter_mut().zip(1..) {
+            place.started = if next > last { NONE } else { next };
+        }
+        Self { first: 0, last }
+    }
+
+    fn pop(&mut self, places: &[Connection]) -> Option<u32> {
+        let place = self.first;
+        self.first = places.get(place as usize)?.started;
+        Some(place)
+    }
+
+    fn push(&mut self, places: &mut [Connection], place: u32) {
+        places[place as usize].started = NONE;
+        if self.first == NONE {
+            self.first = place;
+        } else {
+            places[self.last as usize].started = place;
+        }
+        self.last = place;
+    }
+}
+
 /// A web server's head has not come yet.
 const UNKNOWN: u32 = u32::MAX;
 /// Connections whose gaps are kept at once; octets behind gaps of others are dropped.
@@ -209,8 +247,7 @@ pub struct ClientCounters {
 pub struct Clients {
     config: ClientConfig,
     places: Vec<Connection>,
-    /// Places that are free, the longest free one first.
-    free: VecDeque<u32>,
+    free: Free,
     wheel: Wheel,
     writer: Writer,
     owing: Vec<u32>,
@@ -229,9 +266,10 @@ impl Clients {
     /// What in the configuration cannot be.
     pub fn new(config: ClientConfig, now_ns: u64) -> Result<Self, Unfit> {
         let places = check(&config)?;
+        let mut connections = vec![Connection::default(); places as usize];
         Ok(Self {
-            places: vec![Connection::default(); places as usize],
-            free: (0..places).collect(),
+            free: Free::all(&mut connections),
+            places: connections,
             wheel: Wheel::new(places, now_ns),
             writer: Writer::new(config.link),
             owing: Vec::new(),
@@ -297,7 +335,6 @@ impl Clients {
     pub fn memory_bytes(&self) -> usize {
         size_of_val(self.places.as_slice())
             + self.wheel.memory_bytes()
-            + self.free.capacity() * size_of::<u32>()
             + self.gaps.capacity() * (size_of::<Gaps>() + size_of::<u32>())
     }
 
@@ -337,7 +374,7 @@ impl Clients {
         if had_gap {
             self.gaps.remove(&id);
         }
-        self.free.push_back(id);
+        self.free.push(&mut self.places, id);
         self.ends.count(end);
     }
 

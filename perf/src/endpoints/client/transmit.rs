@@ -19,7 +19,7 @@ impl Clients {
     /// [`NoPort`].
     #[inline]
     pub fn open(&mut self, now_ns: u64, sink: &mut impl Sink) -> Result<u32, NoPort> {
-        let id = self.free.pop_front().ok_or(NoPort)?;
+        let id = self.free.pop(&self.places).ok_or(NoPort)?;
         let connection = &mut self.places[id as usize];
         // A clock of 4 µs and a number of the connection's own (RFC 6528 §3).
         let own = (u64::from(id) ^ self.config.seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -97,9 +97,10 @@ impl Clients {
         })
     }
 
-    /// Resets up to `count` of all connections that are open, likewise.
+    /// Resets up to `count` of the connections that are open, likewise; held ones too if `all`.
     pub fn abandon(
         &mut self,
+        all: bool,
         from: u32,
         count: u32,
         now_ns: u64,
@@ -110,7 +111,8 @@ impl Clients {
             if done == count {
                 return (done, Some(id));
             }
-            if self.places[id as usize].state != State::Free {
+            let state = self.places[id as usize].state;
+            if state != State::Free && (all || state != State::Held) {
                 self.send_reset(id, now_ns, sink);
                 self.end(id, End::Abandoned, now_ns);
                 done += 1;

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use dataplane::flow::table::{Entry, Id, Key, Table};
 use dataplane::flow::wheel::Wheel;
-use dataplane::wire::address::Address;
+use dataplane::wire::address::{Address, Prefix};
 
 use self::cookie::Cookies;
 use super::segment::{Link, Segment, Tuple, Writer};
@@ -31,6 +31,8 @@ pub struct ServerConfig {
     pub tries: u8,
     /// How long a connection may be idle.
     pub idle_timeout_ns: u64,
+    /// Where SYNs of a flood claim to come from, so that those that come are counted.
+    pub spoofed: Vec<Prefix>,
     /// What makes two runs alike.
     pub seed: u64,
 }
@@ -46,6 +48,7 @@ impl ServerConfig {
             mtu_bytes: 1500,
             tries: 6,
             idle_timeout_ns: 600_000_000_000,
+            spoofed: Vec::new(),
             seed: 1,
         }
     }
@@ -75,6 +78,8 @@ const SERVER_ENDS: usize = 6;
 pub struct ServerCounters {
     /// SYNs that came, spoofed ones included.
     pub syns: u64,
+    /// Of these, SYNs of the flood.
+    pub spoofed: u64,
     /// Connections whose handshake was complete.
     pub accepted: u64,
     /// Requests that came whole and verified.
@@ -262,6 +267,12 @@ impl Servers {
     #[must_use]
     pub fn segments_sent(&self) -> u64 {
         self.writer.sent
+    }
+
+    /// Segments for which the sink had no room.
+    #[must_use]
+    pub fn segments_refused(&self) -> u64 {
+        self.writer.refused
     }
 
     /// Octets taken by connections, their index and timers.

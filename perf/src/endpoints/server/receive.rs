@@ -44,7 +44,11 @@ impl Servers {
             .peer_of(&segment, listen)
             .and_then(|peer| self.table.find(self.table.hash(&peer), &peer));
         let is_syn = segment.has(flags::SYN) && !segment.has(flags::ACK);
-        self.counters.syns += u64::from(is_syn);
+        if is_syn {
+            let mut nets = self.config.spoofed.iter();
+            self.counters.syns += 1;
+            self.counters.spoofed += u64::from(nets.any(|net| net.contains(segment.source)));
+        }
         match found {
             Some(id) if is_syn => self.take_syn_again(id, &segment, now_ns, sink),
             Some(id) => self.take_segment(id, &segment, now_ns, sink),
