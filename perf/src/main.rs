@@ -27,7 +27,7 @@ enum Tool {
     /// Carries frames between two interfaces as a slow or lossy link would.
     Link(link::Arguments),
     /// Measures what stands between two devices.
-    Test(test::Arguments),
+    Test(Box<test::Arguments>),
 }
 
 fn main() -> ExitCode {

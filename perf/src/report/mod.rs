@@ -124,6 +124,24 @@ impl Report {
         self.series.push(series);
     }
 
+    /// Adds points to a line of a plot, which is begun where there is none yet.
+    pub fn extend(&mut self, more: Series) {
+        let key = |series: &Series| {
+            let Series {
+                scenario,
+                subject,
+                x,
+                y,
+                ..
+            } = series;
+            [scenario, subject, x, y].map(String::clone)
+        };
+        match self.series.iter_mut().find(|line| key(line) == key(&more)) {
+            Some(line) => line.points.extend(more.points),
+            None => self.series.push(more),
+        }
+    }
+
     /// Adds where a packet's time goes.
     pub fn cost(&mut self, cost: Cost) {
         self.costs.push(cost);

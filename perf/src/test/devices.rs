@@ -9,15 +9,15 @@ use crate::tester::{EngineSettings, Refusal};
 use crate::wiring::{Side, Wiring};
 
 /// The two sides.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct Devices {
     /// The first device: a PCI address, or a virtual device such as net_af_packet0,iface=eth1 or
     /// net_memif0,role=client,id=0,socket=/run/a.sock. Clients are on this side.
-    #[arg(long, value_name = "DEVICE")]
-    tx: String,
+    #[arg(long, value_name = "DEVICE", required_unless_present = "subject")]
+    tx: Option<String>,
     /// The second device. Servers are on this side.
-    #[arg(long, value_name = "DEVICE")]
-    rx: String,
+    #[arg(long, value_name = "DEVICE", required_unless_present = "subject")]
+    rx: Option<String>,
     /// An address of the tester on the first link, which it answers for.
     #[arg(long, value_name = "ADDRESS/LENGTH")]
     tx_address: Vec<IpNetwork>,
@@ -61,24 +61,30 @@ fn station(text: &str) -> Result<[u8; 6], String> {
 }
 
 impl Devices {
+    /// The devices; clap sees that both are given.
+    fn names(&self) -> [String; 2] {
+        [&self.tx, &self.rx].map(|device| device.clone().unwrap_or_default())
+    }
+
     /// How tester and subject are joined.
     pub(super) fn wiring(&self) -> Result<Wiring, Refusal> {
+        let [tx, rx] = self.names();
         let wiring = Wiring {
+            is_physical: ![&tx, &rx].iter().any(|device| is_virtual(device)),
             outside: Side {
-                device: self.tx.clone(),
+                device: tx,
                 addresses: self.tx_address.clone(),
                 networks: self.tx_network.clone(),
                 gateways: self.tx_gateway.clone(),
                 station: self.tx_station,
             },
             inside: Side {
-                device: self.rx.clone(),
+                device: rx,
                 addresses: self.rx_address.clone(),
                 networks: self.rx_network.clone(),
                 gateways: self.rx_gateway.clone(),
                 station: self.rx_station,
             },
-            is_physical: ![&self.tx, &self.rx].iter().any(|device| is_virtual(device)),
         };
         for (side, name) in [(&wiring.outside, "tx"), (&wiring.inside, "rx")] {
             for gateway in &side.gateways {
@@ -97,7 +103,7 @@ impl Devices {
     /// What the engine is started with.
     pub(super) fn engine(&self, largest_frame: usize) -> EngineSettings {
         EngineSettings {
-            devices: vec![self.tx.clone(), self.rx.clone()],
+            devices: self.names().to_vec(),
             cores: self.cores.clone(),
             largest_frame,
             pairs: 1,

@@ -1,28 +1,45 @@
 //! `tidegate-perf test`: measures what stands between two devices.
+//!
+//! The devices are the user's, with an appliance between them, or this program's own, with
+//! subjects that it starts one after the other. Each scenario gets a [`Bench`]: testers, one for
+//! each subject, and the report.
 
 mod devices;
+mod proved;
+mod searches;
 mod traffic;
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::progress::Progress;
 use crate::report::Report;
-use crate::tester::{Engine, Patience, Stop, Tester};
+use crate::subjects::{Cores, Ground, Job, Kind, Over, Settings, Subject};
+use crate::tester::{Engine, EngineSettings, Patience, Stop, Tester};
 use crate::traffic::Traffic;
 use crate::units;
+use crate::wiring::Wiring;
 
 /// What `test` is told.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Arguments {
     /// What is measured.
     scenario: Scenario,
     #[command(flatten)]
     devices: devices::Devices,
-    /// Sizes of frames, check sequence included: numbers and `imix`; by default those of RFC 2544
-    /// and the mix.
+    /// Who is measured, instead of what stands between devices of yours: started here, one after
+    /// the other.
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["tx", "rx"])]
+    subject: Vec<Kind>,
+    /// How such subjects are joined to the tester.
+    #[arg(long, default_value = "memif")]
+    over: Over,
+    /// Sizes of frames, check sequence included: numbers, `imix`, or letters of an IMIX genome; by
+    /// default those of RFC 2544 and the mix.
     #[arg(long, value_delimiter = ',', value_name = "SIZE")]
     sizes: Vec<String>,
     /// Sends from the first device to the second only.
@@ -32,14 +49,23 @@ pub struct Arguments {
     #[arg(long)]
     ipv6: bool,
     /// Frames a second, both directions together, for scenarios that do not search.
-    #[arg(long, value_name = "FRAMES")]
+    #[arg(long, value_name = "FRAMES", value_parser = frames)]
     rate: Option<f64>,
-    /// The most frames a second that a search tries.
-    #[arg(long, value_name = "FRAMES")]
+    /// The most frames a second that a search tries; by default what the line carries.
+    #[arg(long, value_name = "FRAMES", value_parser = frames)]
     limit: Option<f64>,
     /// How long one trial sends; by default each scenario's own.
     #[arg(long, value_parser = duration, value_name = "TIME")]
     duration: Option<Duration>,
+    /// How long the search for one size may take; what was found until then is told.
+    #[arg(long, value_parser = duration, value_name = "TIME", default_value = "3600s")]
+    time: Duration,
+    /// How long links may take to come up.
+    #[arg(long, value_parser = duration, value_name = "TIME", default_value = "5s")]
+    link_wait: Duration,
+    /// After such a time without a frame the missing ones are lost: longer than the way takes.
+    #[arg(long, value_parser = duration, value_name = "TIME", default_value = "200ms")]
+    late: Duration,
     /// Where reports are written.
     #[arg(long, default_value = "target/perf", value_name = "FOLDER")]
     output: PathBuf,
@@ -50,57 +76,193 @@ pub struct Arguments {
 enum Scenario {
     /// The traffic once, at its own rate or the one given: what came of it.
     Traffic,
+    /// Throughput at no loss (NDR) and at 0.5 % (PDR) by size, by the method of MLRsearch.
+    Ndr,
+    /// RFC 2544: throughput, latency, frame loss and back-to-back by size.
+    Rfc2544,
+    /// Latency and jitter at 10, 50 and 90 % of the throughput at no loss.
+    Latency,
+    /// One load for long: whether loss or latency drift.
+    Soak,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    units::time(text).map(Duration::from_nanos)
+    let time = units::time(text).map(Duration::from_nanos)?;
+    if time.is_zero() {
+        return Err("a time must be longer than nothing".into());
+    }
+    Ok(time)
 }
 
-/// A run: the tester, and what it has to tell.
-struct Session {
+fn frames(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if (1.0..1e12).contains(&rate) => Ok(rate),
+        _ => Err(format!("{text:?} is no rate of frames a second")),
+    }
+}
+
+/// One who is measured.
+struct Place {
+    name: String,
     tester: Tester,
+    /// None for what the user put there.
+    subject: Option<Box<dyn Subject>>,
+}
+
+/// What a scenario measures with.
+struct Bench {
+    places: Vec<Place>,
     report: Report,
+    progress: Progress,
     stop: Stop,
 }
+
+/// Whether a scenario was interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Whole,
+    Interrupted,
+}
+
+/// What crosses threads.
+type Failure = Box<dyn Error + Send + Sync>;
 
 /// Measures, writes the reports and returns the table.
 ///
 /// # Errors
-/// When the arguments contradict each other, the tester cannot begin, or a trial fails.
+/// When the arguments contradict each other, the tester cannot begin, or a trial fails. What was
+/// measured until then is in the reports.
 pub fn run(arguments: &Arguments) -> Result<String, Box<dyn Error>> {
     let stop = Stop::on_interrupt()?;
-    let wiring = arguments.devices.wiring()?;
-    let sizes = traffic::sizes(&arguments.sizes, arguments.ipv6)?;
-    let largest = sizes.iter().map(|(_, sizes)| sizes.largest()).max();
-    let engine = Engine::start(&arguments.devices.engine(largest.unwrap_or(1518)))?;
-    let first = arguments.traffic(&sizes[0])?;
-    let tester = Tester::open(&engine, &wiring, first, Patience::default(), &stop)?;
-    let mut report = Report::new(engine.cores()[0], false);
-    let devices = [&wiring.outside.device, &wiring.inside.device];
-    report.devices(devices.map(String::as_str), wiring.is_physical);
-    let mut session = Session {
-        tester,
-        report,
-        stop,
+    if arguments.subject.is_empty() {
+        let wiring = arguments.devices.wiring()?;
+        return with_devices(arguments, &wiring, stop)
+            .map_err(|failure| -> Box<dyn Error> { failure });
+    }
+    let settings = Settings {
+        over: arguments.over,
+        job: Job::Forward,
+        ..Settings::default()
     };
-    match arguments.scenario {
-        Scenario::Traffic => traffic::run(arguments, &sizes, &mut session)?,
+    let ground = Arc::new(Ground::new(settings, Cores::choose())?);
+    let (inner, arguments) = (Arc::clone(&ground), arguments.clone());
+    // Ports on links of the kernel's are opened where those are.
+    let table = ground
+        .tester()
+        .within(move || with_subjects(&arguments, &inner, stop))?;
+    table.map_err(|failure| -> Box<dyn Error> { failure })
+}
+
+/// Measures what the user put between two devices.
+fn with_devices(arguments: &Arguments, wiring: &Wiring, stop: Stop) -> Result<String, Failure> {
+    let engine = Engine::start(&arguments.devices.engine(arguments.largest()?))?;
+    let tester = arguments.open(&engine, wiring, &stop)?;
+    let place = Place {
+        name: "subject".into(),
+        tester,
+        subject: None,
+    };
+    arguments.measure(vec![place], &engine, wiring, stop)
+}
+
+/// Measures subjects that are started here.
+fn with_subjects(arguments: &Arguments, ground: &Ground, stop: Stop) -> Result<String, Failure> {
+    let mut skipped = Vec::new();
+    let subjects = ground.start_all(&arguments.subject, |absent| {
+        skipped.push(absent.to_string())
+    })?;
+    let engine = Engine::start(&EngineSettings {
+        cores: vec![Cores::choose().tester],
+        largest_frame: arguments.largest()?,
+        pairs: subjects.len(),
+        ..EngineSettings::default()
+    })?;
+    let mut places = Vec::new();
+    let mut wiring = None;
+    for mut subject in subjects {
+        subject.resume()?;
+        let tester = arguments.open(&engine, subject.wiring(), &stop)?;
+        subject.rest()?;
+        wiring.get_or_insert_with(|| subject.wiring().clone());
+        places.push(Place {
+            name: subject.kind().name().into(),
+            tester,
+            subject: Some(subject),
+        });
     }
-    if session.stop.is_raised() {
-        session.report.partial("interrupted");
-    }
-    session.report.write_all(&arguments.output)?;
-    Ok(session.report.table())
+    let Some(wiring) = wiring else {
+        return Err(format!("there is nobody to measure: {}", skipped.join("; ")).into());
+    };
+    let table = arguments.measure(places, &engine, &wiring, stop)?;
+    Ok(table + &skipped.concat())
 }
 
 impl Arguments {
+    fn open(&self, engine: &Engine, wiring: &Wiring, stop: &Stop) -> Result<Tester, Failure> {
+        let sizes = traffic::sizes(&self.sizes, self.ipv6)?;
+        let patience = Patience {
+            link: self.link_wait,
+            quiet: self.late,
+            longest: self.late.max(Patience::default().longest),
+        };
+        let traffic = self.traffic(&sizes[0]);
+        Ok(Tester::open(engine, wiring, traffic, patience, stop)?)
+    }
+
+    /// The largest frame that is sent.
+    fn largest(&self) -> Result<usize, Failure> {
+        let sizes = traffic::sizes(&self.sizes, self.ipv6)?;
+        let largest = sizes.iter().map(|(_, sizes)| sizes.largest()).max();
+        Ok(largest.unwrap_or(0))
+    }
+
     /// The built-in traffic of these sizes.
-    fn traffic(&self, sizes: &traffic::Named) -> Result<Traffic, Box<dyn Error>> {
+    fn traffic(&self, sizes: &traffic::Named) -> Traffic {
         let traffic = Traffic::both_ways(&sizes.0, &sizes.1, self.ipv6);
-        Ok(if self.one_way {
+        if self.one_way {
             traffic.one_way_only()
         } else {
             traffic
-        })
+        }
+    }
+
+    /// Runs the scenario and writes the reports, whatever came of it.
+    fn measure(
+        &self,
+        places: Vec<Place>,
+        engine: &Engine,
+        wiring: &Wiring,
+        stop: Stop,
+    ) -> Result<String, Failure> {
+        let mut report = Report::new(engine.cores()[0], engine.has_huge_pages());
+        let devices = [&wiring.outside.device, &wiring.inside.device];
+        report.devices(devices.map(String::as_str), wiring.is_physical);
+        for place in &places {
+            if let Some(subject) = &place.subject {
+                report.subject(&place.name, subject.version());
+            }
+        }
+        let mut bench = Bench {
+            places,
+            report,
+            progress: Progress::on_stderr(),
+            stop,
+        };
+        let end = match self.scenario {
+            Scenario::Traffic => traffic::run(self, &mut bench),
+            Scenario::Ndr => searches::ndr(self, &mut bench),
+            Scenario::Rfc2544 => searches::rfc2544(self, &mut bench),
+            Scenario::Latency => searches::latency(self, &mut bench),
+            Scenario::Soak => searches::soak(self, &mut bench),
+        };
+        bench.progress.finish();
+        match &end {
+            Ok(End::Whole) if !bench.stop.is_raised() => {}
+            Ok(_) => bench.report.partial("interrupted"),
+            Err(failure) => bench.report.partial(&failure.to_string()),
+        }
+        bench.report.write_all(&self.output)?;
+        end?;
+        Ok(bench.report.table())
     }
 }

@@ -1,10 +1,9 @@
 //! `test traffic`: the traffic as it is described, once.
 
-use std::error::Error;
 use std::time::Duration;
 
-use super::{Arguments, Session};
-use crate::report::Measured;
+use super::{Arguments, Bench, End, Failure, Place};
+use crate::report::{Measured, Report};
 use crate::traffic::{RFC2544_SIZES, SizeError, Sizes};
 use crate::trial::{Load, Outcome, Trial, TrialError};
 
@@ -50,36 +49,41 @@ fn imix(least: u16) -> Result<Named, SizeError> {
     Ok(("imix".to_owned(), Sizes::mix(&parts)?))
 }
 
-pub(super) fn run(
-    arguments: &Arguments,
-    sizes: &[Named],
-    session: &mut Session,
-) -> Result<(), Box<dyn Error>> {
-    for sizes in sizes {
-        session.tester.set_traffic(arguments.traffic(sizes)?)?;
-        let load = Load {
-            frames_per_s: arguments.rate.unwrap_or(RATE),
-            duration: arguments.duration.unwrap_or(DURATION),
-        };
-        match session.tester.run(load) {
-            Ok(outcome) => tell(&sizes.0, &outcome, session),
-            Err(TrialError::Interrupted) => {
-                if let Some(outcome) = session.tester.take_partial() {
-                    tell(&sizes.0, &outcome, session);
-                }
-                return Ok(());
+pub(super) fn run(arguments: &Arguments, bench: &mut Bench) -> Result<End, Failure> {
+    for sizes in &sizes(&arguments.sizes, arguments.ipv6)? {
+        for place in &mut bench.places {
+            place.tester.set_traffic(arguments.traffic(sizes))?;
+            let load = Load {
+                frames_per_s: arguments.rate.unwrap_or(RATE),
+                duration: arguments.duration.unwrap_or(DURATION),
+            };
+            let what = format!("traffic of {} octets through {}", sizes.0, place.name);
+            bench.progress.begin(&what);
+            if place.resume()?.is_none() {
+                return Ok(End::Interrupted);
             }
-            Err(error) => return Err(error.into()),
+            let outcome = place.tester.run(load);
+            place.rest()?;
+            match outcome {
+                Ok(outcome) => tell(&sizes.0, &outcome, place, &mut bench.report),
+                Err(TrialError::Interrupted) => {
+                    if let Some(outcome) = place.tester.take_partial() {
+                        tell(&sizes.0, &outcome, place, &mut bench.report);
+                    }
+                    return Ok(End::Interrupted);
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
     }
-    Ok(())
+    Ok(End::Whole)
 }
 
 /// Everything that an outcome has to tell.
-fn tell(name: &str, outcome: &Outcome, session: &mut Session) {
+fn tell(name: &str, outcome: &Outcome, place: &Place, report: &mut Report) {
     let scenario = format!("traffic.{name}");
     let received = outcome.received as f64 / outcome.sending.as_secs_f64().max(1e-9);
-    let aside = session.tester.aside();
+    let aside = place.tester.aside();
     let latency = |quantile| outcome.latency_ns.value_at_quantile(quantile) as f64;
     let mut figures = vec![
         ("sent_frames_per_s", outcome.sent_per_s()),
@@ -110,9 +114,9 @@ fn tell(name: &str, outcome: &Outcome, session: &mut Session) {
         Err(error) => implausible = Some(error.to_string()),
     }
     for (metric, value) in figures {
-        let mut measured = Measured::alone(&scenario, metric, &[value]).of("subject");
+        let mut measured = Measured::alone(&scenario, metric, &[value]).of(&place.name);
         measured.disturbance = outcome.disturbance;
         measured.notes.extend(implausible.take());
-        session.report.add(measured);
+        report.add(measured);
     }
 }

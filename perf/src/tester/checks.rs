@@ -206,10 +206,15 @@ fn is_free(device: &Device) -> Result<(), Refusal> {
     let Some(interface) = device.kernel_interface() else {
         return Ok(());
     };
-    let index = fs::read_to_string(format!("/sys/class/net/{interface}/ifindex"));
-    let sockets = fs::read_to_string("/proc/net/packet").unwrap_or_default();
-    let index = index.unwrap_or_default();
-    for inode in sockets_on(&sockets, index.trim()) {
+    // The calling thread's name space, which need not be the process's.
+    let read = |name: &str| {
+        fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default()
+    };
+    let groups = read("dev_mcast");
+    let Some(index) = index_of(&groups, interface) else {
+        return Ok(());
+    };
+    for inode in sockets_on(&read("packet"), index) {
         if let Some((pid, program)) = owner_of(inode)
             && pid != std::process::id()
             && !OBSERVERS.contains(&program.as_str())
@@ -221,6 +226,17 @@ fn is_free(device: &Device) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// An interface's index, as the list of the groups that interfaces listen to has it.
+fn index_of<'a>(groups: &'a str, interface: &str) -> Option<&'a str> {
+    let words = groups.lines().map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next(), words.next())
+    });
+    words
+        .filter(|(_, name)| *name == Some(interface))
+        .find_map(|(index, _)| index)
 }
 
 /// The inodes of sockets that take every frame of the interface with this index.
@@ -351,5 +367,9 @@ mod tests {
                      00000000c 3      3    0003   8     1 0      0      4713\n";
         assert_eq!(sockets_on(table, "7"), ["4711"]);
         assert!(sockets_on("", "7").is_empty());
+        let groups = "2    eth0            1     0     333300000001\n\
+                      7    veth1           1     0     333300000001\n";
+        assert_eq!(index_of(groups, "veth1"), Some("7"));
+        assert_eq!(index_of(groups, "veth"), None);
     }
 }

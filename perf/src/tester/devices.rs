@@ -84,6 +84,7 @@ pub struct Engine {
     pub(super) pool: Mempool,
     pub(super) cores: Vec<usize>,
     largest_frame: usize,
+    huge_pages: bool,
     eal: Eal,
 }
 
@@ -151,6 +152,7 @@ impl Engine {
             pool,
             cores,
             largest_frame: settings.largest_frame,
+            huge_pages,
             eal,
         })
     }
@@ -159,6 +161,12 @@ impl Engine {
     #[must_use]
     pub fn cores(&self) -> &[usize] {
         &self.cores
+    }
+
+    /// Whether packets are in huge pages.
+    #[must_use]
+    pub fn has_huge_pages(&self) -> bool {
+        self.huge_pages
     }
 
     /// EAL, for those who open ports of their own.

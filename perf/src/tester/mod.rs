@@ -209,6 +209,12 @@ impl Tester {
         self.line_bits_per_s
     }
 
+    /// The mean of the traffic's frames as they are built, without check sequence, in octets.
+    #[must_use]
+    pub fn built_bytes(&self) -> f64 {
+        self.traffic.built_bytes(self.line_bits_per_s)
+    }
+
     /// The load that the traffic is by itself.
     #[must_use]
     pub fn own_rate(&self) -> f64 {
@@ -375,6 +381,10 @@ impl Trial for Tester {
             return Err(TrialError::Interrupted);
         }
         Ok(outcome)
+    }
+
+    fn overhead(&self) -> Duration {
+        SETTLE + self.patience.quiet
     }
 }
 
