@@ -31,7 +31,7 @@ demo: deps ## a server under flood, guarded by one and by three (ACT=guard, ACT=
 	$(CARGO) build --release -p tidegate -p tidegate-lab
 	$(CARGO) run --quiet --release -p tidegate-lab --bin tidegate-demo -- $(if $(ACT),--act $(ACT))
 
-perf: deps ## measure; writes perf/out/report.json
+perf: deps ## measure; writes perf/out/report.json, .csv and .html
 	$(CARGO) run --release -p tidegate-perf -- bench
 
 count: deps ## the hot path's instructions by callgrind, against perf/instructions.json

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use perf::{bench, flood, link, test};
+use perf::{bench, flood, link, report, test};
 
 /// Measures Tidegate, and makes the traffic to do so. Use it only on links of your own.
 #[derive(Debug, Parser)]
@@ -26,6 +26,8 @@ enum Tool {
     Flood(flood::Arguments),
     /// Carries frames between two interfaces as a slow or lossy link would.
     Link(link::Arguments),
+    /// Prints the JSON Schema of report.json.
+    Schema,
     /// Measures what stands between two devices.
     Test(Box<test::Arguments>),
 }
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Tool::Count(arguments) => bench::count::run(&arguments),
         Tool::Flood(arguments) => flood::run(&arguments).map_err(Into::into),
         Tool::Link(arguments) => link::run(&arguments).map_err(Into::into),
+        Tool::Schema => Ok(report::json_schema_text().trim_end().to_owned()),
         Tool::Test(arguments) => test::run(&arguments),
     };
     match report {

@@ -11,6 +11,7 @@ mod profile;
 mod rig;
 mod rings;
 mod share;
+mod sheet;
 
 use std::error::Error;
 
@@ -26,6 +27,7 @@ use self::floor::{Floor, Work};
 use self::profile::Profile;
 use self::rig::{Connection, INSIDE, OUTSIDE, Rig};
 use self::rings::{BATCH, Batch, Peer, ports};
+use self::sheet::Sheet;
 use crate::report::{Measured, Report, median};
 
 /// What to measure.
@@ -141,33 +143,15 @@ pub fn run(arguments: &Arguments) -> Result<String, Box<dyn Error>> {
     let _registration = eal::register_thread()?;
     let bench = Bench::new(eal, arguments)?;
     let mut report = Report::new(core, arguments.huge_pages);
+    report.parameter("rounds", arguments.rounds);
+    report.parameter("frames of a round", arguments.frames);
     if arguments.profile {
         report.note("stages are measured by the worker's stopwatch, whose own cost is taken off");
     }
-    if bench.wants(FLOOR_READ) {
-        report.add(bench.read_headers()?);
-    }
-    for scenario in &SCENARIOS {
-        if bench.wants(scenario.name) {
-            let (compared, profile) = bench.compare(scenario)?;
-            report.add(compared);
-            if let Some(profile) = profile {
-                profile.put_into(&mut report);
-            }
-        }
-    }
-    if bench.wants(SETUPS) || bench.wants(SESSION_BYTES) {
-        for measured in bench.set_ups()? {
-            if bench.wants(&measured.scenario) {
-                report.add(measured);
-            }
-        }
-    }
-    for measured in bench.share()?.into_iter().chain(bench.endpoints()?) {
-        report.add(measured);
-    }
-    report.write(&arguments.output)?;
-    Ok(report.table())
+    let steps = known.iter().filter(|name| bench.wants(name)).count();
+    let mut sheet = Sheet::new(report, &arguments.output, core, steps);
+    bench.measure(&mut sheet)?;
+    Ok(sheet.finish()?.table())
 }
 
 fn begin_eal(core: usize, huge_pages: bool) -> Result<Eal, bindings::Error> {
@@ -235,6 +219,38 @@ impl<'a> Bench<'a> {
 }
 
 impl Bench<'_> {
+    fn measure(&self, sheet: &mut Sheet<'_>) -> Result<(), Box<dyn Error>> {
+        if self.wants(FLOOR_READ) {
+            sheet.begin(FLOOR_READ);
+            sheet.end([self.read_headers()?])?;
+        }
+        for scenario in &SCENARIOS {
+            if self.wants(scenario.name) {
+                sheet.begin(scenario.name);
+                let (compared, profile) = self.compare(scenario)?;
+                sheet.end([compared])?;
+                if let Some(profile) = profile {
+                    profile.put_into(&mut sheet.report);
+                }
+            }
+        }
+        if self.wants(SETUPS) || self.wants(SESSION_BYTES) {
+            sheet.begin(SETUPS);
+            let mut figures = self.set_ups()?;
+            figures.retain(|measured| self.wants(&measured.scenario));
+            sheet.end(figures)?;
+        }
+        if share::ALL.iter().any(|name| self.wants(name)) {
+            sheet.begin("share");
+            sheet.end(self.share()?)?;
+        }
+        if endpoints::ALL.iter().any(|name| self.wants(name)) {
+            sheet.begin("endpoints");
+            sheet.end(self.endpoints()?)?;
+        }
+        Ok(())
+    }
+
     fn wants(&self, name: &str) -> bool {
         self.arguments.scenarios.is_empty() || self.arguments.scenarios.iter().any(|s| s == name)
     }

@@ -7,11 +7,16 @@
 
 pub mod disturbance;
 mod figure;
+mod history;
 pub mod line_rate;
 mod machine;
+mod page;
+mod schema;
+mod spreadsheet;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs;
 use std::io;
 use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -26,6 +31,7 @@ use crate::trial::Disturbance;
 pub use self::figure::{
     Cost, FRAMES_PER_S, Measured, NS_PER_PACKET, Series, Stage, TIDEGATE, axis, median,
 };
+pub use self::schema::json_schema_text;
 
 /// Said of figures that virtual devices gave.
 pub const FUNCTIONAL: &str = "functional, not line rate";
@@ -113,14 +119,29 @@ impl Report {
         }
     }
 
-    /// Adds a figure.
+    /// Adds a figure. One that is no number is a note instead.
     pub fn add(&mut self, mut measured: Measured) {
+        let [low, high] = measured.spread;
+        if ![measured.value, low, high]
+            .iter()
+            .all(|value| value.is_finite())
+        {
+            let Measured {
+                scenario, metric, ..
+            } = &measured;
+            self.notes
+                .push(format!("{scenario}: no {metric} was measured."));
+            return;
+        }
         measured.complete();
         self.results.push(measured);
     }
 
-    /// Adds a line of a plot.
-    pub fn plot(&mut self, series: Series) {
+    /// Adds a line of a plot, without the points that are no numbers.
+    pub fn plot(&mut self, mut series: Series) {
+        series
+            .points
+            .retain(|point| point.iter().all(|value| value.is_finite()));
         self.series.push(series);
     }
 
@@ -199,10 +220,29 @@ impl Report {
     pub fn write(&mut self, path: &Path) -> io::Result<()> {
         self.took_s = self.began.elapsed().as_secs_f64();
         self.disturbance = self.watch.end();
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        if folder != Path::new("") {
+            fs::create_dir_all(folder)?;
         }
-        std::fs::write(path, serde_json::to_string_pretty(self)? + "\n")
+        let json = serde_json::to_string_pretty(self)? + "\n";
+        replace(path, &json)?;
+        replace(&path.with_extension("csv"), &spreadsheet::text(self)?)?;
+        let earlier = history::extend(folder, self)?;
+        replace(&path.with_extension("html"), &page::page(self, &earlier))
+    }
+
+    /// Writes the report as it would stand if the run ended here: partial.
+    ///
+    /// # Errors
+    /// When the folder or a file cannot be written.
+    pub fn write_so_far(&mut self, path: &Path) -> io::Result<()> {
+        let (is_partial, notes) = (self.is_partial, self.notes.clone());
+        if !is_partial {
+            self.partial("interrupted");
+        }
+        let written = self.write(path);
+        (self.is_partial, self.notes) = (is_partial, notes);
+        written
     }
 
     /// The table shown on a terminal.
@@ -253,6 +293,14 @@ impl Report {
     }
 }
 
+/// Puts a text in a file's place: whoever interrupts this leaves the old one whole.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    fs::write(&new, text)?;
+    fs::rename(&new, path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,6 +323,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_on_the_way_is_partial_and_the_end_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("other.json");
+        let is_partial = || {
+            let json: serde_json::Value =
+                serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+            (
+                json["is_partial"].clone(),
+                json["notes"].as_array().unwrap().len(),
+            )
+        };
+        let mut report = Report::new(0, false);
+        report.write_so_far(&path).unwrap();
+        assert_eq!(is_partial(), (true.into(), 1));
+        report.write(&path).unwrap();
+        assert_eq!(is_partial(), (false.into(), 0));
+        let mut names: Vec<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(
+            names,
+            ["history.jsonl", "other.csv", "other.html", "other.json"]
+        );
+    }
+
+    #[test]
     fn what_virtual_devices_gave_is_labelled() {
         let mut report = Report::new(0, false);
         report.devices(["net_memif0,role=client"], false);
@@ -291,9 +367,10 @@ mod tests {
         report.add(Measured::alone("ndr", FRAMES_PER_S, &[1e6]).of("testpmd-mac"));
         report.partial("interrupted");
         report.write_all(folder.path()).unwrap();
-        let text = std::fs::read_to_string(folder.path().join("report.json")).unwrap();
+        let text = fs::read_to_string(folder.path().join("report.json")).unwrap();
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(json["is_partial"], true);
+        assert!(json["notes"][0].as_str().unwrap().ends_with("interrupted."));
         assert!(json["took_s"].as_f64().unwrap() >= 0.0);
     }
 }
