@@ -45,7 +45,7 @@ impl Machine {
         Self {
             id: machine_id(),
             cpu: field("model name").unwrap_or_else(|| UNKNOWN.to_owned()),
-            processors: std::thread::available_parallelism().map_or(1, usize::from),
+            processors: processors(&cpu_info),
             memory_bytes: memory_bytes(&read("/proc/meminfo")),
             kernel: known(read("/proc/sys/kernel/osrelease")),
             hypervisor: is_virtual.then(|| known(vendor)),
@@ -74,6 +74,16 @@ fn machine_id() -> String {
     let mut hasher = siphasher::sip::SipHasher24::new_with_key(b"tidegate-perf id");
     hasher.write(identity.trim().as_bytes());
     format!("{:016x}", hasher.finish())
+}
+
+/// Those of the machine, whichever of them this process may use.
+fn processors(cpu_info: &str) -> usize {
+    let is_one = |line: &&str| {
+        line.split(':')
+            .next()
+            .is_some_and(|key| key.trim() == "processor")
+    };
+    cpu_info.lines().filter(is_one).count().max(1)
 }
 
 fn memory_bytes(info: &str) -> u64 {
@@ -133,6 +143,12 @@ mod tests {
         assert_ne!(machine.kernel, UNKNOWN);
         assert_eq!(machine.id.len(), 16);
         assert!(!read("/etc/machine-id").contains(&machine.id));
+    }
+
+    #[test]
+    fn processors_are_those_of_the_machine() {
+        let two = "processor\t: 0\nmodel name\t: a processor\n\nprocessor\t: 1\n";
+        assert_eq!([processors(two), processors("")], [2, 1]);
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use maud::{Markup, html};
 
-use super::ratio;
 use super::scale::number;
-use crate::report::{Cost, Measured, NS_PER_PACKET, Report, TIDEGATE};
+use super::{COLOURS, ratio};
+use crate::report::{Cost, Measured, NS_PER_PACKET, Report, Stage, TIDEGATE};
 
 /// Each scenario's cost as a ratio to the floor's, with its goal.
 pub(super) fn ratios(report: &Report) -> Markup {
@@ -69,30 +69,76 @@ fn percent(share: f64) -> String {
 /// The least of the width that a part takes whose number stands in it.
 const ROOM_INSIDE: f64 = 0.08;
 
-/// Where a packet's time goes, one bar for each scenario.
-pub(super) fn costs(report: &Report) -> Markup {
-    let costs: Vec<&Cost> = report
-        .costs
-        .iter()
-        .filter(|cost| !cost.stages.is_empty())
-        .collect();
-    let total = |cost: &Cost| {
-        cost.stages
-            .iter()
-            .map(|stage| stage.ns_per_packet)
-            .sum::<f64>()
+/// A stage that takes no more than this of any packet's time is put to the rest.
+const SMALL: f64 = 0.02;
+const REST: &str = "the rest";
+
+/// A cost as it is drawn: its stages in words, small ones together.
+struct Drawn<'a> {
+    cost: &'a Cost,
+    total: f64,
+    stages: Vec<(String, f64)>,
+}
+
+fn drawn(costs: &[Cost]) -> Vec<Drawn<'_>> {
+    let costs: Vec<&Cost> = costs.iter().filter(|cost| total(cost) > 0.0).collect();
+    let is_small = |name: &str| {
+        costs.iter().all(|cost| {
+            let mut stages = cost.stages.iter().filter(|stage| stage.name == name);
+            stages.all(|stage| stage.ns_per_packet <= SMALL * total(cost))
+        })
     };
-    let longest = costs
+    costs
         .iter()
-        .map(|cost| total(cost))
-        .fold(f64::MIN_POSITIVE, f64::max);
-    let mut names: Vec<&str> = Vec::new();
-    for stage in costs.iter().flat_map(|cost| &cost.stages) {
-        if !names.contains(&stage.name.as_str()) {
-            names.push(&stage.name);
+        .map(|cost| Drawn::new(cost, &is_small))
+        .collect()
+}
+
+fn total(cost: &Cost) -> f64 {
+    cost.stages.iter().map(|stage| stage.ns_per_packet).sum()
+}
+
+impl<'a> Drawn<'a> {
+    fn new(cost: &'a Cost, is_small: &dyn Fn(&str) -> bool) -> Self {
+        let (small, large): (Vec<&Stage>, Vec<&Stage>) =
+            cost.stages.iter().partition(|stage| is_small(&stage.name));
+        let words = |stage: &&Stage| (stage.name.replace('_', " "), stage.ns_per_packet);
+        let mut stages: Vec<(String, f64)> = large.iter().map(words).collect();
+        if !small.is_empty() {
+            let rest = small.iter().map(|stage| stage.ns_per_packet).sum();
+            stages.push((REST.to_owned(), rest));
+        }
+        Self {
+            cost,
+            total: total(cost),
+            stages,
         }
     }
-    let colour = |name: &str| names.iter().position(|known| *known == name).unwrap_or(0) % 8;
+}
+
+/// The colour of what is of no interest by itself.
+const GREY: usize = 5;
+
+/// Where a packet's time goes, one bar for each scenario.
+pub(super) fn costs(report: &Report) -> Markup {
+    let costs = drawn(&report.costs);
+    let longest = costs
+        .iter()
+        .map(|cost| cost.total)
+        .fold(f64::MIN_POSITIVE, f64::max);
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in costs.iter().flat_map(|cost| &cost.stages) {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    // The rest comes last, as it does in each bar.
+    names.sort_by_key(|name| *name == REST);
+    let colour = |name: &str| match names.iter().position(|known| *known == name) {
+        Some(_) if name == REST => GREY,
+        Some(place) if place < GREY => place,
+        place => (place.unwrap_or(0) + 1) % COLOURS,
+    };
     html! {
         @if !costs.is_empty() {
             section {
@@ -106,30 +152,35 @@ pub(super) fn costs(report: &Report) -> Markup {
                 div.bars {
                     @for cost in &costs {
                         div.what {
-                            (cost.scenario)
-                            span { @if cost.subject != TIDEGATE { (cost.subject) ", " }
-                                (number(total(cost))) " ns" }
+                            (cost.cost.scenario)
+                            span { @if cost.cost.subject != TIDEGATE { (cost.cost.subject) ", " }
+                                (number(cost.total)) " ns" }
                         }
-                        div.stack style={ "width:" (percent(total(cost) / longest)) } {
-                            @for stage in &cost.stages {
-                                div class={ "c" (colour(&stage.name)) }
-                                    style={ "flex:" (format!("{:.4}", stage.ns_per_packet)) " 1 0" }
-                                    title={ (stage.name) ": " (number(stage.ns_per_packet)) " ns" } {
-                                    @if stage.ns_per_packet / longest > ROOM_INSIDE {
-                                        (number(stage.ns_per_packet))
-                                    }
+                        div.stack style={ "width:" (percent(cost.total / longest)) } {
+                            @for (name, ns) in &cost.stages {
+                                div class={ "c" (colour(name)) }
+                                    style={ "flex:" (format!("{ns:.4}")) " 1 0" }
+                                    title={ (name) ": " (number(*ns)) " ns" } {
+                                    @if ns / longest > ROOM_INSIDE { (number(*ns)) }
                                 }
                             }
                         }
                     }
                 }
-                (numbers(&costs, &names))
+                (numbers(&report.costs))
             }
         }
     }
 }
 
-fn numbers(costs: &[&Cost], names: &[&str]) -> Markup {
+/// Every stage, the small ones as well.
+fn numbers(costs: &[Cost]) -> Markup {
+    let mut names: Vec<&str> = Vec::new();
+    for stage in costs.iter().flat_map(|cost| &cost.stages) {
+        if !names.contains(&stage.name.as_str()) {
+            names.push(&stage.name);
+        }
+    }
     let of = |cost: &Cost, name: &str| {
         let stage = cost.stages.iter().find(|stage| stage.name == name);
         stage.map_or_else(|| "–".to_owned(), |stage| number(stage.ns_per_packet))
@@ -141,9 +192,9 @@ fn numbers(costs: &[&Cost], names: &[&str]) -> Markup {
                 table {
                     thead { tr { th { "Stage" } @for cost in costs { th.n { (cost.scenario) } } } }
                     tbody {
-                        @for name in names {
+                        @for name in &names {
                             tr {
-                                td { (name) }
+                                td { (name.replace('_', " ")) }
                                 @for cost in costs { td.n { (of(cost, name)) } }
                             }
                         }

@@ -12,7 +12,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use self::scale::{number, trimmed, utc};
 use super::history::Run;
-use super::{Measured, Report, TIDEGATE};
+use super::{Measured, NS_PER_PACKET, Report, TIDEGATE};
 
 /// Steal above this share makes figures doubtful, and a reader is told before anything else.
 const DOUBTFUL_STEAL: f64 = 0.01;
@@ -147,6 +147,19 @@ fn judged_text(measured: &Measured) -> String {
 /// unit.
 fn ratio(measured: &Measured) -> Option<f64> {
     measured.ratio.filter(|_| measured.floor != Some(1.0))
+}
+
+/// Whether the figure is a part of a cost that has a picture of its own.
+fn is_stage(report: &Report, measured: &Measured) -> bool {
+    let is_part = |rest: &str| rest.starts_with('.');
+    measured
+        .metric
+        .strip_prefix(NS_PER_PACKET)
+        .is_some_and(is_part)
+        && report
+            .costs
+            .iter()
+            .any(|cost| cost.scenario == measured.scenario)
 }
 
 fn duration(seconds: f64) -> String {

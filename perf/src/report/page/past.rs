@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::plot::sparkline;
 use super::scale::{number, quantity, utc};
-use super::{name, ratio};
+use super::{is_stage, name, ratio};
 use crate::report::history::Run;
 use crate::report::{FRAMES_PER_S, Measured, Report, median};
 
@@ -15,7 +15,11 @@ const SHOWN: usize = 40;
 
 /// One small line for each figure that was measured before.
 pub(super) fn history(report: &Report, earlier: &[Run]) -> Markup {
-    let rows = report.results.iter().filter_map(|measured| {
+    let figures = report
+        .results
+        .iter()
+        .filter(|measured| !is_stage(report, measured));
+    let rows = figures.filter_map(|measured| {
         let was = earlier.iter().filter_map(|run| {
             let figure = run.figures.iter().find(|figure| figure.is(measured))?;
             Some(figure.compared())

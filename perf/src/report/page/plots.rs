@@ -2,44 +2,101 @@
 
 use maud::{Markup, html};
 
-use super::Subjects;
 use super::plot::{Axis, Line, Plot};
 use super::scale::{Scale, label, short, trimmed};
+use super::{COLOURS, Subjects};
 use crate::report::line_rate::{SPEEDS_GBIT, frames_per_s};
 use crate::report::{FRAMES_PER_S, Report, Series, axis};
 
 /// Values further apart than this are drawn by ratio.
 const WIDE_RANGE: f64 = 60.0;
 
+/// The lines of one plot.
+struct Group<'a> {
+    scenario: &'a str,
+    members: Vec<Member<'a>>,
+}
+
+struct Member<'a> {
+    series: &'a Series,
+    /// What its line is called.
+    name: String,
+    colour: usize,
+}
+
 /// Every plot.
 pub(super) fn all(report: &Report, subjects: &Subjects) -> Markup {
-    let mut groups: Vec<Vec<&Series>> = Vec::new();
-    for series in report
-        .series
-        .iter()
-        .filter(|series| !series.points.is_empty())
-    {
-        let is_same = |group: &&mut Vec<&Series>| {
-            let first = group[0];
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for series in &report.series {
+        if series.points.is_empty() {
+            continue;
+        }
+        let member = Member {
+            series,
+            name: series.subject.clone(),
+            colour: subjects.colour(&series.subject),
+        };
+        let is_same = |group: &&mut Group<'_>| {
+            let first = group.members[0].series;
             (&first.scenario, &first.x, &first.y) == (&series.scenario, &series.x, &series.y)
         };
         match groups.iter_mut().find(is_same) {
-            Some(group) => group.push(series),
-            None => groups.push(vec![series]),
+            Some(group) => group.members.push(member),
+            None => groups.push(Group {
+                scenario: &series.scenario,
+                members: vec![member],
+            }),
         }
     }
-    html! { @for group in &groups { (section(group, subjects)) } }
+    let groups = shares_together(groups);
+    html! { @for group in &groups { (section(group)) } }
 }
 
-fn section(group: &[&Series], subjects: &Subjects) -> Markup {
-    let first = group[0];
-    let (title, words) = words(first);
+/// Puts the latencies of one subject at several shares of its throughput, whose scenarios end in
+/// the share, such as `latency.64.50%`, into one plot, each line named by its share.
+fn shares_together(groups: Vec<Group<'_>>) -> Vec<Group<'_>> {
+    fn stem<'a>(group: &Group<'a>) -> Option<(&'a str, &'a str)> {
+        let is_alone = group.members.len() == 1;
+        let is_latency = group.members[0].series.x == axis::PERCENTILE;
+        let parts = group
+            .scenario
+            .rsplit_once('.')
+            .filter(|(_, share)| share.ends_with('%'));
+        parts.filter(|_| is_alone && is_latency)
+    }
+    let mut together: Vec<Group<'_>> = Vec::new();
+    for mut group in groups {
+        let Some((scenario, share)) = stem(&group) else {
+            together.push(group);
+            continue;
+        };
+        let mut member = group.members.remove(0);
+        member.name = format!("at {share}");
+        let is_same = |known: &&mut Group<'_>| {
+            known.scenario == scenario && known.members[0].series.subject == member.series.subject
+        };
+        match together.iter_mut().find(is_same) {
+            Some(known) => {
+                member.colour = known.members.len() % COLOURS;
+                known.members.push(member);
+            }
+            None => together.push(Group {
+                scenario,
+                members: vec![member],
+            }),
+        }
+    }
+    together
+}
+
+fn section(group: &Group<'_>) -> Markup {
+    let (title, words) = words(group.members[0].series);
     html! {
         section {
             h2 { (title) }
-            p { b { (first.scenario) } @if !words.is_empty() { ". " (words) } }
-            (plot(group, subjects).draw())
-            (numbers(group))
+            p { b { (group.scenario) } @if !words.is_empty() { ". " (words) } }
+            (plot(&group.members).draw())
+            (numbers(&group.members))
         }
     }
 }
@@ -75,12 +132,12 @@ fn words(series: &Series) -> (String, &'static str) {
     (known.0.to_owned(), known.1)
 }
 
-fn plot(group: &[&Series], subjects: &Subjects) -> Plot {
-    let first = group[0];
+fn plot(group: &[Member<'_>]) -> Plot {
+    let first = group[0].series;
     let places = |index: usize| {
         group
             .iter()
-            .flat_map(move |s| s.points.iter().map(move |p| p[index]))
+            .flat_map(move |member| member.series.points.iter().map(move |p| p[index]))
     };
     let is_throughput = first.x == axis::FRAME_BYTES && first.y == FRAMES_PER_S;
     let x_scale = match first.x.as_str() {
@@ -103,10 +160,10 @@ fn plot(group: &[&Series], subjects: &Subjects) -> Plot {
         (true, Scale::Each(sizes)) => line_rates(sizes),
         _ => Vec::new(),
     };
-    let lines = group.iter().map(|series| Line {
-        name: series.subject.clone(),
-        colour: subjects.colour(&series.subject),
-        points: sorted(series),
+    let lines = group.iter().map(|member| Line {
+        name: member.name.clone(),
+        colour: member.colour,
+        points: sorted(member.series),
     });
     Plot {
         x: Axis {
@@ -185,8 +242,8 @@ fn text(metric: &str) -> fn(f64) -> String {
     }
 }
 
-fn numbers(group: &[&Series]) -> Markup {
-    let first = group[0];
+fn numbers(group: &[Member<'_>]) -> Markup {
+    let first = group[0].series;
     let (x_text, y_text) = (text(&first.x), text(&first.y));
     html! {
         details {
@@ -195,10 +252,10 @@ fn numbers(group: &[&Series]) -> Markup {
                 table {
                     thead { tr { th { "Subject" } th.n { (label(&first.x)) } th.n { (label(&first.y)) } } }
                     tbody {
-                        @for series in group {
-                            @for point in sorted(series) {
+                        @for member in group {
+                            @for point in sorted(member.series) {
                                 tr {
-                                    td { (series.subject) }
+                                    td { (member.name) }
                                     td.n { (x_text(point[0])) }
                                     td.n { (y_text(point[1])) }
                                 }

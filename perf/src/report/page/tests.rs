@@ -175,6 +175,48 @@ fn every_section_is_there_and_the_verdict_comes_first() {
 }
 
 #[test]
+fn latencies_of_one_subject_at_several_shares_are_one_plot() {
+    let mut report = Report::new(0, false);
+    let mut latency = Histogram::<u64>::new(3).unwrap();
+    latency.record_n(10_000, 1_000).unwrap();
+    for share in ["10%", "50%", "90%"] {
+        report.plot(Series::latency(
+            &format!("latency.64.{share}"),
+            TIDEGATE,
+            &latency,
+        ));
+    }
+    let page = text_of(&report);
+    assert_eq!(page.matches("<h2>Latency by percentile</h2>").count(), 1);
+    assert!(page.contains("<b>latency.64</b>") && page.contains("at 50%"));
+    report.plot(Series::latency("latency.64.10%", "testpmd-mac", &latency));
+    let page = text_of(&report);
+    assert_eq!(page.matches("<h2>Latency by percentile</h2>").count(), 2);
+}
+
+#[test]
+fn small_stages_are_drawn_together_and_told_apart() {
+    let mut report = Report::new(0, false);
+    let stages = [
+        ("classify", 50.0),
+        ("take_over", 0.1),
+        ("handle", 40.0),
+        ("timers", 0.2),
+    ];
+    report.cost(Cost::new("loop", stages));
+    report.add(Measured::alone("loop", "ns_per_packet.take_over", &[0.1]));
+    let page = text_of(&report);
+    assert_eq!(
+        page.matches("<div class=\"c").count(),
+        3,
+        "two stages and the rest"
+    );
+    assert!(page.contains("title=\"the rest: 0.30 ns\""));
+    assert!(page.contains("<td>take over</td>"), "in the numbers");
+    assert!(!page.contains("ns_per_packet.take_over"), "not told twice");
+}
+
+#[test]
 fn what_is_missed_is_named_with_its_goal() {
     let (report, _) = full();
     let page = text_of(&report);
