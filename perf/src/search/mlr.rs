@@ -326,12 +326,16 @@ fn middle(lower: i64, upper: i64, width: i64) -> i64 {
     lower + (half * width).clamp(1, upper - lower - 1)
 }
 
+/// What the tester cannot send is left by widths that double, up to so often.
+const MOST_DOUBLINGS: u32 = 8;
+
 struct Search {
     goals: Vec<Goal>,
     grid: Grid,
     /// The highest load to offer: the grid's, or the tester's.
     top: i64,
-    is_limited_by_tester: bool,
+    /// How often the tester could not send a load: each time less is left to try.
+    limits: u32,
     trials: Trials,
     selectors: Vec<Selector>,
 }
@@ -349,7 +353,7 @@ impl Search {
             goals: config.goals.clone(),
             top: grid.top,
             grid,
-            is_limited_by_tester: false,
+            limits: 0,
             trials: Trials::default(),
             selectors: Vec::new(),
         })
@@ -471,20 +475,14 @@ impl Search {
 
     /// Whether anything is left to search below what the tester can send.
     fn limit(&mut self, index: i64, reached_frames_per_s: f64) -> bool {
-        let width = self
-            .goals
-            .iter()
-            .map(|goal| self.grid.steps(goal.width))
-            .min();
-        let top = self
-            .grid
-            .at_most(reached_frames_per_s)
-            .min(index - width.unwrap_or(1));
+        let widths = self.goals.iter().map(|goal| self.grid.steps(goal.width));
+        let step = widths.min().unwrap_or(1) << self.limits.min(MOST_DOUBLINGS);
+        self.limits += 1;
+        let top = self.grid.at_most(reached_frames_per_s).min(index - step);
         if top <= 0 {
             return false;
         }
         self.top = top;
-        self.is_limited_by_tester = true;
         self.trials.0.retain(|&load, _| load <= top);
         for selector in &mut self.selectors {
             selector.limit(top);
@@ -493,9 +491,7 @@ impl Search {
     }
 
     fn found(&self, cut: Option<Cut>) -> Found {
-        let limit = self
-            .is_limited_by_tester
-            .then(|| self.grid.frames_per_s(self.top));
+        let limit = (self.limits > 0).then(|| self.grid.frames_per_s(self.top));
         Found {
             goals: self
                 .goals
@@ -523,7 +519,7 @@ impl Search {
         let verdict = match (bounds.lower, bounds.upper, cut) {
             (Some(lower), Some(upper), _) if is_near(lower, upper) => Verdict::Regular,
             (None, Some(0), _) => Verdict::NoLowerBound,
-            (Some(lower), None, _) if lower == self.top => match self.is_limited_by_tester {
+            (Some(lower), None, _) if lower == self.top => match self.limits > 0 {
                 true => Verdict::LimitedByTester,
                 false => Verdict::MaxPasses,
             },

@@ -239,6 +239,29 @@ fn a_tester_that_can_send_nothing_near_the_least_load_is_an_error() {
 }
 
 #[test]
+fn a_tester_that_stands_still_now_and_then_is_not_a_limit() {
+    let mut subject = Simulated::carrying(1_000_000.0);
+    subject.stalled = Box::new(|number| if number % 3 == 0 { 0.0 } else { 0.04 });
+    let found = run(&mut subject, &config(vec![Goal::ndr()]), DAY).unwrap();
+    assert_eq!(found.goals[0].verdict, Verdict::Regular);
+    assert_eq!(found.testers_limit_frames_per_s, None);
+}
+
+#[test]
+fn a_tester_that_always_stands_still_ends_the_search_and_says_what_to_do() {
+    let mut subject = Simulated::carrying(1_000_000.0);
+    subject.stalled = Box::new(|number| if number < 15 { 0.0 } else { 0.04 });
+    let found = run(&mut subject, &config(vec![Goal::ndr()]), DAY).unwrap();
+    assert_eq!((found.cut, subject.loads.len()), (Some(Cut::Disturbed), 25));
+    let verdict = found.goals[0].verdict.to_string();
+    assert!(
+        verdict.ends_with("give it a core that nothing else runs on"),
+        "{verdict}"
+    );
+    assert!(found.goals[0].estimate_frames_per_s.is_some());
+}
+
+#[test]
 fn more_frames_than_were_sent_are_an_error_and_no_result() {
     let mut subject = Simulated::carrying(MAX);
     subject.repeated = 1;

@@ -24,6 +24,11 @@ const TRIALS: u32 = 100_000;
 /// How often a load is offered that could not be sent in time, before that counts as the tester's
 /// limit: a machine that stands still for a moment is not a limit.
 const ATTEMPTS: u32 = 3;
+/// How often it is offered where the tester's loop stood still so long that this alone explains
+/// what was not sent: less load would not help.
+const STALLED_ATTEMPTS: u32 = 10;
+/// The part of what was not sent that standing still must explain.
+const EXPLAINED: f64 = 0.5;
 
 /// What a search is about to do, for whoever shows it.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +52,12 @@ pub enum Cut {
     /// Its time was up.
     #[error("the time for the search was up; give it more, or wider goals")]
     TimeUp,
+    /// The tester cannot send in time, whatever the load.
+    #[error(
+        "the tester's loop stood still for too long in {STALLED_ATTEMPTS} trials in succession; \
+         give it a core that nothing else runs on"
+    )]
+    Disturbed,
     /// It took more trials than any search should.
     #[error("the search took {TRIALS} trials without an end")]
     TrialsUp,
@@ -154,9 +165,9 @@ impl<'a> Session<'a> {
         each.fold(Disturbance::default(), Disturbance::and)
     }
 
-    /// Offers a load, once more where the tester could not send it.
+    /// Offers a load, again where the tester could not send it.
     pub(crate) fn offer(&mut self, load: Load, what: &str) -> Result<Offered, Stop> {
-        let (mut reached, mut attempts) = (0.0_f64, 0);
+        let (mut reached, mut attempts, mut stalled) = (0.0_f64, 0, 0);
         loop {
             let outcome = self.attempt(load, what)?;
             let loss = outcome.loss();
@@ -171,6 +182,13 @@ impl<'a> Session<'a> {
                     return Ok(Offered::Sent { outcome, loss });
                 }
                 Err(why @ Implausible::Unsent { sent, unsent }) => {
+                    if is_stalled(&outcome) {
+                        stalled += 1;
+                        if stalled == STALLED_ATTEMPTS {
+                            return Err(Stop::Cut(Cut::Disturbed));
+                        }
+                        continue;
+                    }
                     let share = sent as f64 / (sent + unsent) as f64;
                     reached = reached.max(share * load.frames_per_s);
                     attempts += 1;
@@ -217,6 +235,17 @@ impl<'a> Session<'a> {
             }),
         })
     }
+}
+
+/// Whether the loop's standing still explains what was not sent.
+fn is_stalled(outcome: &Outcome) -> bool {
+    let unsent_s = outcome.unsent as f64 / outcome.load.frames_per_s;
+    let Disturbance {
+        stalls,
+        longest_stall_us,
+        ..
+    } = outcome.disturbance;
+    stalls as f64 * longest_stall_us / 1e6 >= EXPLAINED * unsent_s
 }
 
 fn implausible(load: Load, why: Implausible) -> SearchError {

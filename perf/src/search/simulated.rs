@@ -36,6 +36,9 @@ pub(super) struct Simulated {
     pub(super) overhead: Duration,
     /// The trial of this number is interrupted.
     pub(super) interrupted_at: Option<usize>,
+    /// The share of frames that are not sent, as the tester stands still, in the trial of this
+    /// number.
+    pub(super) stalled: Box<dyn FnMut(usize) -> f64>,
     /// Frames that come besides those that were sent.
     pub(super) repeated: u64,
     pub(super) random: Random,
@@ -53,6 +56,7 @@ impl Simulated {
             testers_limit: f64::INFINITY,
             overhead: Duration::ZERO,
             interrupted_at: None,
+            stalled: Box::new(|_| 0.0),
             repeated: 0,
             random: Random::new(seed),
             loads: Vec::new(),
@@ -81,7 +85,9 @@ impl Trial for Simulated {
         let due = (load.frames_per_s * load.duration.as_secs_f64())
             .round()
             .max(1.0);
-        let sent = (due * (self.testers_limit / load.frames_per_s).min(1.0)).floor();
+        let stalled = (self.stalled)(number);
+        let reached = (self.testers_limit / load.frames_per_s).min(1.0 - stalled);
+        let sent = (due * reached).floor();
         let lost = ((self.loss)(load, &mut self.random) * sent)
             .ceil()
             .min(sent);
@@ -101,7 +107,11 @@ impl Trial for Simulated {
             sending: load.duration,
             latency_ns,
             jitter_ns: 100.0,
-            disturbance: Disturbance::default(),
+            disturbance: Disturbance {
+                stalls: u64::from(stalled > 0.0),
+                longest_stall_us: stalled * load.duration.as_secs_f64() * 1e6,
+                ..Disturbance::default()
+            },
         })
     }
 
