@@ -31,10 +31,8 @@ const OPENED_PER_S: f64 = 5e6;
 const BYTES_GOAL: f64 = 100.0;
 
 fn link(number: u8) -> Link {
-    Link {
-        own: MacAddress([2, 0, 0, 0, 3, number]),
-        peer: MacAddress([2, 0, 0, 0, 3, 1 - number]),
-    }
+    let station = |number| MacAddress([2, 0, 0, 0, 3, number]);
+    Link::between(station(number), station(1 - number))
 }
 
 /// Clients and servers for so many connections at once.

@@ -18,6 +18,7 @@ pub mod outcome;
 pub mod scenario;
 pub mod segment;
 pub mod server;
+pub mod site;
 pub mod stream;
 mod tcb;
 #[cfg(test)]

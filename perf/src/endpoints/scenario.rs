@@ -21,6 +21,12 @@ pub struct Findings {
 }
 
 impl Findings {
+    /// Adds others behind them.
+    pub fn extend(&mut self, other: Self) {
+        self.measured.extend(other.measured);
+        self.series.extend(other.series);
+    }
+
     fn add(&mut self, scenario: &str, subject: &str, metric: &str, value: f64, came: &Came) {
         let mut measured = Measured::alone(scenario, metric, &[value]).of(subject);
         measured.disturbance = came.disturbance;
@@ -41,6 +47,24 @@ impl Findings {
             ));
         }
         self.measured.push(measured);
+    }
+
+    /// Adds a point to a line of the plot of what a flood leaves.
+    fn draw(&mut self, scenario: &str, subject: &str, y: &str, point: [f64; 2]) {
+        let lines = &mut self.series;
+        match lines
+            .iter_mut()
+            .find(|line| line.subject == subject && line.y == y)
+        {
+            Some(line) => line.points.push(point),
+            None => lines.push(Series {
+                scenario: scenario.to_owned(),
+                subject: subject.to_owned(),
+                x: "flood_packets_per_s".to_owned(),
+                y: y.to_owned(),
+                points: vec![point],
+            }),
+        }
     }
 
     fn add_times(
@@ -97,6 +121,8 @@ pub struct Setups {
     pub failed: Option<(f64, Came)>,
     /// The share that completed, by rate, in the order of trials.
     pub tried: Vec<[f64; 2]>,
+    /// Whether the user wanted no more.
+    pub is_interrupted: bool,
 }
 
 /// The least rate that is tried.
@@ -108,7 +134,7 @@ const MOST_TRIALS: usize = 32;
 /// difference. A rate that the tester cannot offer fails too, and says so.
 ///
 /// # Errors
-/// When a trial does not end.
+/// When a trial fails; what was found until an interruption is no error.
 pub fn search_setups<P: Port>(
     arena: &mut Arena<P>,
     config: &SetupsConfig,
@@ -117,14 +143,24 @@ pub fn search_setups<P: Port>(
         found: None,
         failed: None,
         tried: Vec::new(),
+        is_interrupted: false,
     };
     let mut rate = config.first_per_s.min(config.most_per_s);
     while setups.tried.len() < MOST_TRIALS {
-        let mut came = arena.run(&Offer::rate(rate, config.trial))?;
-        if !came.is_offered() {
+        let offer = Offer::rate(rate, config.trial);
+        let came = match arena.run(&offer) {
             // Once more: the machine may have taken the tester's core for a moment.
-            came = arena.run(&Offer::rate(rate, config.trial))?;
-        }
+            Ok(came) if !came.is_offered() => arena.run(&offer),
+            other => other,
+        };
+        let came = match came {
+            Ok(came) => came,
+            Err(TrialError::Interrupted) => {
+                setups.is_interrupted = true;
+                return Ok(setups);
+            }
+            Err(error) => return Err(error),
+        };
         setups.tried.push([rate, came.success()]);
         if came.success() >= config.success && came.is_offered() {
             setups.found = Some((rate, came));
@@ -183,19 +219,18 @@ pub fn setups_findings(subject: &str, setups: &Setups) -> Findings {
     findings
 }
 
-/// Times to first and last byte at a rate of connections.
+/// Times to first and last byte at a rate of connections, added to `findings`.
 ///
 /// # Errors
 /// When the trial does not end.
 pub fn ttfb<P: Port>(
     arena: &mut Arena<P>,
     subject: &str,
-    per_s: f64,
-    duration: Duration,
-) -> Result<Findings, TrialError> {
+    (per_s, duration): (f64, Duration),
+    findings: &mut Findings,
+) -> Result<(), TrialError> {
     const SCENARIO: &str = "ttfb";
     let came = arena.run(&Offer::rate(per_s, duration))?;
-    let mut findings = Findings::default();
     let rate = came.begun_per_s();
     findings.add(SCENARIO, subject, "connections_per_s", rate, &came);
     findings.add(SCENARIO, subject, "success_ratio", came.success(), &came);
@@ -210,7 +245,7 @@ pub fn ttfb<P: Port>(
     }
     let bits = came.verified_bytes as f64 * 8.0 / came.until_ended.as_secs_f64().max(1e-9);
     findings.add(SCENARIO, subject, "verified_bits_per_s", bits, &came);
-    Ok(findings)
+    Ok(())
 }
 
 /// What is asked of concurrent connections. The clients must hold theirs.
@@ -316,20 +351,18 @@ impl Default for UnderFlood {
     }
 }
 
-/// Success and time to first byte of legitimate connections against the flood's rate. Ends early
-/// where the tester cannot send more.
+/// Success and time to first byte of legitimate connections against the flood's rate, added to
+/// `findings`. Ends early where the tester cannot send more.
 ///
 /// # Errors
-/// When a step does not end.
+/// When a step does not end; those before it are in `findings`.
 pub fn under_flood<P: Port>(
     arena: &mut Arena<P>,
     subject: &str,
     config: &UnderFlood,
-) -> Result<Findings, TrialError> {
+    findings: &mut Findings,
+) -> Result<(), TrialError> {
     const SCENARIO: &str = "guard-flood";
-    const X: &str = "flood_packets_per_s";
-    let mut findings = Findings::default();
-    let mut lines: Vec<(&str, Vec<[f64; 2]>)> = Vec::new();
     for &flood_per_s in &config.floods_per_s {
         let came = arena.run(&Offer {
             flood_per_s,
@@ -352,10 +385,7 @@ pub fn under_flood<P: Port>(
             ("flood_syns_arrived", came.flood_arrived as f64),
         ] {
             findings.add(SCENARIO, subject, &at(name), value, &came);
-            match lines.iter_mut().find(|line| line.0 == name) {
-                Some(line) => line.1.push([sent_per_s, value]),
-                None => lines.push((name, vec![[sent_per_s, value]])),
-            }
+            findings.draw(SCENARIO, subject, name, [sent_per_s, value]);
         }
         findings.add(
             SCENARIO,
@@ -364,26 +394,15 @@ pub fn under_flood<P: Port>(
             sent_per_s,
             &came,
         );
-        let is_short = came.flood.unsent as f64 > 0.05 * (sent + came.flood.unsent as f64);
-        if is_short {
+        let unsent = came.flood.unsent as f64;
+        if unsent > 0.05 * (sent + unsent) {
             if let Some(row) = findings.measured.last_mut() {
                 row.notes.push(format!(
-                    "the tester was {} packets short of this flood",
-                    came.flood.unsent
+                    "the tester was {unsent:.0} packets short of this flood"
                 ));
             }
             break;
         }
     }
-    findings.series = lines
-        .into_iter()
-        .map(|(y, points)| Series {
-            scenario: SCENARIO.to_owned(),
-            subject: subject.to_owned(),
-            x: X.to_owned(),
-            y: y.to_owned(),
-            points,
-        })
-        .collect();
-    Ok(findings)
+    Ok(())
 }

@@ -24,13 +24,27 @@ impl Sink for Vec<Vec<u8>> {
     }
 }
 
-/// The two stations of a link, as one of them sends.
+/// The stations of a link, as one of them sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {
     /// The sender.
     pub own: MacAddress,
-    /// Whom frames are sent to.
-    pub peer: MacAddress,
+    /// Whom packets of IPv4 are sent to.
+    pub ipv4: MacAddress,
+    /// Whom packets of IPv6 are sent to.
+    pub ipv6: MacAddress,
+}
+
+impl Link {
+    /// From one station to another.
+    #[must_use]
+    pub const fn between(own: MacAddress, peer: MacAddress) -> Self {
+        Self {
+            own,
+            ipv4: peer,
+            ipv6: peer,
+        }
+    }
 }
 
 /// A segment that came.
@@ -154,16 +168,16 @@ impl Writer {
         head: &Head<'_>,
         payload: &[u8],
     ) {
-        let (network_bytes, ether_type) = match tuple.source.family() {
-            Family::V4 => (20, ETHER_TYPE_IPV4),
-            Family::V6 => (40, ETHER_TYPE_IPV6),
+        let (network_bytes, ether_type, peer) = match tuple.source.family() {
+            Family::V4 => (20, ETHER_TYPE_IPV4, self.link.ipv4),
+            Family::V6 => (40, ETHER_TYPE_IPV6, self.link.ipv6),
         };
         let bytes = ETHERNET_HEADER_BYTES + network_bytes + 20 + head.options.len() + payload.len();
         let Some(frame) = sink.frame(bytes) else {
             self.refused += 1;
             return;
         };
-        write_ethernet(frame, self.link.peer, self.link.own, None, ether_type);
+        write_ethernet(frame, peer, self.link.own, None, ether_type);
         self.identification = self.identification.wrapping_add(1);
         let segment = TcpSegment {
             source: tuple.source,

@@ -4,6 +4,7 @@
 //! subjects that it starts one after the other. Each scenario gets a [`Bench`]: testers, one for
 //! each subject, and the report.
 
+mod connections;
 mod devices;
 mod proved;
 mod searches;
@@ -66,6 +67,8 @@ pub struct Arguments {
     /// After such a time without a frame the missing ones are lost: longer than the way takes.
     #[arg(long, value_parser = duration, value_name = "TIME", default_value = "200ms")]
     late: Duration,
+    #[command(flatten)]
+    connections: connections::Options,
     /// Where reports are written.
     #[arg(long, default_value = "target/perf", value_name = "FOLDER")]
     output: PathBuf,
@@ -84,6 +87,27 @@ enum Scenario {
     Latency,
     /// One load for long: whether loss or latency drift.
     Soak,
+    /// The most connections a second that are complete, asked and answered (RFC 9411 §7.2).
+    Setups,
+    /// Many connections at once: opened, held, proved to live, closed (RFC 9411 §7.5).
+    Concurrent,
+    /// Times to SYN-ACK, first and last octet, at half of the most set-ups (RFC 9411 §7.4).
+    Ttfb,
+    /// What is left of legitimate connections while spoofed SYNs and forged ACKs come.
+    GuardFlood,
+}
+
+impl Scenario {
+    /// What it measures of connections, if it does.
+    fn of_connections(self) -> Option<connections::Kind> {
+        match self {
+            Self::Setups => Some(connections::Kind::Setups),
+            Self::Concurrent => Some(connections::Kind::Concurrent),
+            Self::Ttfb => Some(connections::Kind::Ttfb),
+            Self::GuardFlood => Some(connections::Kind::GuardFlood),
+            _ => None,
+        }
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -134,6 +158,10 @@ type Failure = Box<dyn Error + Send + Sync>;
 /// measured until then is in the reports.
 pub fn run(arguments: &Arguments) -> Result<String, Box<dyn Error>> {
     let stop = Stop::on_interrupt()?;
+    if let Some(kind) = arguments.scenario.of_connections() {
+        return connections::run(arguments, kind, stop)
+            .map_err(|failure| -> Box<dyn Error> { failure });
+    }
     if arguments.subject.is_empty() {
         let wiring = arguments.devices.wiring()?;
         return with_devices(arguments, &wiring, stop)
@@ -254,6 +282,9 @@ impl Arguments {
             Scenario::Rfc2544 => searches::rfc2544(self, &mut bench),
             Scenario::Latency => searches::latency(self, &mut bench),
             Scenario::Soak => searches::soak(self, &mut bench),
+            Scenario::Setups | Scenario::Concurrent | Scenario::Ttfb | Scenario::GuardFlood => {
+                Err("connections are measured by their own ends".into())
+            }
         };
         bench.progress.finish();
         match &end {

@@ -10,6 +10,7 @@ mod checks;
 mod devices;
 mod frames;
 mod generator;
+mod joints;
 mod lane;
 mod pace;
 mod plan;
@@ -30,6 +31,7 @@ use dataplane::wire::address::{Address, Family};
 use dataplane::wire::ethernet::MacAddress;
 
 pub use devices::{Engine, EngineSettings, Refusal};
+pub use joints::Joints;
 pub use stop::Stop;
 
 use self::devices::Pair;
@@ -105,16 +107,21 @@ pub struct Tester {
     cores: Vec<usize>,
 }
 
-impl Tester {
+/// Both devices open, with links, and the neighbours' stations known.
+pub(crate) struct Sides {
+    pair: Pair,
+    queues: Vec<Queues>,
+    stations: [Stations; 2],
+}
+
+impl Sides {
     /// Opens both devices, waits for their links, and asks for the gateways' stations.
     ///
     /// # Errors
-    /// When a device is missing, in use, has no link, or a gateway does not answer; or the traffic
-    /// cannot be sent.
-    pub fn open(
+    /// When a device is missing, in use, has no link, or a gateway does not answer.
+    pub(crate) fn open(
         engine: &Engine,
         wiring: &Wiring,
-        traffic: Traffic,
         patience: Patience,
         stop: &Stop,
     ) -> Result<Self, Refusal> {
@@ -150,7 +157,33 @@ impl Tester {
                 ipv6: found[1],
             });
         }
-        let stations = [stations[0], stations[1]];
+        Ok(Self {
+            stations: [stations[0], stations[1]],
+            pair,
+            queues,
+        })
+    }
+}
+
+impl Tester {
+    /// Opens both devices, waits for their links, and asks for the gateways' stations.
+    ///
+    /// # Errors
+    /// When a device is missing, in use, has no link, or a gateway does not answer; or the traffic
+    /// cannot be sent.
+    pub fn open(
+        engine: &Engine,
+        wiring: &Wiring,
+        traffic: Traffic,
+        patience: Patience,
+        stop: &Stop,
+    ) -> Result<Self, Refusal> {
+        let sides = [&wiring.outside, &wiring.inside];
+        let Sides {
+            pair,
+            queues,
+            stations,
+        } = Sides::open(engine, wiring, patience, stop)?;
         let key = Key::random();
         let refuses = [pair.refuses(0), pair.refuses(1)];
         let plan = Plan::new(&traffic, sides, stations, queues.len() / 2)?;

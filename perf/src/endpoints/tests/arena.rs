@@ -9,8 +9,8 @@ use crate::endpoints::flood::FloodConfig;
 use crate::endpoints::load::Load;
 use crate::endpoints::memory::MemoryPort;
 use crate::endpoints::scenario::{
-    ConcurrentConfig, SetupsConfig, UnderFlood, concurrent, concurrent_findings, search_setups,
-    setups_findings, ttfb, under_flood,
+    ConcurrentConfig, Findings, SetupsConfig, UnderFlood, concurrent, concurrent_findings,
+    search_setups, setups_findings, ttfb, under_flood,
 };
 use crate::endpoints::{
     Arena, ClientConfig, Clients, Close, End, Offer, Pool, ServerConfig, Servers,
@@ -122,7 +122,8 @@ fn a_flood_is_counted_where_it_arrives_and_does_no_harm_to_servers_without_memor
         step: Duration::from_millis(200),
         floods_per_s: vec![0.0, 5000.0],
     };
-    let findings = under_flood(&mut arena(Close::Client), "nobody", &config).unwrap();
+    let mut findings = Findings::default();
+    under_flood(&mut arena(Close::Client), "nobody", &config, &mut findings).unwrap();
     let value = |metric: &str| {
         let row = findings.measured.iter().find(|row| row.metric == metric);
         row.unwrap_or_else(|| panic!("{metric}")).value
@@ -138,14 +139,9 @@ fn a_flood_is_counted_where_it_arrives_and_does_no_harm_to_servers_without_memor
 
 #[test]
 fn times_are_told_in_order() {
-    let rate = 1000.0;
-    let findings = ttfb(
-        &mut arena(Close::Server),
-        "nobody",
-        rate,
-        Duration::from_millis(200),
-    );
-    let findings = findings.unwrap();
+    let mut findings = Findings::default();
+    let load = (1000.0, Duration::from_millis(200));
+    ttfb(&mut arena(Close::Server), "nobody", load, &mut findings).unwrap();
     let p50 = |name: &str| {
         let metric = format!("{name}_p50_us");
         let row = findings.measured.iter().find(|row| row.metric == metric);

@@ -11,10 +11,10 @@ use crate::endpoints::{
     ClientConfig, Clients, Close, End, Link, Pool, ServerConfig, Servers, Talk,
 };
 
-pub(super) const LINK: Link = Link {
-    own: MacAddress([2, 0, 0, 0, 0, 1]),
-    peer: MacAddress([2, 0, 0, 0, 0, 2]),
-};
+pub(super) const LINK: Link = Link::between(
+    MacAddress([2, 0, 0, 0, 0, 1]),
+    MacAddress([2, 0, 0, 0, 0, 2]),
+);
 pub(super) const SERVER: Address = Address::from_v4([10, 0, 0, 10]);
 const TURN_NS: u64 = 5_000_000;
 pub(super) const MILLISECOND_NS: u64 = 1_000_000;
