@@ -123,13 +123,13 @@ mod tests {
         let (code, _, err) = shell(&["check".as_ref(), missing.as_os_str()]);
         assert_eq!(code, 1);
         assert!(
-            err.contains("missing.yaml:1:1: the profile cannot be read: No such file"),
+            err.contains("missing.yaml:1:1: the file cannot be read: No such file"),
             "{err}"
         );
 
         let (code, _, err) = shell(&["check".as_ref(), folder.path().as_os_str()]);
         assert_eq!(code, 1);
-        assert!(err.contains("the profile is not a regular file"), "{err}");
+        assert!(err.contains("this is not a regular file"), "{err}");
 
         let binary = folder.path().join("binary.yaml");
         fs::write(&binary, b"ports:\n\xff").unwrap();

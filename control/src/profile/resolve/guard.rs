@@ -9,7 +9,6 @@ use super::Checker;
 use super::routes::port_towards;
 use super::wire;
 use super::words::{address, joined, port_ranges};
-use crate::profile::diagnostic::Mark;
 use crate::profile::keys::{self, KeyFileError};
 use crate::profile::model::{
     Guard, GuardLimits, GuardMode, GuardTimers, OnFlood, Port, PortRange, Protected, Route,
@@ -19,7 +18,7 @@ use crate::profile::raw::{
     RawGuard, RawGuardLimits, RawGuardMode, RawGuardTimers, RawOnFlood, RawProtected, RawUnknown,
 };
 use crate::profile::raw_words::Word;
-use crate::profile::tree::Node;
+use yaml::{Mark, Node};
 
 const COOKIE_LIFETIME_S: u32 = MAX_AGE_S as u32;
 /// Headers of IP and TCP with no options (RFC 9293 §3.7.1).

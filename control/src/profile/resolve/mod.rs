@@ -12,11 +12,10 @@ mod words;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use super::diagnostic::{Diagnostic, Mark, Severity, suggest};
 use super::model::{Port, Profile};
 use super::raw::RawProfile;
-use super::tree::Node;
 use super::{Machine, Strictness};
+use yaml::{Diagnostic, Mark, Node, Severity, suggest};
 
 pub(super) use words::protocol_names;
 

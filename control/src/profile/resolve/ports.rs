@@ -8,11 +8,10 @@ use super::words::address_error;
 use super::{Checker, NAME_REMEDY, is_name};
 use crate::profile::MAXIMUM_QUEUES;
 use crate::profile::address::{InterfaceAddress, bits};
-use crate::profile::diagnostic::{Mark, suggest};
 use crate::profile::model::{ChecksumOffload, Device, Link, Port, is_pci_address};
 use crate::profile::raw::{RawChecksumOffload, RawPort};
 use crate::profile::raw_words::{Named, Word};
-use crate::profile::tree::Node;
+use yaml::{Mark, Node, suggest};
 
 const DEFAULT_MTU_BYTES: u16 = 1500;
 /// RFC 8200 §5.

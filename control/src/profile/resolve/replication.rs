@@ -8,12 +8,11 @@ use super::Checker;
 use super::guard::{Scene, say_of_keys};
 use super::routes::port_towards;
 use super::words::address;
-use crate::profile::diagnostic::Mark;
 use crate::profile::keys;
 use crate::profile::model::Port;
 use crate::profile::model_replication::{Peer, Replication, Share};
 use crate::profile::raw_replication::{RawPeer, RawReplication, RawShare};
-use crate::profile::tree::Node;
+use yaml::{Mark, Node};
 
 /// The last number of an appliance; the one after it means all of them.
 const LAST_NUMBER: u32 = 254;

@@ -5,10 +5,9 @@ use std::net::IpAddr;
 use super::Checker;
 use super::words::{address, prefix};
 use crate::profile::address::Prefix;
-use crate::profile::diagnostic::Mark;
 use crate::profile::model::{Port, Route};
 use crate::profile::raw::RawRoute;
-use crate::profile::tree::Node;
+use yaml::{Mark, Node};
 
 pub(super) fn resolve(
     raw: &[RawRoute],

@@ -8,8 +8,8 @@ use crate::profile::address::Prefix;
 use crate::profile::model::{Action, Condition, Port, Rule};
 use crate::profile::raw::{RawAction, RawCondition, RawRule};
 use crate::profile::raw_words::OneOrMany;
-use crate::profile::tree::Node;
 use crate::profile::{MAXIMUM_CONDITION_DEPTH, MAXIMUM_RULES};
+use yaml::Node;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;

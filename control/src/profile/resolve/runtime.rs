@@ -6,8 +6,8 @@ use super::{Checker, NAME_REMEDY, is_name};
 use crate::profile::model::{HugePages, Log, LogFormat, LogLevel, Poll, Runtime};
 use crate::profile::raw::{RawHugePages, RawLog, RawLogFormat, RawLogLevel, RawPoll, RawRuntime};
 use crate::profile::raw_words::Word;
-use crate::profile::tree::Node;
 use crate::profile::{MAXIMUM_WORKERS, parse_core_list};
+use yaml::Node;
 
 /// The longest path that fits `sockaddr_un`, its closing zero left out.
 const MAXIMUM_SOCKET_PATH_BYTES: usize = 107;

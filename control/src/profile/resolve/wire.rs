@@ -4,7 +4,7 @@
 use super::Checker;
 use crate::profile::model::{Echo, Guard, Link, Port, Route};
 use crate::profile::raw::{RawEcho, RawProfile};
-use crate::profile::tree::Node;
+use yaml::Node;
 
 pub(super) fn echo(raw: RawEcho) -> Echo {
     match raw {

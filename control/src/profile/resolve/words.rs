@@ -4,10 +4,9 @@ use std::net::IpAddr;
 
 use super::Checker;
 use crate::profile::address::{AddressError, Prefix};
-use crate::profile::diagnostic::{Mark, nearest, suggest};
 use crate::profile::model::{PortRange, TcpFlags};
 use crate::profile::raw_words::{OneOrMany, Word};
-use crate::profile::tree::Node;
+use yaml::{Mark, Node, nearest, suggest};
 
 const PROTOCOLS: [(&str, u8); 9] = [
     ("tcp", 6),

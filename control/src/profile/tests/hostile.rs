@@ -65,7 +65,7 @@ fn aliases_that_expand_without_end_are_refused() {
     }
     refused_soon(
         &text,
-        "5:30: the profile has more than 65536 keys and values, aliases expanded; \
+        "5:30: the file has more than 65536 keys and values, aliases expanded; \
          write less, or use fewer aliases",
     );
 }
@@ -146,7 +146,7 @@ fn what_is_quoted_cannot_command_the_terminal() {
     let text = with("name: bc1", "name: bc\u{202e}1\u{2028}");
     let said = errors(&text).remove(0);
     assert!(
-        said.starts_with("1:24: the sign U+2028 has no place in a profile; "),
+        said.starts_with("1:24: the sign U+2028 has no place here; "),
         "{said}"
     );
 }

@@ -336,12 +336,12 @@ fn what_is_no_yaml_or_more_than_a_profile_may_use() {
         (
             "{ name: bc1 }",
             "!x { name: bc1 }",
-            &["1:12: the tag `!x` is not used in profiles; leave it out"],
+            &["1:12: the tag `!x` is not used here; leave it out"],
         ),
         (
             "{ name: bc1 }",
             "{ name: b c }\n<<: {}",
-            &["2:1: merge keys (`<<`) are not used in profiles; write the keys out"],
+            &["2:1: merge keys (`<<`) are not used here; write the keys out"],
         ),
         (
             "{ name: bc1 }",
@@ -370,7 +370,7 @@ fn what_is_no_yaml_or_more_than_a_profile_may_use() {
         (
             "  - { default: guard }\n",
             "  - { default: guard }\n---\na: 1\n",
-            &["26:1: a second document begins here; write each profile to a file of its own"],
+            &["26:1: a second document begins here; write each to a file of its own"],
         ),
     ]);
 }

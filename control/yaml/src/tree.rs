@@ -1,4 +1,4 @@
-//! The places of a profile's keys and values: a tree of the same form as the YAML.
+//! The places of a file's keys and values: a tree of the same form as the YAML.
 //!
 //! The values themselves are read by `serde_yaml`; this tree only knows where they stand, and
 //! refuses what could hide a mistake or blow up: a key twice, tags, merge keys, several
@@ -8,36 +8,42 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput};
 
-use super::diagnostic::{Diagnostic, Mark, Severity};
+use crate::diagnostic::{Diagnostic, Mark, Severity};
 
-/// Keys and values in a profile, those of expanded aliases included.
+/// Keys and values in a file, those of expanded aliases included.
 const MAXIMUM_NODES: usize = 1 << 16;
 /// Maps and lists within each other.
 const MAXIMUM_DEPTH: usize = 64;
 
 /// A value's place, and its children's.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
+pub struct Node {
     /// Where the value begins.
-    pub(super) mark: Mark,
+    pub mark: Mark,
     /// Where its key begins, if it is a map's value.
     key_mark: Option<Mark>,
-    pub(super) children: Children,
+    /// The children.
+    pub children: Children,
     /// Nodes in this tree, this one included.
     size: usize,
 }
 
+/// What stands within a value.
 #[derive(Clone, Debug)]
-pub(super) enum Children {
+pub enum Children {
+    /// Nothing: it is a scalar.
     None,
+    /// A list's items.
     List(Vec<Node>),
+    /// A map's values, by their keys.
     Map(Vec<(String, Node)>),
 }
 
 impl Node {
     /// The value of a key; this node itself where there is no such key, so that an error
     /// about what is not written points at what surrounds it.
-    pub(super) fn get(&self, key: &str) -> &Self {
+    #[must_use]
+    pub fn get(&self, key: &str) -> &Self {
         match &self.children {
             Children::Map(entries) => entries
                 .iter()
@@ -48,12 +54,14 @@ impl Node {
     }
 
     /// Whether the key is written.
-    pub(super) fn has(&self, key: &str) -> bool {
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
         !std::ptr::eq(self.get(key), self)
     }
 
     /// An item of a list; this node itself where a single value stands in a list's place.
-    pub(super) fn item(&self, index: usize) -> &Self {
+    #[must_use]
+    pub fn item(&self, index: usize) -> &Self {
         match &self.children {
             Children::List(items) => items.get(index).unwrap_or(self),
             _ => self,
@@ -61,7 +69,8 @@ impl Node {
     }
 
     /// Where the key begins, or the value if it has none.
-    pub(super) fn key_mark(&self) -> Mark {
+    #[must_use]
+    pub fn key_mark(&self) -> Mark {
         self.key_mark.unwrap_or(self.mark)
     }
 }
@@ -88,8 +97,8 @@ fn place(marker: &Marker) -> Mark {
     }
 }
 
-/// Reads the tree of a profile's only document; `None` if there is none.
-pub(super) fn parse(text: &str) -> Result<Option<Node>, Vec<Diagnostic>> {
+/// Reads the tree of a text's only document; `None` if there is none.
+pub(crate) fn parse(text: &str) -> Result<Option<Node>, Vec<Diagnostic>> {
     let mut builder = Builder {
         text,
         parser: Parser::new_from_str(text),
@@ -131,7 +140,7 @@ impl<'input> Builder<'input> {
                     return Err(error(
                         place(&span.start),
                         "a second document begins here",
-                        "write each profile to a file of its own",
+                        "write each to a file of its own",
                     ));
                 }
                 event => root = Some(self.node(event, span, 0)?),
@@ -169,7 +178,7 @@ impl<'input> Builder<'input> {
         if let Some(tag) = tag {
             return Err(error(
                 mark,
-                format!("the tag `{tag}` is not used in profiles"),
+                format!("the tag `{tag}` is not used here"),
                 "leave it out",
             ));
         }
@@ -184,9 +193,7 @@ impl<'input> Builder<'input> {
         if self.nodes > MAXIMUM_NODES {
             return Err(error(
                 mark,
-                format!(
-                    "the profile has more than {MAXIMUM_NODES} keys and values, aliases expanded"
-                ),
+                format!("the file has more than {MAXIMUM_NODES} keys and values, aliases expanded"),
                 "write less, or use fewer aliases",
             ));
         }
@@ -253,7 +260,7 @@ fn key(event: Event<'_>, mark: Mark) -> Result<String, Diagnostic> {
     match event {
         Event::Scalar(key, ScalarStyle::Plain, _, _) if key == "<<" => Err(error(
             mark,
-            "merge keys (`<<`) are not used in profiles",
+            "merge keys (`<<`) are not used here",
             "write the keys out",
         )),
         Event::Scalar(key, ScalarStyle::Plain, 0, None) if !is_text(&key) => Err(error(

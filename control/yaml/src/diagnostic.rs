@@ -1,9 +1,9 @@
-//! What is wrong with a profile, where, and what to do about it.
+//! What is wrong with a file, where, and what to do about it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// A place in a profile's text; lines and columns count from 1.
+/// A place in a file's text; lines and columns count from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Mark {
     /// The line.
@@ -12,7 +12,7 @@ pub struct Mark {
     pub column: u32,
 }
 
-/// Whether a profile can be used in spite of what is said of it.
+/// Whether a file can be used in spite of what is said of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// It cannot.
@@ -21,10 +21,10 @@ pub enum Severity {
     Warning,
 }
 
-/// One thing to be said of a profile.
+/// One thing to be said of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Whether the profile can be used all the same.
+    /// Whether the file can be used all the same.
     pub severity: Severity,
     /// The place in the text.
     pub mark: Mark,
@@ -34,17 +34,19 @@ pub struct Diagnostic {
     pub remedy: String,
 }
 
-/// Everything to be said of one profile, in the order of its text.
+/// Everything to be said of one file, in the order of its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostics {
-    /// The profile, as the user named it.
+    /// The file, as the user named it.
     pub file: PathBuf,
     /// What is said.
     pub list: Vec<Diagnostic>,
 }
 
 impl Diagnostics {
-    pub(super) fn new(file: &Path, mut list: Vec<Diagnostic>) -> Self {
+    /// The list in the order of the text, each thing once.
+    #[must_use]
+    pub fn new(file: &Path, mut list: Vec<Diagnostic>) -> Self {
         list.sort_by_key(|diagnostic| diagnostic.mark);
         list.dedup();
         for diagnostic in &mut list {
@@ -66,7 +68,7 @@ impl Diagnostics {
     }
 }
 
-/// What quotes a profile must not break the line, command the terminal, or fill the screen.
+/// What quotes a file must not break the line, command the terminal, or fill the screen.
 fn one_line(text: &str) -> String {
     const MOST: usize = 400;
     let mut line = String::with_capacity(text.len());
@@ -114,10 +116,8 @@ impl fmt::Display for Diagnostic {
 }
 
 /// The candidate nearest to `word`, if it is near enough to have been meant.
-pub(super) fn nearest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     candidates
         .into_iter()
@@ -136,10 +136,8 @@ pub(super) fn nearest<'a>(
 }
 
 /// A remedy for a wrong word: the nearest right one, or all the right ones.
-pub(super) fn suggest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str> + Clone,
-) -> String {
+#[must_use]
+pub fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str> + Clone) -> String {
     if let Some(nearest) = nearest(word, candidates.clone()) {
         return format!("did you mean `{nearest}`?");
     }

@@ -1,20 +1,24 @@
-//! From a profile's text to its raw form: syntax, unknown keys, wrong types.
+//! From a text to its raw form: syntax, unknown keys, wrong types.
 //!
 //! `serde` stops at its first error. So that a user sees all of them at once, what an error
 //! stands on is noted and taken out, and the rest is read again.
 
+use serde::de::DeserializeOwned;
 use serde_path_to_error::{Path, Segment};
 use serde_yaml::Value;
 
-use super::diagnostic::{Diagnostic, Mark, Severity, suggest};
-use super::raw::RawProfile;
-use super::tree::{self, Children, Node};
+use crate::diagnostic::{Diagnostic, Mark, Severity, suggest};
+use crate::tree::{self, Children, Node};
 
 /// How many errors of form are reported at once.
 const MAXIMUM_ERRORS: usize = 32;
 
-/// Reads a profile's text.
-pub(super) fn read(text: &str) -> Result<(RawProfile, Node), Vec<Diagnostic>> {
+/// Reads a text into `T`, and tells where everything stands. Who wrote nothing is sent to
+/// `example`.
+///
+/// # Errors
+/// Everything that is wrong with its form.
+pub fn read<T: DeserializeOwned>(text: &str, example: &str) -> Result<(T, Node), Vec<Diagnostic>> {
     let start = Mark { line: 1, column: 1 };
     let error = |mark, what: String, remedy: &str| {
         vec![Diagnostic {
@@ -25,10 +29,7 @@ pub(super) fn read(text: &str) -> Result<(RawProfile, Node), Vec<Diagnostic>> {
         }]
     };
     if let Some((mark, sign)) = forbidden_sign(text) {
-        let what = format!(
-            "the sign U+{:04X} has no place in a profile",
-            u32::from(sign)
-        );
+        let what = format!("the sign U+{:04X} has no place here", u32::from(sign));
         return Err(error(
             mark,
             what,
@@ -38,8 +39,8 @@ pub(super) fn read(text: &str) -> Result<(RawProfile, Node), Vec<Diagnostic>> {
     let tree = tree::parse(text)?.ok_or_else(|| {
         error(
             start,
-            "the profile is empty".into(),
-            "begin with the example in conf/guard.yaml",
+            "the file is empty".into(),
+            &format!("begin with the example in {example}"),
         )
     })?;
     let value: Value = serde_yaml::from_str(text).map_err(|yaml| {
@@ -129,7 +130,7 @@ enum Step {
 }
 
 impl Reader {
-    fn read(mut self) -> Result<(RawProfile, Node), Vec<Diagnostic>> {
+    fn read<T: DeserializeOwned>(mut self) -> Result<(T, Node), Vec<Diagnostic>> {
         while self.errors.len() < MAXIMUM_ERRORS {
             let failure = match serde_path_to_error::deserialize(self.value.clone()) {
                 Ok(raw) if self.errors.is_empty() => return Ok((raw, self.tree)),
@@ -259,7 +260,7 @@ fn quoted(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }
 
-/// `serde`'s message in the words of a profile's writer: what is wrong, and what to do.
+/// `serde`'s message in the words of the file's writer: what is wrong, and what to do.
 fn reword(message: &str, key: Option<&str>) -> (String, String) {
     let of_key = key.map(|key| format!(" of `{key}`")).unwrap_or_default();
     if let Some(missing) = missing_field(message) {
