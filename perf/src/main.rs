@@ -24,7 +24,7 @@ enum Tool {
     Count(bench::count::Arguments),
     /// Sends spoofed SYNs and forged ACKs, bounded in rate and time.
     Flood(flood::Arguments),
-    /// Carries frames between two interfaces as a slow or lossy link would.
+    /// Carries frames between two devices as a slow or lossy link would.
     Link(link::Arguments),
     /// Prints the JSON Schema of report.json.
     Schema,
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         Tool::Bench(arguments) => bench::run(&arguments),
         Tool::Count(arguments) => bench::count::run(&arguments),
         Tool::Flood(arguments) => flood::run(&arguments).map_err(Into::into),
-        Tool::Link(arguments) => link::run(&arguments).map_err(Into::into),
+        Tool::Link(arguments) => link::run(&arguments),
         Tool::Schema => Ok(report::json_schema_text().trim_end().to_owned()),
         Tool::Test(arguments) => test::run(&arguments),
     };

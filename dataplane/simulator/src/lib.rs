@@ -23,7 +23,7 @@ pub mod trace;
 pub mod world;
 
 pub use invariant::Invariant;
-pub use link::{Link, LinkCounters, LinkSettings};
+pub use link::{Bursts, Link, LinkCounters, LinkSettings};
 pub use node::{Node, Switch};
 pub use random::Random;
 pub use world::{Failure, NodeId, World};

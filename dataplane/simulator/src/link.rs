@@ -1,8 +1,22 @@
-//! One direction of a link: rate, queue, delay, jitter, loss, reordering and duplication.
+//! One direction of a link: rate, queue, delay, jitter, loss (single or in bursts), reordering and
+//! duplication.
 
 use arrayvec::ArrayVec;
 
 use crate::random::Random;
+
+/// Loss in bursts, by the Gilbert–Elliott model: a link is in a good or a bad state, and each packet
+/// may change it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bursts {
+    /// The probability that a packet finds the good state turned bad.
+    pub enter: f64,
+    /// The probability that a packet finds the bad state turned good: bad times last for 1/`leave`
+    /// packets on average.
+    pub leave: f64,
+    /// The probability that a packet is lost in the bad state.
+    pub loss: f64,
+}
 
 /// What a link does to packets.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -13,8 +27,10 @@ pub struct LinkSettings {
     pub delay_ns: u64,
     /// Up to how much longer a packet may be on its way. It never changes the order.
     pub jitter_ns: u64,
-    /// The probability that a packet is lost.
+    /// The probability that a packet is lost; with `bursts`, while the link is in its good state.
     pub loss: f64,
+    /// Loss in bursts; without, the link is always in its good state.
+    pub bursts: Option<Bursts>,
     /// The probability that a packet is held back by `reorder_delay_ns` while others pass it.
     pub reorder: f64,
     /// How long a reordered packet is held back.
@@ -33,10 +49,25 @@ impl Default for LinkSettings {
             delay_ns: 0,
             jitter_ns: 0,
             loss: 0.0,
+            bursts: None,
             reorder: 0.0,
             reorder_delay_ns: 5_000_000,
             duplicate: 0.0,
             queue_bytes: 1_000_000,
+        }
+    }
+}
+
+impl LinkSettings {
+    /// The share of packets that are lost in the long run.
+    #[must_use]
+    pub fn mean_loss(&self) -> f64 {
+        match self.bursts {
+            Some(bursts) if bursts.enter > 0.0 => {
+                let bad = bursts.enter / (bursts.enter + bursts.leave);
+                bad * bursts.loss + (1.0 - bad) * self.loss
+            }
+            _ => self.loss,
         }
     }
 }
@@ -69,6 +100,8 @@ pub struct Link {
     settings: LinkSettings,
     random: Random,
     counters: LinkCounters,
+    /// Whether the link is in its bad state.
+    is_bad: bool,
     /// When the last packet that was taken has left the queue.
     idle_at_ns: u64,
     /// When the last packet that kept its order arrives.
@@ -83,6 +116,7 @@ impl Link {
             settings,
             random: Random::new(seed),
             counters: LinkCounters::default(),
+            is_bad: false,
             idle_at_ns: 0,
             last_arrival_ns: 0,
         }
@@ -109,7 +143,7 @@ impl Link {
             return arrivals;
         };
         // A packet that is lost has taken its share of the rate, as on a real link.
-        if self.random.chance(self.settings.loss) {
+        if self.is_lost() {
             self.counters.lost += 1;
             return arrivals;
         }
@@ -120,6 +154,26 @@ impl Link {
         }
         self.counters.delivered += arrivals.len() as u64;
         arrivals
+    }
+
+    /// Whether the next packet is lost. It first changes the state, if it does.
+    fn is_lost(&mut self) -> bool {
+        let Some(bursts) = self.settings.bursts else {
+            self.is_bad = false;
+            return self.random.chance(self.settings.loss);
+        };
+        let turns = if self.is_bad {
+            bursts.leave
+        } else {
+            bursts.enter
+        };
+        self.is_bad ^= self.random.chance(turns);
+        let loss = if self.is_bad {
+            bursts.loss
+        } else {
+            self.settings.loss
+        };
+        self.random.chance(loss)
     }
 
     /// When the packet has left the queue, or `None` when the queue is full.
@@ -270,6 +324,78 @@ mod tests {
         );
         assert!((1_700..2_100).contains(&counters.reordered), "{counters:?}");
         assert_eq!(overtaken as u64, counters.reordered);
+    }
+
+    /// How many packets of so many are lost, and the lengths of the runs in which they are.
+    fn losses(settings: LinkSettings, packets: u64) -> (u64, Vec<u64>) {
+        let mut link = Link::new(settings, 11);
+        let mut runs = Vec::new();
+        let mut run = 0;
+        for n in 0..packets {
+            if link.offer(100, n).is_empty() {
+                run += 1;
+            } else if run > 0 {
+                runs.push(run);
+                run = 0;
+            }
+        }
+        (link.counters().lost, runs)
+    }
+
+    #[test]
+    fn lost_packets_come_in_runs_as_long_as_theory_says() {
+        const PACKETS: u64 = 2_000_000;
+        for (enter, leave) in [(0.001, 0.1), (0.01, 0.25), (0.05, 0.5)] {
+            let bursts = Bursts {
+                enter,
+                leave,
+                loss: 1.0,
+            };
+            let settings = LinkSettings {
+                bursts: Some(bursts),
+                ..LinkSettings::default()
+            };
+            let (lost, runs) = losses(settings, PACKETS);
+            // Of a chain of two states: the bad one's share, and the mean of a geometric length.
+            let share = lost as f64 / PACKETS as f64;
+            assert!((share / settings.mean_loss() - 1.0).abs() < 0.05, "{share}");
+            let mean = lost as f64 / runs.len() as f64;
+            assert!((mean * leave - 1.0).abs() < 0.05, "{mean} packets a run");
+            // A run is longer than n with probability (1 - leave)^n.
+            let long = runs.iter().filter(|&&run| run > 3).count() as f64 / runs.len() as f64;
+            assert!((long / (1.0 - leave).powi(3) - 1.0).abs() < 0.06, "{long}");
+        }
+    }
+
+    #[test]
+    fn both_states_lose_what_they_are_told_to() {
+        let settings = LinkSettings {
+            loss: 0.01,
+            bursts: Some(Bursts {
+                enter: 0.02,
+                leave: 0.08,
+                loss: 0.5,
+            }),
+            ..LinkSettings::default()
+        };
+        // A fifth of the time is bad: 0.2 · 0.5 + 0.8 · 0.01.
+        assert!((settings.mean_loss() - 0.108).abs() < 1e-9);
+        let (lost, _) = losses(settings, 1_000_000);
+        assert!((lost as f64 / 108_000.0 - 1.0).abs() < 0.03, "{lost}");
+    }
+
+    #[test]
+    fn bursts_that_never_begin_change_nothing() {
+        let settings = LinkSettings {
+            bursts: Some(Bursts {
+                enter: 0.0,
+                leave: 0.0,
+                loss: 1.0,
+            }),
+            ..LinkSettings::default()
+        };
+        assert_eq!(settings.mean_loss(), 0.0);
+        assert_eq!(losses(settings, 10_000), (0, Vec::new()));
     }
 
     #[test]

@@ -393,6 +393,7 @@ impl Draw {
             delay_ns: self.below(delay_ms * MS),
             jitter_ns: self.below(delay_ms * MS / 4 + 1),
             loss: self.pick(&[0.0, worst]),
+            bursts: None,
             reorder: self.pick(&[0.0, worst]),
             reorder_delay_ns: self.pick(&[MS, 10 * MS, 100 * MS]),
             duplicate: self.pick(&[0.0, worst]),

@@ -107,6 +107,7 @@ impl Devices {
             cores: self.cores.clone(),
             largest_frame,
             pairs: 1,
+            extra_buffers: 0,
         }
     }
 }

@@ -66,6 +66,8 @@ pub struct EngineSettings {
     pub largest_frame: usize,
     /// How many pairs of devices are open at once.
     pub pairs: usize,
+    /// Buffers beside those that devices and threads hold.
+    pub extra_buffers: usize,
 }
 
 impl Default for EngineSettings {
@@ -75,6 +77,7 @@ impl Default for EngineSettings {
             cores: Vec::new(),
             largest_frame: 1518,
             pairs: 1,
+            extra_buffers: 0,
         }
     }
 }
@@ -114,6 +117,7 @@ impl Engine {
         let descriptors = settings.pairs.max(1) * 4 * queues * usize::from(DESCRIPTORS);
         let buffers =
             (descriptors + (cores.len() + 1) * 2 * CACHE as usize + 1024).next_power_of_two() - 1;
+        let buffers = buffers + settings.extra_buffers;
         let huge_mib = (buffers * (data_room + BUFFER_OVERHEAD_BYTES)) / (1 << 20) + EAL_MIB;
         let huge_pages = checks::free_huge_mib() >= huge_mib;
         let in_page = (PAGE_BYTES / (data_room + BUFFER_OVERHEAD_BYTES)).max(1);
