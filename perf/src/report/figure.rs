@@ -201,8 +201,8 @@ pub mod axis {
     pub const PERCENTILE: &str = "percentile";
     /// Time on the way.
     pub const LATENCY_US: &str = "latency_us";
-    /// Frames a second of a flood that the legitimate traffic runs beside.
-    pub const FLOOD_FRAMES_PER_S: &str = "flood_frames_per_s";
+    /// Packets a second of a flood that the legitimate traffic runs beside.
+    pub const FLOOD_PACKETS_PER_S: &str = "flood_packets_per_s";
     /// The share of legitimate connections that succeeded, from 0 to 1.
     pub const SUCCESS_RATIO: &str = "success_ratio";
     /// The share of frames that were lost, from 0 to 1.

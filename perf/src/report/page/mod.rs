@@ -149,17 +149,22 @@ fn ratio(measured: &Measured) -> Option<f64> {
     measured.ratio.filter(|_| measured.floor != Some(1.0))
 }
 
-/// Whether the figure is a part of a cost that has a picture of its own.
-fn is_stage(report: &Report, measured: &Measured) -> bool {
-    let is_part = |rest: &str| rest.starts_with('.');
-    measured
-        .metric
-        .strip_prefix(NS_PER_PACKET)
-        .is_some_and(is_part)
-        && report
+/// Whether the figure is in a picture with its numbers, as a part of a cost or a point of a line.
+fn is_drawn(report: &Report, measured: &Measured) -> bool {
+    let stage = measured.metric.strip_prefix(NS_PER_PACKET);
+    if stage.is_some_and(|rest| rest.starts_with('.')) {
+        return report
             .costs
             .iter()
-            .any(|cost| cost.scenario == measured.scenario)
+            .any(|cost| cost.scenario == measured.scenario);
+    }
+    let Some((drawn, _)) = measured.metric.split_once("_at_") else {
+        return false;
+    };
+    report
+        .series
+        .iter()
+        .any(|series| series.scenario == measured.scenario && series.y == drawn)
 }
 
 fn duration(seconds: f64) -> String {

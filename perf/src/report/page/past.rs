@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::plot::sparkline;
 use super::scale::{number, quantity, utc};
-use super::{is_stage, name, ratio};
+use super::{is_drawn, name, ratio};
 use crate::report::history::Run;
 use crate::report::{FRAMES_PER_S, Measured, Report, median};
 
@@ -18,7 +18,7 @@ pub(super) fn history(report: &Report, earlier: &[Run]) -> Markup {
     let figures = report
         .results
         .iter()
-        .filter(|measured| !is_stage(report, measured));
+        .filter(|measured| !is_drawn(report, measured));
     let rows = figures.filter_map(|measured| {
         let was = earlier.iter().filter_map(|run| {
             let figure = run.figures.iter().find(|figure| figure.is(measured))?;

@@ -112,24 +112,32 @@ fn words(series: &Series) -> (String, &'static str) {
             "Latency by percentile",
             "How long all but the slowest frames took; each further nine has as much room.",
         ),
-        (axis::FLOOD_FRAMES_PER_S, axis::SUCCESS_RATIO) => (
+        (axis::FLOOD_PACKETS_PER_S, axis::SUCCESS_RATIO) => (
             "Success under flood",
             "The share of legitimate connections that succeed while a flood runs beside them.",
         ),
-        (axis::FLOOD_FRAMES_PER_S, _) => (
-            "Behaviour under flood",
-            "Legitimate connections while a flood runs beside them.",
-        ),
         (FRAMES_PER_S, axis::LOSS_RATIO) => ("Frame loss by load", "RFC 2544 §26.3."),
-        (axis::TIME_S, _) => ("Over time", "One point for each interval."),
-        _ => {
-            return (
-                format!("{} over {}", label(&series.y), label(&series.x)),
-                "",
-            );
+        (x, _) => {
+            let what = capitalised(&label(&series.y));
+            return match x {
+                axis::FLOOD_PACKETS_PER_S => (
+                    format!("{what}, under flood"),
+                    "Legitimate connections while a flood runs beside them.",
+                ),
+                axis::TIME_S => (format!("{what}, over time"), "One point for each interval."),
+                _ => (format!("{what}, over {}", label(&series.x)), ""),
+            };
         }
     };
     (known.0.to_owned(), known.1)
+}
+
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    match letters.next() {
+        Some(first) => first.to_uppercase().chain(letters).collect(),
+        None => String::new(),
+    }
 }
 
 fn plot(group: &[Member<'_>]) -> Plot {
@@ -143,7 +151,7 @@ fn plot(group: &[Member<'_>]) -> Plot {
     let x_scale = match first.x.as_str() {
         axis::FRAME_BYTES => each(places(0)),
         axis::PERCENTILE => Scale::nines(places(0)),
-        axis::FLOOD_FRAMES_PER_S => Scale::log_and_zero(places(0)),
+        axis::FLOOD_PACKETS_PER_S => Scale::log_and_zero(places(0)),
         _ if is_wide(places(0)) => Scale::log(places(0)),
         _ => Scale::linear(places(0)),
     };

@@ -232,7 +232,7 @@ pub(super) fn short(value: f64) -> String {
 /// A figure's value and unit, as its metric's name ends.
 pub(super) fn quantity(metric: &str, value: f64) -> (String, String) {
     let unit = unit(metric);
-    if metric.ends_with("_ratio") {
+    if unit == "%" && metric.contains("_ratio") {
         return (number(value * 100.0), "%".to_owned());
     }
     if unit.ends_with("/s") && value.abs() >= 1e4 {
@@ -248,6 +248,8 @@ pub(super) fn quantity(metric: &str, value: f64) -> (String, String) {
 
 /// What a metric is counted in.
 pub(super) fn unit(metric: &str) -> String {
+    // A figure's condition may stand behind its name, as in `first_byte_p99_us_at_1000_per_s`.
+    let metric = metric.split("_at_").next().unwrap_or(metric);
     let endings = [
         ("ns_per_packet", "ns/packet"),
         ("bits_per_s", "bit/s"),
@@ -283,7 +285,7 @@ pub(super) fn label(metric: &str) -> String {
         "frame_bytes" => return "octets of a frame, without check sequence".to_owned(),
         "frames_per_s" => return "frames/s".to_owned(),
         "percentile" => return "percentile of frames".to_owned(),
-        "flood_frames_per_s" => return "flood, frames/s".to_owned(),
+        "flood_packets_per_s" => return "flood, packets/s".to_owned(),
         "loss_ratio" => return "frames lost".to_owned(),
         "success_ratio" => return "connections that succeed".to_owned(),
         "time_s" => return "time, s".to_owned(),
@@ -417,6 +419,9 @@ mod tests {
         assert_eq!(quantity("sessions_per_second", 900.0), "900 sessions/s");
         assert_eq!(quantity("loss_ratio", 0.005), "0.50 %");
         assert_eq!(quantity("p99_us", 12.0), "12.0 µs");
+        assert_eq!(quantity("success_ratio_at_1000_per_s", 0.5), "50.0 %");
+        assert_eq!(quantity("p99_us_at_1000_per_s", 12.0), "12.0 µs");
+        assert_eq!(quantity("loss_percent", 12.0), "12.0 %");
         assert_eq!(label("ttfb_ms"), "ttfb, ms");
         assert_eq!(label("ns_per_packet"), "ns/packet");
     }

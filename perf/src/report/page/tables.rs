@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::scale::{number, quantity, short};
-use super::{is_stage, name, ratio};
+use super::{is_drawn, name, ratio};
 use crate::report::line_rate::SPEEDS_GBIT;
 use crate::report::{Measured, Report};
 
@@ -62,7 +62,7 @@ fn goal_row(measured: &Measured) -> Markup {
 
 /// The figures that have none.
 pub(super) fn others(report: &Report) -> Markup {
-    let is_shown = |m: &&Measured| m.is_met.is_none() && !is_stage(report, m);
+    let is_shown = |m: &&Measured| m.is_met.is_none() && !is_drawn(report, m);
     let rows: Vec<&Measured> = report.results.iter().filter(is_shown).collect();
     html! {
         @if !rows.is_empty() {

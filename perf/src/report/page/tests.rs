@@ -85,7 +85,7 @@ fn plots(report: &mut Report) {
         report.plot(Series::latency("latency at 50 % of ndr", subject, &latency));
         let floods = [0.0, 1e5, 5e5, 1e6, 2e6, 4e6];
         let success = floods.map(|flood| [flood, 1.0 / (1.0 + (flood / rate).powi(3))]);
-        let (x, y) = (axis::FLOOD_FRAMES_PER_S, axis::SUCCESS_RATIO);
+        let (x, y) = (axis::FLOOD_PACKETS_PER_S, axis::SUCCESS_RATIO);
         report.plot(Series::new("guard-flood", subject, x, y, success.to_vec()));
         let times = floods.map(|flood| [flood, 0.4 + flood / rate]);
         report.plot(Series::new(
@@ -162,8 +162,8 @@ fn every_section_is_there_and_the_verdict_comes_first() {
         "<h2>Throughput by frame size</h2>",
         "<h2>Latency by percentile</h2>",
         "<h2>Success under flood</h2>",
-        "<h2>Behaviour under flood</h2>",
-        "<h2>Over time</h2>",
+        "<h2>Ttfb, ms, under flood</h2>",
+        "<h2>Latency p99, µs, over time</h2>",
         "<h2>Where a packet's time goes</h2>",
         "<h2>Beside line rate</h2>",
         "<h2>Other figures</h2>",
@@ -214,6 +214,20 @@ fn small_stages_are_drawn_together_and_told_apart() {
     assert!(page.contains("title=\"the rest: 0.30 ns\""));
     assert!(page.contains("<td>take over</td>"), "in the numbers");
     assert!(!page.contains("ns_per_packet.take_over"), "not told twice");
+}
+
+#[test]
+fn figures_that_are_points_of_a_line_are_told_there() {
+    let mut report = Report::new(0, false);
+    let points = vec![[0.0, 1.0], [1_000.0, 0.5]];
+    let (x, y) = (axis::FLOOD_PACKETS_PER_S, axis::SUCCESS_RATIO);
+    report.plot(Series::new("guard-flood", TIDEGATE, x, y, points));
+    for metric in ["success_ratio_at_1000_per_s", "syns_at_1000_per_s"] {
+        report.add(Measured::alone("guard-flood", metric, &[0.5]));
+    }
+    let page = text_of(&report);
+    assert!(page.contains("<h2>Success under flood</h2>"));
+    assert!(!page.contains("success_ratio_at_1000") && page.contains("syns_at_1000"));
 }
 
 #[test]
