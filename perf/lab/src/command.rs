@@ -105,6 +105,17 @@ impl Running {
         Ok(Self { child, line })
     }
 
+    /// Types a line into it, where it was started by [`Running::start_held`].
+    ///
+    /// # Errors
+    /// When it has ended, or does not listen.
+    pub fn type_line(&mut self, line: &str) -> Result<()> {
+        let failed = |cause: &dyn std::fmt::Display| Error::because(&self.line, cause);
+        let stdin = self.child.stdin.as_mut();
+        let mut stdin = stdin.ok_or_else(|| failed(&"it was not started to be typed to"))?;
+        writeln!(&mut stdin, "{line}").map_err(|e| failed(&e))
+    }
+
     /// Its process id.
     #[must_use]
     pub fn id(&self) -> u32 {

@@ -176,6 +176,7 @@ impl Subject for Haproxy {
             sent_frames,
             forwarded_packets: None,
             connections: Some(sessions(&self.socket)?),
+            busy: None,
         })
     }
 

@@ -209,6 +209,7 @@ impl Subject for Kernel {
                 told(ipv4, "forwarded IPv4 packets")? + told(ipv6, "forwarded IPv6 packets")?,
             ),
             connections,
+            busy: None,
         })
     }
 

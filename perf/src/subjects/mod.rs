@@ -28,7 +28,7 @@ use crate::wiring::Wiring;
 use lab::command::run;
 
 pub use ground::{Cores, Ground, Settings};
-pub use proof::{Account, Seen, prove};
+pub use proof::{Account, Busy, Seen, prove};
 
 /// How the tester and a subject are joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

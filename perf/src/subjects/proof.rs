@@ -3,7 +3,7 @@
 use super::Kind;
 
 /// What a subject has counted since it was started.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Account {
     /// Frames that came in by its two ports.
     pub received_frames: u64,
@@ -13,6 +13,26 @@ pub struct Account {
     pub forwarded_packets: Option<u64>,
     /// Connections that it says have come about through it, where it knows of connections.
     pub connections: Option<u64>,
+    /// The time it spent on packets, where it tells.
+    pub busy: Option<Busy>,
+}
+
+/// The time of turns that found packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Busy {
+    /// The time, in nanoseconds.
+    pub busy_ns: f64,
+    /// The packets.
+    pub packets: u64,
+}
+
+impl Busy {
+    /// Nanoseconds for each packet, since an earlier one; none where none came.
+    #[must_use]
+    pub fn ns_per_packet_since(&self, earlier: &Self) -> Option<f64> {
+        let packets = self.packets.checked_sub(earlier.packets)?;
+        (packets > 0).then(|| (self.busy_ns - earlier.busy_ns) / packets as f64)
+    }
 }
 
 impl Account {
@@ -28,6 +48,7 @@ impl Account {
             sent_frames: self.sent_frames.checked_sub(earlier.sent_frames)?,
             forwarded_packets: both(self.forwarded_packets, earlier.forwarded_packets)?,
             connections: both(self.connections, earlier.connections)?,
+            busy: None,
         })
     }
 }

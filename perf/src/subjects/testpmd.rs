@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use super::ground::Ground;
 use super::plan::{FirstHop, station, station_text, wiring};
-use super::proof::Account;
+use super::proof::{Account, Busy};
 use super::telemetry::Telemetry;
 use super::{Kind, Subject};
 use crate::wiring::Wiring;
@@ -24,6 +24,8 @@ const BUFFERS: &str = "--total-num-mbufs=16384";
 pub(super) struct Testpmd {
     running: Running,
     telemetry: Telemetry,
+    /// What it has printed.
+    log: PathBuf,
     _namespace: Namespace,
     kind: Kind,
     stations: Option<[[u8; 6]; 2]>,
@@ -45,7 +47,9 @@ pub(super) fn start(
     let errors = output
         .try_clone()
         .map_err(|e| Error::because(log.display(), e))?;
-    let mut command = namespace.command(&program.to_string_lossy());
+    // What it prints is read while it runs, line by line.
+    let mut command = namespace.command("stdbuf");
+    command.arg("-oL").arg(&program);
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     // Its run-time files then vanish with the folder, even when it is killed.
     command.env("RUNTIME_DIRECTORY", &folder);
@@ -59,7 +63,8 @@ pub(super) fn start(
         command.args(["--vdev", &device]);
     }
     // It would wait for links, and the tester comes later.
-    command.args(["--", "--auto-start", "--disable-link-check", BUFFERS]);
+    command.args(["--", "-i", "--auto-start", "--disable-link-check", BUFFERS]);
+    command.arg("--record-core-cycles");
     command.arg(format!("--forward-mode={mode}"));
     for (port, side) in [(0, 1), (1, 2)] {
         let peer = station_text(station(number, side));
@@ -84,6 +89,7 @@ pub(super) fn start(
     Ok(Testpmd {
         running,
         telemetry,
+        log,
         kind,
         stations: is_writing.then_some(own),
         wiring: wiring(ground.devices(number), &first_hop, &ground.settings),
@@ -129,6 +135,51 @@ fn end_of(log: &Path) -> String {
     lines[lines.len().saturating_sub(15)..].join("\n")
 }
 
+impl Testpmd {
+    /// What it prints of its turns that received packets.
+    fn busy(&mut self) -> Result<Busy> {
+        let printed = |log: &Path| {
+            let text = std::fs::read_to_string(log);
+            text.map_err(|e| Error::because(log.display(), e))
+        };
+        let before = printed(&self.log)?.len();
+        self.running.type_line("show fwd stats all")?;
+        wait_until("dpdk-testpmd's statistics", ANSWER_LIMIT, || {
+            let text = printed(&self.log)?;
+            let new = text.get(before..).unwrap_or_default();
+            match new.rfind(END_OF_STATISTICS) {
+                Some(end) if new[end..].contains(PROMPT) => Ok(busy_of(new)),
+                _ => Err(Error::new("they are not complete")),
+            }
+        })
+    }
+}
+
+/// The line after which no more of the statistics comes, but for the cycles.
+const END_OF_STATISTICS: &str = "++++++++++++++++++++++++++++++++++++++++";
+/// What it prints when it has answered.
+const PROMPT: &str = "testpmd>";
+/// How long it may take to print them.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+/// The time and packets of the printed line `CPU cycles/packet=… (total cycles=… / total RX
+/// packets=…) at … MHz Clock`. It is not there before a packet has come.
+fn busy_of(text: &str) -> Busy {
+    let number = |after: &str| -> Option<u64> {
+        let (_, rest) = text.rsplit_once(after)?;
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+        digits.parse().ok()
+    };
+    let read = || {
+        let megahertz = number(") at ").filter(|&megahertz| megahertz > 0)?;
+        Some(Busy {
+            busy_ns: number("total cycles=")? as f64 * 1e3 / megahertz as f64,
+            packets: number("total RX packets=")?,
+        })
+    };
+    read().unwrap_or_default()
+}
+
 impl Subject for Testpmd {
     fn kind(&self) -> Kind {
         self.kind
@@ -153,6 +204,7 @@ impl Subject for Testpmd {
             account.received_frames += stats["ipackets"].as_u64().unwrap_or(0);
             account.sent_frames += stats["opackets"].as_u64().unwrap_or(0);
         }
+        account.busy = Some(self.busy()?);
         Ok(account)
     }
 
@@ -167,7 +219,20 @@ impl Subject for Testpmd {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_station;
+    use super::{Busy, busy_of, parse_station};
+
+    #[test]
+    fn cycles_are_read_from_what_is_printed() {
+        let line = "  CPU cycles/packet=50.00 (total cycles=5000 / total RX packets=100) at 2500 MHz Clock\n";
+        let busy = Busy {
+            busy_ns: 2000.0,
+            packets: 100,
+        };
+        assert_eq!(busy_of(line), busy);
+        assert_eq!(busy.ns_per_packet_since(&Busy::default()), Some(20.0));
+        assert_eq!(busy.ns_per_packet_since(&busy), None);
+        assert_eq!(busy_of("nothing came"), Busy::default());
+    }
 
     #[test]
     fn a_station_address_is_six_octets() {

@@ -14,7 +14,7 @@ use super::ground::Ground;
 use super::plan::{
     self, FirstHop, SERVERS, SUBJECT_INSIDE, SUBJECT_OUTSIDE, TESTER_INSIDE, TESTER_OUTSIDE, wiring,
 };
-use super::proof::Account;
+use super::proof::{Account, Busy};
 use super::{Job, Kind, Over, Subject, version_line};
 use crate::wiring::Wiring;
 
@@ -178,6 +178,7 @@ impl Subject for Tidegate {
             sent_frames: sum("sent_packets"),
             forwarded_packets: None,
             connections,
+            busy: Some(busy(&self.daemon)?),
         })
     }
 
@@ -195,4 +196,21 @@ fn opened(daemon: &Daemon) -> Result<u64> {
     daemon.show("guard")?["sessions"]["opened"]
         .as_u64()
         .ok_or_else(|| Error::new("tidegate show guard does not say how many sessions were opened"))
+}
+
+/// The time that its workers spent in turns that found something to do.
+fn busy(daemon: &Daemon) -> Result<Busy> {
+    let runtime = daemon.show("runtime")?;
+    let workers = runtime["workers"].as_array();
+    let workers = workers.map(Vec::as_slice).unwrap_or_default();
+    let sum = |name: &str| {
+        workers
+            .iter()
+            .filter_map(|row| row[name].as_u64())
+            .sum::<u64>()
+    };
+    Ok(Busy {
+        busy_ns: sum("busy_ns") as f64,
+        packets: sum("packets"),
+    })
 }
