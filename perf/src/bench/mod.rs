@@ -51,6 +51,9 @@ pub struct Arguments {
     /// Tell each scenario's nanoseconds by the stages of a worker's turn as well.
     #[arg(long)]
     profile: bool,
+    /// A `report.json` of another part of this measurement, which the report takes in.
+    #[arg(long, value_name = "FILE")]
+    include: Vec<std::path::PathBuf>,
     /// Where the report goes.
     #[arg(long, default_value = "perf/out/report.json")]
     output: std::path::PathBuf,
@@ -147,6 +150,9 @@ pub fn run(arguments: &Arguments) -> Result<String, Box<dyn Error>> {
     report.parameter("frames of a round", arguments.frames);
     if arguments.profile {
         report.note("stages are measured by the worker's stopwatch, whose own cost is taken off");
+    }
+    for path in &arguments.include {
+        report.include(path)?;
     }
     let steps = known.iter().filter(|name| bench.wants(name)).count();
     let mut sheet = Sheet::new(report, &arguments.output, core, steps);

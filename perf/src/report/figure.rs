@@ -2,13 +2,13 @@
 
 use hdrhistogram::Histogram;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::line_rate::{self, LineShare};
 use crate::trial::Disturbance;
 
 /// One figure.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Measured {
     /// What was measured, such as `guard.syn` or `ndr`.
     pub scenario: String,
@@ -19,35 +19,35 @@ pub struct Measured {
     /// The median of the rounds.
     pub value: f64,
     /// The floor in the same run, by the same metric.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<f64>,
     /// `value` to `floor`; where the metric has no floor, absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ratio: Option<f64>,
     /// What the ratio, or the value where there is none, should not be above (or below).
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goal: Option<f64>,
     /// Whether the goal is the least that should be reached, instead of the most.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_goal_least: bool,
     /// Whether the goal is met; absent without a goal. [`super::Report::add`] sets it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub is_met: Option<bool>,
     /// The lowest and highest round.
     pub spread: [f64; 2],
     /// Octets of a frame without check sequence, where that is one of the figure's conditions.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frame_bytes: Option<f64>,
     /// How many cores of the subject did this.
     pub cores: u32,
     /// The figure beside line rates; [`super::Report::add`] sets it where the metric is a rate of
     /// frames, or the time of one.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_deserializing, skip_serializing_if = "Vec::is_empty")]
     pub line_rates: Vec<LineShare>,
     /// What the machine took meanwhile.
     pub disturbance: Disturbance,
     /// What a reader must know beside the figure.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 
@@ -179,7 +179,7 @@ impl Measured {
 }
 
 /// A line of a plot.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Series {
     /// The plot it belongs to: series of one scenario and metric share it.
     pub scenario: String,
@@ -247,7 +247,7 @@ impl Series {
 }
 
 /// Where one packet's time goes.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Cost {
     /// What was measured.
     pub scenario: String,
@@ -258,7 +258,7 @@ pub struct Cost {
 }
 
 /// One part of a packet's time.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Stage {
     /// What is done there, such as `look up`.
     pub name: String,

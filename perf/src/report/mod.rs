@@ -8,6 +8,7 @@
 pub mod disturbance;
 mod figure;
 mod history;
+mod include;
 pub mod line_rate;
 mod machine;
 mod page;

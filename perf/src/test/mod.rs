@@ -5,6 +5,7 @@
 //! each subject, and the report.
 
 mod connections;
+mod cost;
 mod devices;
 mod proved;
 mod searches;
@@ -61,6 +62,9 @@ pub struct Arguments {
     /// How long the search for one size may take; what was found until then is told.
     #[arg(long, value_parser = duration, value_name = "TIME", default_value = "3600s")]
     time: Duration,
+    /// How often `cost` measures each subject.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
     /// How long links may take to come up.
     #[arg(long, value_parser = duration, value_name = "TIME", default_value = "5s")]
     link_wait: Duration,
@@ -95,6 +99,8 @@ enum Scenario {
     Ttfb,
     /// What is left of legitimate connections while spoofed SYNs and forged ACKs come.
     GuardFlood,
+    /// What a packet takes of the time of each subject, round by round.
+    Cost,
 }
 
 impl Scenario {
@@ -190,14 +196,15 @@ fn with_devices(arguments: &Arguments, wiring: &Wiring, stop: Stop) -> Result<St
         tester,
         subject: None,
     };
-    arguments.measure(vec![place], &engine, wiring, stop)
+    arguments.measure(vec![place], &[], &engine, wiring, stop)
 }
 
 /// Measures subjects that are started here.
 fn with_subjects(arguments: &Arguments, ground: &Ground, stop: Stop) -> Result<String, Failure> {
     let mut skipped = Vec::new();
     let subjects = ground.start_all(&arguments.subject, |absent| {
-        skipped.push(absent.to_string())
+        lab::command::tell(&absent.to_string());
+        skipped.push(absent.to_string());
     })?;
     let engine = Engine::start(&EngineSettings {
         cores: vec![Cores::choose().tester],
@@ -221,8 +228,7 @@ fn with_subjects(arguments: &Arguments, ground: &Ground, stop: Stop) -> Result<S
     let Some(wiring) = wiring else {
         return Err(format!("there is nobody to measure: {}", skipped.join("; ")).into());
     };
-    let table = arguments.measure(places, &engine, &wiring, stop)?;
-    Ok(table + &skipped.concat())
+    arguments.measure(places, &skipped, &engine, &wiring, stop)
 }
 
 impl Arguments {
@@ -258,6 +264,7 @@ impl Arguments {
     fn measure(
         &self,
         places: Vec<Place>,
+        skipped: &[String],
         engine: &Engine,
         wiring: &Wiring,
         stop: Stop,
@@ -269,6 +276,9 @@ impl Arguments {
             if let Some(subject) = &place.subject {
                 report.subject(&place.name, subject.version());
             }
+        }
+        for who in skipped {
+            report.note(who);
         }
         let mut bench = Bench {
             places,
@@ -285,6 +295,7 @@ impl Arguments {
             Scenario::Setups | Scenario::Concurrent | Scenario::Ttfb | Scenario::GuardFlood => {
                 Err("connections are measured by their own ends".into())
             }
+            Scenario::Cost => cost::run(self, &mut bench),
         };
         bench.progress.finish();
         match &end {
