@@ -29,7 +29,10 @@ impl Report {
     /// When there is no such file, or it is no report.
     pub fn include(&mut self, path: &Path) -> io::Result<()> {
         let failed = |error: &dyn std::fmt::Display| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{}: {error}", path.display()),
+            )
         };
         let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
         let included: Included = serde_json::from_str(&text).map_err(|error| failed(&error))?;
@@ -65,8 +68,20 @@ mod tests {
         other.devices(["net_memif0"], false);
         other.subject("testpmd-mac", "DPDK 22.11");
         other.parameter("rounds", 3);
-        other.add(Measured::new("loop.memif.64", "ns_per_packet", &[50.0], 40.0, 1.15));
-        other.plot(Series::new("ndr", "testpmd-mac", "frame_bytes", "frames_per_s", vec![[60.0, 1e6]]));
+        other.add(Measured::new(
+            "loop.memif.64",
+            "ns_per_packet",
+            &[50.0],
+            40.0,
+            1.15,
+        ));
+        other.plot(Series::new(
+            "ndr",
+            "testpmd-mac",
+            "frame_bytes",
+            "frames_per_s",
+            vec![[60.0, 1e6]],
+        ));
         other.note("haproxy is skipped");
         other.write_all(folder.path()).unwrap();
         let path = folder.path().join("report.json");

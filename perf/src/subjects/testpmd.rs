@@ -162,7 +162,7 @@ const PROMPT: &str = "testpmd>";
 /// How long it may take to print them.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
-/// The time and packets of the printed line `CPU cycles/packet=… (total cycles=… / total RX
+/// The time and packets of the printed line `CPU cycles/packet=… (total cycles=… / total mac
 /// packets=…) at … MHz Clock`. It is not there before a packet has come.
 fn busy_of(text: &str) -> Busy {
     let number = |after: &str| -> Option<u64> {
@@ -174,7 +174,7 @@ fn busy_of(text: &str) -> Busy {
         let megahertz = number(") at ").filter(|&megahertz| megahertz > 0)?;
         Some(Busy {
             busy_ns: number("total cycles=")? as f64 * 1e3 / megahertz as f64,
-            packets: number("total RX packets=")?,
+            packets: number(" packets=")?,
         })
     };
     read().unwrap_or_default()
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn cycles_are_read_from_what_is_printed() {
-        let line = "  CPU cycles/packet=50.00 (total cycles=5000 / total RX packets=100) at 2500 MHz Clock\n";
+        let line = "  CPU cycles/packet=50.00 (total cycles=5000 / total mac packets=100) at 2500 MHz Clock\n";
         let busy = Busy {
             busy_ns: 2000.0,
             packets: 100,

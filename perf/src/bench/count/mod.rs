@@ -89,6 +89,7 @@ fn inside() -> Result<String, Box<dyn Error>> {
         core: None,
         huge_pages: false,
         profile: false,
+        include: Vec::new(),
         output: PathBuf::new(),
     };
     let eal = begin_eal(pin(None)?, false)?;
