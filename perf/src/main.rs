@@ -25,7 +25,7 @@ enum Tool {
     /// Sends spoofed SYNs and forged ACKs, bounded in rate and time.
     Flood(flood::Arguments),
     /// Carries frames between two devices as a slow or lossy link would.
-    Link(link::Arguments),
+    Link(Box<link::Arguments>),
     /// Prints the JSON Schema of report.json.
     Schema,
     /// Measures what stands between two devices.

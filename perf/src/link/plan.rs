@@ -31,7 +31,7 @@ struct Step {
 #[derive(Clone, Debug, PartialEq)]
 enum Change {
     /// From a to b, and from b to a.
-    Settings([Changes; 2]),
+    Settings(Box<[Changes; 2]>),
     /// Both directions lose everything, or no longer do.
     Outage(bool),
 }
@@ -127,8 +127,8 @@ impl Plan {
             return;
         }
         let [both, a_to_b, b_to_a] = entry.changes;
-        step(entry.at_ns, Change::Settings([both, both]));
-        step(entry.at_ns, Change::Settings([a_to_b, b_to_a]));
+        step(entry.at_ns, Change::Settings([both, both].into()));
+        step(entry.at_ns, Change::Settings([a_to_b, b_to_a].into()));
     }
 
     /// The plan's course, from its start.
@@ -180,7 +180,7 @@ impl Course<'_> {
                 Change::Outage(true) => self.outages += 1,
                 Change::Outage(false) => self.outages -= 1,
                 Change::Settings(changes) => {
-                    for (direction, changes) in self.settings.iter_mut().zip(changes) {
+                    for (direction, changes) in self.settings.iter_mut().zip(changes.iter()) {
                         changes.apply(direction);
                     }
                 }
