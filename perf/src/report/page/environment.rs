@@ -28,7 +28,8 @@ pub(super) fn environment(report: &Report) -> Markup {
                     (machine.cpu) ", " (machine.processors) " processors, measured on core "
                     (report.core)
                     @if let Some(hypervisor) = &machine.hypervisor {
-                        ", a virtual machine (" (hypervisor) ")"
+                        ", a virtual machine"
+                        @if hypervisor != "unknown" { " (" (hypervisor) ")" }
                     }
                 }
                 dt { "Memory" }

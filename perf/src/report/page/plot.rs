@@ -262,6 +262,9 @@ fn shortened(name: &str) -> String {
     format!("{begin}…")
 }
 
+/// The least that a sparkline's height stands for, as a share of its values.
+const LEAST_RANGE: f64 = 0.2;
+
 /// A line without axes, its last point marked, for a few values over time.
 pub(super) fn sparkline(values: &[f64]) -> Markup {
     const WIDTH: f64 = 220.0;
@@ -269,7 +272,10 @@ pub(super) fn sparkline(values: &[f64]) -> Markup {
     const EDGE: f64 = 6.0;
     let low = values.iter().copied().fold(f64::INFINITY, f64::min);
     let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let range = (high - low).max(high.abs() * 0.02).max(f64::MIN_POSITIVE);
+    // What changes little looks flat.
+    let range = (high - low)
+        .max(high.abs() * LEAST_RANGE)
+        .max(f64::MIN_POSITIVE);
     let middle = f64::midpoint(low, high);
     let place = |(n, value): (usize, &f64)| {
         let share = n as f64 / (values.len().max(2) - 1) as f64;
