@@ -351,8 +351,11 @@ impl Default for UnderFlood {
     }
 }
 
+/// The share of a flood that may stay unsent without being told.
+const SHORT_OF_FLOOD: f64 = 0.05;
+
 /// Success and time to first byte of legitimate connections against the flood's rate, added to
-/// `findings`. Ends early where the tester cannot send more.
+/// `findings`, by the rate that was really sent. Ends early where the tester sends less than half.
 ///
 /// # Errors
 /// When a step does not end; those before it are in `findings`.
@@ -395,12 +398,14 @@ pub fn under_flood<P: Port>(
             &came,
         );
         let unsent = came.flood.unsent as f64;
-        if unsent > 0.05 * (sent + unsent) {
-            if let Some(row) = findings.measured.last_mut() {
-                row.notes.push(format!(
-                    "the tester was {unsent:.0} packets short of this flood"
-                ));
-            }
+        if unsent > SHORT_OF_FLOOD * (sent + unsent)
+            && let Some(row) = findings.measured.last_mut()
+        {
+            let short = format!("the tester was {unsent:.0} packets short of this flood");
+            row.notes.push(short);
+        }
+        if unsent > sent {
+            // More cannot be sent, whatever is asked for.
             break;
         }
     }
