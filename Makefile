@@ -31,8 +31,12 @@ demo: deps ## a server under flood, guarded by one and by three (ACT=guard, ACT=
 	$(CARGO) build --release -p tidegate -p tidegate-lab
 	$(CARGO) run --quiet --release -p tidegate-lab --bin tidegate-demo -- $(if $(ACT),--act $(ACT))
 
-perf: deps ## measure; writes perf/out/report.json, .csv and .html
-	$(CARGO) run --release -p tidegate-perf -- bench
+perf: deps ## measure, as root beside peers; writes perf/out/report.json, .csv and .html
+	$(CARGO) build --release -p tidegate -p tidegate-perf
+	rm -rf perf/out/peers
+	@if test "$$(id -u)" -eq 0; then perf/peers.sh '$(CARGO) run --quiet --release -p tidegate-perf --' perf/out/peers; \
+	else echo 'make perf: peers are skipped; run it as root, they need network name spaces' >&2; fi
+	$(CARGO) run --release -p tidegate-perf -- bench $(foreach part,cost ndr guard-flood,$$(test -e perf/out/peers/$(part)/report.json && echo --include perf/out/peers/$(part)/report.json))
 
 count: deps ## the hot path's instructions by callgrind, against perf/instructions.json
 	$(CARGO) run --release -p tidegate-perf -- count

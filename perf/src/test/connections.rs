@@ -153,6 +153,7 @@ fn with_subjects(
 ) -> Result<String, Failure> {
     let mut skipped = Vec::new();
     let subjects = ground.start_all(&arguments.subject, |absent| {
+        lab::command::tell(&absent.to_string());
         skipped.push(absent.to_string());
     })?;
     let engine = Engine::start(&EngineSettings {
