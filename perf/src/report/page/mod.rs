@@ -10,12 +10,15 @@ mod tables;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use self::scale::{number, trimmed, utc};
+use self::scale::{number, time, trimmed, utc};
 use super::history::Run;
 use super::{Measured, NS_PER_PACKET, Report, TIDEGATE};
 
 /// Steal above this share makes figures doubtful, and a reader is told before anything else.
 const DOUBTFUL_STEAL: f64 = 0.01;
+
+/// So does a tester that stood still for longer than this, in microseconds.
+const DOUBTFUL_STALL_US: f64 = 5_000.0;
 
 /// The page, with what earlier runs of this machine gave.
 pub(super) fn page(report: &Report, earlier: &[Run]) -> String {
@@ -74,6 +77,11 @@ impl Subjects {
 
 fn head(report: &Report) -> Markup {
     let steal = report.disturbance.steal;
+    let stalls = report
+        .results
+        .iter()
+        .map(|measured| measured.disturbance.longest_stall_us);
+    let longest_stall_us = stalls.fold(0.0, f64::max);
     html! {
         h1 { "Tidegate performance report" }
         (verdict(report))
@@ -90,6 +98,12 @@ fn head(report: &Report) -> Markup {
             p.banner role="status" {
                 "The machine was disturbed: others took " (number(steal * 100.0))
                 " % of its processors' time. Compare ratios, not times."
+            }
+        }
+        @if longest_stall_us > DOUBTFUL_STALL_US {
+            p.banner role="status" {
+                "The tester stood still for up to " (time(longest_stall_us * 1e3))
+                ". Latencies and loss are partly that: give it cores of its own."
             }
         }
         ul.facts {

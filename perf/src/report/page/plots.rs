@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::plot::{Axis, Line, Plot};
-use super::scale::{Scale, label, short, trimmed};
+use super::scale::{Scale, label, short, time, trimmed};
 use super::{COLOURS, Subjects};
 use crate::report::line_rate::{SPEEDS_GBIT, frames_per_s};
 use crate::report::{FRAMES_PER_S, Report, Series, axis};
@@ -239,6 +239,9 @@ fn text(metric: &str) -> fn(f64) -> String {
     match metric {
         axis::FRAME_BYTES => |value| trimmed((value + 4.0).max(64.0).round()),
         axis::PERCENTILE => |value| format!("{}", (value * 1e6).round() / 1e6),
+        _ if metric.ends_with("_ns") => time,
+        _ if metric.ends_with("_us") => |value| time(value * 1e3),
+        _ if metric.ends_with("_ms") => |value| time(value * 1e6),
         _ if metric.ends_with("_ratio") => |value| format!("{} %", trimmed(value * 100.0)),
         _ => |value| {
             if value.abs() >= 1e4 {

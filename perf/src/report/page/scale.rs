@@ -229,6 +229,19 @@ pub(super) fn short(value: f64) -> String {
     format!("{text}{letter}")
 }
 
+/// A time in the unit that it is read best in.
+pub(super) fn time(nanoseconds: f64) -> String {
+    let units = [(1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns")];
+    let fits = units
+        .iter()
+        .find(|(unit, _)| nanoseconds.abs() >= *unit * 0.999_999);
+    match fits {
+        Some((unit, name)) => format!("{} {name}", trimmed(nanoseconds / unit)),
+        None if nanoseconds == 0.0 => "0".to_owned(),
+        None => format!("{} ns", trimmed(nanoseconds)),
+    }
+}
+
 /// A figure's value and unit, as its metric's name ends.
 pub(super) fn quantity(metric: &str, value: f64) -> (String, String) {
     let unit = unit(metric);
@@ -278,6 +291,13 @@ pub(super) fn unit(metric: &str) -> String {
     }
 }
 
+/// Whether the metric is a time in a unit below the second.
+fn is_time(metric: &str) -> bool {
+    ["_ns", "_us", "_ms"]
+        .iter()
+        .any(|ending| metric.ends_with(ending))
+}
+
 /// An axis' name in words.
 pub(super) fn label(metric: &str) -> String {
     let unit = unit(metric);
@@ -289,7 +309,7 @@ pub(super) fn label(metric: &str) -> String {
         "loss_ratio" => return "frames lost".to_owned(),
         "success_ratio" => return "connections that succeed".to_owned(),
         "time_s" => return "time, s".to_owned(),
-        "latency_us" => return "time on the way, µs".to_owned(),
+        "latency_us" => return "time on the way".to_owned(),
         _ => {
             let endings = ["_ns", "_us", "_ms", "_s", "_ratio", "_percent", "_bytes"];
             endings
@@ -298,9 +318,11 @@ pub(super) fn label(metric: &str) -> String {
                 .unwrap_or(metric)
         }
     };
-    match name == metric {
-        true => unit,
-        false => format!("{}, {unit}", name.replace('_', " ")),
+    match (name == metric, is_time(metric)) {
+        (true, _) => unit,
+        // Its values say their unit.
+        (false, true) => name.replace('_', " "),
+        (false, false) => format!("{}, {unit}", name.replace('_', " ")),
     }
 }
 
@@ -422,8 +444,18 @@ mod tests {
         assert_eq!(quantity("success_ratio_at_1000_per_s", 0.5), "50.0 %");
         assert_eq!(quantity("p99_us_at_1000_per_s", 12.0), "12.0 µs");
         assert_eq!(quantity("loss_percent", 12.0), "12.0 %");
-        assert_eq!(label("ttfb_ms"), "ttfb, ms");
+        assert_eq!(label("ttfb_ms"), "ttfb");
+        assert_eq!(label("memory_bytes"), "memory, octets");
         assert_eq!(label("ns_per_packet"), "ns/packet");
+    }
+
+    #[test]
+    fn times_are_told_in_the_unit_that_suits_them() {
+        let texts = [0.0, 0.5, 20.0, 1_500.0, 300_000.0, 1e6, 107_937_791.0, 2e9].map(time);
+        let expected = [
+            "0", "0.5 ns", "20 ns", "1.5 µs", "300 µs", "1 ms", "108 ms", "2 s",
+        ];
+        assert_eq!(texts, expected);
     }
 
     #[test]

@@ -162,8 +162,8 @@ fn every_section_is_there_and_the_verdict_comes_first() {
         "<h2>Throughput by frame size</h2>",
         "<h2>Latency by percentile</h2>",
         "<h2>Success under flood</h2>",
-        "<h2>Ttfb, ms, under flood</h2>",
-        "<h2>Latency p99, µs, over time</h2>",
+        "<h2>Ttfb, under flood</h2>",
+        "<h2>Latency p99, over time</h2>",
         "<h2>Where a packet's time goes</h2>",
         "<h2>Beside line rate</h2>",
         "<h2>Other figures</h2>",
@@ -267,6 +267,19 @@ fn names_from_outside_cannot_become_markup() {
         vec![[1.0, 2.0]],
     ));
     assert!(!text_of(&report).contains("<script"));
+}
+
+#[test]
+fn a_tester_that_stood_still_makes_the_page_warn() {
+    let mut report = Report::new(0, false);
+    let stood = |longest_stall_us| Disturbance {
+        longest_stall_us,
+        ..Disturbance::default()
+    };
+    report.add(Measured::alone("ndr", FRAMES_PER_S, &[1.0]).disturbed(stood(900.0)));
+    assert!(!text_of(&report).contains("stood still"));
+    report.add(Measured::alone("ndr", FRAMES_PER_S, &[1.0]).disturbed(stood(44_142.0)));
+    assert!(text_of(&report).contains("The tester stood still for up to 44.1 ms."));
 }
 
 #[test]
