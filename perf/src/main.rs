@@ -5,8 +5,8 @@ use std::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use perf::{bench, flood, link, report, test};
+use clap::{Parser, Subcommand, ValueEnum};
+use perf::{bench, flood, link, report, test, traffic};
 
 /// Measures Tidegate, and makes the traffic to do so. Use it only on links of your own.
 #[derive(Debug, Parser)]
@@ -26,10 +26,23 @@ enum Tool {
     Flood(flood::Arguments),
     /// Carries frames between two devices as a slow or lossy link would.
     Link(Box<link::Arguments>),
-    /// Prints the JSON Schema of report.json.
-    Schema,
+    /// Prints the JSON Schema of report.json, or of descriptions of traffic.
+    Schema {
+        /// Of what.
+        #[arg(default_value = "report")]
+        of: Described,
+    },
     /// Measures what stands between two devices.
     Test(Box<test::Arguments>),
+}
+
+/// What has a schema.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Described {
+    /// What a run writes.
+    Report,
+    /// What `test --traffic` reads.
+    Traffic,
 }
 
 fn main() -> ExitCode {
@@ -38,7 +51,12 @@ fn main() -> ExitCode {
         Tool::Count(arguments) => bench::count::run(&arguments),
         Tool::Flood(arguments) => flood::run(&arguments).map_err(Into::into),
         Tool::Link(arguments) => link::run(&arguments),
-        Tool::Schema => Ok(report::json_schema_text().trim_end().to_owned()),
+        Tool::Schema { of } => Ok(match of {
+            Described::Report => report::json_schema_text(),
+            Described::Traffic => traffic::json_schema_text(),
+        }
+        .trim_end()
+        .to_owned()),
         Tool::Test(arguments) => test::run(&arguments),
     };
     match report {

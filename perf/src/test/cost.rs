@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::traffic::{self, Named};
 use super::{Arguments, Bench, End, Failure};
 use crate::report::{Measured, NS_PER_PACKET, TIDEGATE, median};
 use crate::subjects::{Account, Busy, Kind, Over, Seen, prove};
+use crate::traffic::Traffic;
 use crate::trial::{Disturbance, Load, Outcome, Trial, TrialError};
 
 /// How long a trial sends, unless something else is asked for.
@@ -36,12 +36,12 @@ pub(super) fn run(arguments: &Arguments, bench: &mut Bench) -> Result<End, Failu
         );
     }
     bench.report.parameter("rounds", arguments.rounds);
-    for sizes in &traffic::sizes(&arguments.sizes, arguments.ipv6)? {
+    for traffic in arguments.traffics()? {
         let mut rounds: BTreeMap<String, Rounds> = BTreeMap::new();
         let mut end = End::Whole;
         'rounds: for round in 1..=arguments.rounds {
             for place in 0..bench.places.len() {
-                match one(arguments, sizes, bench, place, round)? {
+                match one(arguments, &traffic, bench, place, round)? {
                     Some((outcome, busy_ns)) => {
                         let name = bench.places[place].name.clone();
                         let rounds = rounds.entry(name).or_default();
@@ -57,7 +57,7 @@ pub(super) fn run(arguments: &Arguments, bench: &mut Bench) -> Result<End, Failu
                 }
             }
         }
-        tell(arguments, sizes, bench, &rounds);
+        tell(arguments, &traffic, bench, &rounds);
         if end == End::Interrupted {
             return Ok(end);
         }
@@ -68,15 +68,15 @@ pub(super) fn run(arguments: &Arguments, bench: &mut Bench) -> Result<End, Failu
 /// One round of one subject: what came, and the busy time of each packet where the subject tells.
 fn one(
     arguments: &Arguments,
-    sizes: &Named,
+    traffic: &Traffic,
     bench: &mut Bench,
     place: usize,
     round: u32,
 ) -> Result<Option<(Outcome, Option<f64>)>, Failure> {
     let place = &mut bench.places[place];
-    let what = format!("cost of {}, {} octets, round {round}", place.name, sizes.0);
+    let what = format!("cost of {}, {}, round {round}", place.name, traffic.name);
     bench.progress.begin(&what);
-    place.tester.set_traffic(arguments.traffic(sizes))?;
+    place.tester.set_traffic(traffic.clone())?;
     if place.resume()?.is_none() {
         return Ok(None);
     }
@@ -113,7 +113,7 @@ fn busy_between(before: &Account, after: &Account) -> Option<f64> {
 /// Puts the rounds of one size into the report.
 fn tell(
     arguments: &Arguments,
-    sizes: &Named,
+    traffic: &Traffic,
     bench: &mut Bench,
     rounds: &BTreeMap<String, Rounds>,
 ) {
@@ -126,8 +126,8 @@ fn tell(
         .map(|floor| median(&floor.busy_ns))
         .filter(|ns| ns.is_finite());
     for (name, rounds) in rounds {
-        let busy = format!("loop.{over}.{}", sizes.0);
-        let carried = format!("forward.{over}.{}", sizes.0);
+        let busy = format!("loop.{over}.{}", traffic.name);
+        let carried = format!("forward.{over}.{}", traffic.name);
         if !rounds.busy_ns.is_empty() {
             let measured = match floor_ns {
                 Some(floor) if name == TIDEGATE => {

@@ -40,8 +40,11 @@ pub struct Arguments {
     /// How such subjects are joined to the tester.
     #[arg(long, default_value = "memif")]
     over: Over,
+    /// What is sent, as a file of conf/traffic describes it; by default UDP both ways.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["one_way", "ipv6"])]
+    traffic: Option<PathBuf>,
     /// Sizes of frames, check sequence included: numbers, `imix`, or letters of an IMIX genome; by
-    /// default those of RFC 2544 and the mix.
+    /// default those of the file, or of RFC 2544 and the mix.
     #[arg(long, value_delimiter = ',', value_name = "SIZE")]
     sizes: Vec<String>,
     /// Sends from the first device to the second only.
@@ -233,31 +236,42 @@ fn with_subjects(arguments: &Arguments, ground: &Ground, stop: Stop) -> Result<S
 
 impl Arguments {
     fn open(&self, engine: &Engine, wiring: &Wiring, stop: &Stop) -> Result<Tester, Failure> {
-        let sizes = traffic::sizes(&self.sizes, self.ipv6)?;
         let patience = Patience {
             link: self.link_wait,
             quiet: self.late,
             longest: self.late.max(Patience::default().longest),
         };
-        let traffic = self.traffic(&sizes[0]);
-        Ok(Tester::open(engine, wiring, traffic, patience, stop)?)
+        let first = self.traffics()?.swap_remove(0);
+        Ok(Tester::open(engine, wiring, first, patience, stop)?)
     }
 
     /// The largest frame that is sent.
     fn largest(&self) -> Result<usize, Failure> {
-        let sizes = traffic::sizes(&self.sizes, self.ipv6)?;
-        let largest = sizes.iter().map(|(_, sizes)| sizes.largest()).max();
+        let largest = self.traffics()?.iter().map(Traffic::largest).max();
         Ok(largest.unwrap_or(0))
     }
 
-    /// The built-in traffic of these sizes.
-    fn traffic(&self, sizes: &traffic::Named) -> Traffic {
-        let traffic = Traffic::both_ways(&sizes.0, &sizes.1, self.ipv6);
-        if self.one_way {
-            traffic.one_way_only()
-        } else {
-            traffic
-        }
+    /// What is sent: that of the file, or the built-in, in each of the sizes. At least one.
+    fn traffics(&self) -> Result<Vec<Traffic>, Failure> {
+        let of_file = self
+            .traffic
+            .as_deref()
+            .map(crate::traffic::load)
+            .transpose()?;
+        let sizes = match &of_file {
+            Some(traffic) if self.sizes.is_empty() => return Ok(vec![traffic.clone()]),
+            _ => traffic::sizes(&self.sizes, self.ipv6)?,
+        };
+        let of_size = |(name, sizes): &traffic::Named| match &of_file {
+            Some(traffic) => {
+                let traffic = traffic.clone().with_sizes(sizes);
+                let name = format!("{}.{name}", traffic.name);
+                Traffic { name, ..traffic }
+            }
+            None if self.one_way => Traffic::both_ways(name, sizes, self.ipv6).one_way_only(),
+            None => Traffic::both_ways(name, sizes, self.ipv6),
+        };
+        Ok(sizes.iter().map(of_size).collect())
     }
 
     /// Runs the scenario and writes the reports, whatever came of it.

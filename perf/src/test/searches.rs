@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use super::traffic::Named;
-use super::{Arguments, Bench, End, Failure, Place, traffic};
+use super::{Arguments, Bench, End, Failure, Place};
 use crate::report::{FRAMES_PER_S, Measured, Report, Series, axis};
 use crate::search::goal::Goal;
 use crate::search::latency::{Latencies, SHARES_OF_NDR};
@@ -28,13 +27,7 @@ const SOAK_SHARE: f64 = 0.5;
 const LATENCY_RISE: f64 = 0.1;
 
 /// What a scenario does with one subject and one size.
-type Work<'a> = dyn Fn(
-        &Arguments,
-        &Named,
-        &mut Place,
-        &mut Report,
-        &mut dyn FnMut(&Doing<'_>),
-    ) -> Result<End, Failure>
+type Work<'a> = dyn Fn(&Arguments, &mut Place, &mut Report, &mut dyn FnMut(&Doing<'_>)) -> Result<End, Failure>
     + 'a;
 
 /// Every size, and for each size every subject in turn.
@@ -44,18 +37,18 @@ fn each(
     scenario: &str,
     work: &Work<'_>,
 ) -> Result<End, Failure> {
-    for sizes in &traffic::sizes(&arguments.sizes, arguments.ipv6)? {
+    for traffic in arguments.traffics()? {
         for place in &mut bench.places {
             bench
                 .progress
-                .begin(&format!("{scenario} of {}, {} octets", place.name, sizes.0));
-            place.tester.set_traffic(arguments.traffic(sizes))?;
+                .begin(&format!("{scenario} of {}, {}", place.name, traffic.name));
+            place.tester.set_traffic(traffic.clone())?;
             if place.resume()?.is_none() {
                 return Ok(End::Interrupted);
             }
             let progress = bench.progress.clone();
             let mut watch = |doing: &Doing<'_>| progress.trial(doing);
-            let end = work(arguments, sizes, place, &mut bench.report, &mut watch);
+            let end = work(arguments, place, &mut bench.report, &mut watch);
             place.rest()?;
             if end? == End::Interrupted {
                 return Ok(End::Interrupted);
@@ -174,7 +167,7 @@ pub(super) fn ndr(arguments: &Arguments, bench: &mut Bench) -> Result<End, Failu
         arguments,
         bench,
         "ndr",
-        &|arguments, _, place, report, watch| {
+        &|arguments, place, report, watch| {
             let goals = [Goal::ndr(), Goal::pdr()].map(|goal| timed(goal, arguments));
             let found = search(goals.to_vec(), arguments, place, report, watch)?;
             Ok(end_of(found.cut))
@@ -210,7 +203,7 @@ pub(super) fn latency(arguments: &Arguments, bench: &mut Bench) -> Result<End, F
         arguments,
         bench,
         "latency",
-        &|arguments, sizes, place, report, watch| {
+        &|arguments, place, report, watch| {
             let goal = timed(Goal::ndr(), arguments);
             let found = search(vec![goal], arguments, place, report, watch)?;
             let Some(ndr) = found.goals.first().and_then(load_of) else {
@@ -224,7 +217,12 @@ pub(super) fn latency(arguments: &Arguments, bench: &mut Bench) -> Result<End, F
             let mut session = Session::new(&mut place.tester, budget, watch);
             let shares = &SHARES_OF_NDR;
             let found = at_shares::measure(&mut session, ndr, shares, duration, LATENCY_TRIALS)?;
-            tell_latencies(&format!("latency.{}", sizes.0), &found, &place.name, report);
+            tell_latencies(
+                &format!("latency.{}", place.tester.traffic().name),
+                &found,
+                &place.name,
+                report,
+            );
             Ok(end_of(found.cut))
         },
     )
@@ -236,7 +234,7 @@ pub(super) fn rfc2544(arguments: &Arguments, bench: &mut Bench) -> Result<End, F
         arguments,
         bench,
         "rfc2544",
-        &|arguments, sizes, place, report, watch| {
+        &|arguments, place, report, watch| {
             let goal = timed(Goal::rfc2544(), arguments);
             let found = search(vec![goal], arguments, place, report, watch)?;
             let throughput = found.goals.first().and_then(load_of);
@@ -247,6 +245,7 @@ pub(super) fn rfc2544(arguments: &Arguments, bench: &mut Bench) -> Result<End, F
                 .testers_limit_frames_per_s
                 .unwrap_or_else(|| limit(arguments, place));
             let name = place.name.clone();
+            let sizes = place.tester.traffic().name.clone();
             let mut session = Session::new(&mut place.tester, arguments.time, watch);
             let latencies = match arguments.duration {
                 None => rfc::latency(&mut session, throughput)?,
@@ -256,14 +255,14 @@ pub(super) fn rfc2544(arguments: &Arguments, bench: &mut Bench) -> Result<End, F
                 }
             };
             tell_latencies(
-                &format!("rfc2544.latency.{}", sizes.0),
+                &format!("rfc2544.latency.{}", sizes),
                 &latencies,
                 &name,
                 report,
             );
             let trial = arguments.duration.unwrap_or(Duration::from_secs(60));
             let curve = rfc::frame_loss(&mut session, most, trial)?;
-            let scenario = format!("rfc2544.loss.{}", sizes.0);
+            let scenario = format!("rfc2544.loss.{}", sizes);
             let worst = curve
                 .points
                 .iter()
@@ -284,7 +283,7 @@ pub(super) fn rfc2544(arguments: &Arguments, bench: &mut Bench) -> Result<End, F
                 bursts.repeats = 5;
             }
             let found = rfc::back_to_back(&mut session, &bursts)?;
-            let scenario = format!("rfc2544.back-to-back.{}", sizes.0);
+            let scenario = format!("rfc2544.back-to-back.{}", sizes);
             if let Some(mean) = found.mean() {
                 let frames: Vec<f64> = found.bursts.iter().map(|burst| *burst as f64).collect();
                 let mut measured = Measured::alone(&scenario, "frames", &frames).of(&name);
@@ -304,7 +303,7 @@ pub(super) fn soak(arguments: &Arguments, bench: &mut Bench) -> Result<End, Fail
         arguments,
         bench,
         "soak",
-        &|arguments, sizes, place, report, watch| {
+        &|arguments, place, report, watch| {
             let frames_per_s = match arguments.rate {
                 Some(rate) => rate,
                 None => {
@@ -326,7 +325,7 @@ pub(super) fn soak(arguments: &Arguments, bench: &mut Bench) -> Result<End, Fail
             let mut session = Session::new(&mut place.tester, duration * 3 + SOAK, watch);
             let found = long::soak(&mut session, &config)?;
             let disturbance = session.disturbance();
-            let scenario = format!("soak.{}", sizes.0);
+            let scenario = format!("soak.{}", place.tester.traffic().name);
             let losses: Vec<f64> = found.intervals.iter().map(|one| one.loss).collect();
             let p99: Vec<f64> = found.intervals.iter().map(|one| one.p99_us).collect();
             for (metric, values) in [(axis::LOSS_RATIO, losses), ("latency_p99_us", p99)] {

@@ -50,14 +50,15 @@ fn imix(least: u16) -> Result<Named, SizeError> {
 }
 
 pub(super) fn run(arguments: &Arguments, bench: &mut Bench) -> Result<End, Failure> {
-    for sizes in &sizes(&arguments.sizes, arguments.ipv6)? {
+    for traffic in arguments.traffics()? {
         for place in &mut bench.places {
-            place.tester.set_traffic(arguments.traffic(sizes))?;
+            place.tester.set_traffic(traffic.clone())?;
+            let own = arguments.traffic.as_ref().map(|_| place.tester.own_rate());
             let load = Load {
-                frames_per_s: arguments.rate.unwrap_or(RATE),
+                frames_per_s: arguments.rate.or(own).unwrap_or(RATE),
                 duration: arguments.duration.unwrap_or(DURATION),
             };
-            let what = format!("traffic of {} octets through {}", sizes.0, place.name);
+            let what = format!("traffic {} through {}", traffic.name, place.name);
             bench.progress.begin(&what);
             if place.resume()?.is_none() {
                 return Ok(End::Interrupted);
@@ -65,10 +66,10 @@ pub(super) fn run(arguments: &Arguments, bench: &mut Bench) -> Result<End, Failu
             let outcome = place.tester.run(load);
             place.rest()?;
             match outcome {
-                Ok(outcome) => tell(&sizes.0, &outcome, place, &mut bench.report),
+                Ok(outcome) => tell(&traffic.name, &outcome, place, &mut bench.report),
                 Err(TrialError::Interrupted) => {
                     if let Some(outcome) = place.tester.take_partial() {
-                        tell(&sizes.0, &outcome, place, &mut bench.report);
+                        tell(&traffic.name, &outcome, place, &mut bench.report);
                     }
                     return Ok(End::Interrupted);
                 }

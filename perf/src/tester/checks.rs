@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use bindings::system::interface_is_running;
 
@@ -88,13 +89,44 @@ impl Device {
         self.name().to_owned()
     }
 
+    /// The socket that a memif is joined by.
+    fn memif_socket(&self) -> Option<&str> {
+        let socket = self.argument("socket").unwrap_or("/run/memif.sock");
+        self.is_memif().then_some(socket)
+    }
+
+    /// The socket whose other side must be there first, where it has a place in the file system.
+    pub(super) fn awaited_socket(&self) -> Option<&Path> {
+        let is_client = self.argument("role") != Some("server");
+        let is_file = self.argument("socket-abstract") == Some("no");
+        let socket = self.memif_socket().filter(|_| is_client && is_file);
+        socket.map(Path::new)
+    }
+
+    /// Whether it is the other end of the same link.
+    fn is_joined_to(&self, other: &Self) -> bool {
+        let id = |device: &Self| device.argument("id").unwrap_or("0").to_owned();
+        self.memif_socket().is_some()
+            && self.memif_socket() == other.memif_socket()
+            && id(self) == id(other)
+    }
+
+    /// That it has no link after such a time.
+    pub(super) fn has_no_link(&self, waited: Duration) -> Refusal {
+        let what = format!(
+            "{} has no link after {:.1} s",
+            self.text,
+            waited.as_secs_f64()
+        );
+        Refusal::new(what, self.cure_for_no_link())
+    }
+
     /// What to look at when there is no link.
-    pub(super) fn cure_for_no_link(&self) -> String {
+    fn cure_for_no_link(&self) -> String {
         if let Some(interface) = self.kernel_interface() {
             return format!("`ip link set {interface} up`, and its other end, too");
         }
-        if self.is_memif() {
-            let socket = self.argument("socket").unwrap_or("/run/memif.sock");
+        if let Some(socket) = self.memif_socket() {
             return format!(
                 "start the subject: one side of {socket} is `role=server`, the other \
                  `role=client`, and both have the same `id`"
@@ -115,6 +147,18 @@ pub(super) fn before_start(devices: &[Device]) -> Result<(), Refusal> {
             return Err(Refusal::new(
                 format!("{} and {} are the same device", other.text, device.text),
                 "name two devices, with what is tested between them",
+            ));
+        }
+        if let Some(other) = devices[..place]
+            .iter()
+            .find(|other| device.is_joined_to(other))
+        {
+            return Err(Refusal::new(
+                format!(
+                    "{} and {} are the two ends of one link",
+                    other.text, device.text
+                ),
+                "give each a socket or an `id` of its own, and join both to the subject",
             ));
         }
         exists(device, Path::new("/"))?;
@@ -335,6 +379,12 @@ mod tests {
         }
         let refusal = before_start(&[Device::new("net_null0"), Device::new("net_null0")]);
         assert!(refusal.unwrap_err().what.contains("the same device"));
+        let ends = [
+            Device::new("net_memif0,role=server,socket=/tmp/a"),
+            Device::new("net_memif1,role=client,id=0,socket=/tmp/a"),
+        ];
+        let refusal = before_start(&ends).unwrap_err();
+        assert!(refusal.what.contains("two ends of one link"), "{refusal}");
         assert!(Device::new("0000:3b:00.0").is_pci() && Device::new("3b:00.1").is_pci());
         assert!(!Device::new("net_null0").is_pci() && !Device::new("a").is_pci());
     }

@@ -36,6 +36,9 @@ const FETCHED_BY_PEER: [&str; 5] = [
     "eth_ring",
 ];
 
+/// How often links are looked at that are to come up.
+const POLL_LINKS: Duration = Duration::from_millis(20);
+
 /// Why a tester cannot begin: what is wrong, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}; {remedy}")]
@@ -223,6 +226,9 @@ impl Engine {
     ) -> Result<Pair, Refusal> {
         let devices = [&wiring.outside, &wiring.inside].map(|side| Device::new(&side.device));
         checks::before_start(&devices)?;
+        for device in &devices {
+            wait_for_socket(device, link_wait, stop)?;
+        }
         let queues = queues(&self.cores) as u16;
         let open = |device: &Device| self.open_port(&device.text, queues);
         let ports = [open(&devices[0])?, open(&devices[1])?];
@@ -230,6 +236,21 @@ impl Engine {
         pair.wait_for_links(link_wait, stop)?;
         Ok(pair)
     }
+}
+
+/// Waits for the other side of a memif, which makes the socket.
+fn wait_for_socket(device: &Device, longest: Duration, stop: &Stop) -> Result<(), Refusal> {
+    let Some(socket) = device.awaited_socket() else {
+        return Ok(());
+    };
+    let began = Instant::now();
+    while !socket.exists() {
+        if stop.is_raised() || began.elapsed() > longest {
+            return Err(device.has_no_link(began.elapsed()));
+        }
+        std::thread::sleep(POLL_LINKS);
+    }
+    Ok(())
 }
 
 /// Queue pairs of each device.
@@ -302,17 +323,9 @@ impl Pair {
                 return Ok(());
             };
             if stop.is_raised() || began.elapsed() > longest {
-                let device = &self.devices[*first];
-                return Err(Refusal::new(
-                    format!(
-                        "{} has no link after {:.1} s",
-                        device.text,
-                        began.elapsed().as_secs_f64()
-                    ),
-                    device.cure_for_no_link(),
-                ));
+                return Err(self.devices[*first].has_no_link(began.elapsed()));
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(POLL_LINKS);
         }
     }
 }

@@ -81,31 +81,9 @@ pub(super) struct Template {
     signature: Option<usize>,
 }
 
-/// Octets of a stream's frames before what they carry.
-pub(super) fn header_bytes(stream: &Stream) -> usize {
-    let link = link_header_bytes(stream.vlan);
-    match &stream.kind {
-        Kind::Raw(octets) => 12 + octets.len(),
-        Kind::Ip(packet) => {
-            let network = if packet.is_ipv6 {
-                ipv6::HEADER_BYTES
-            } else {
-                ipv4::HEADER_BYTES
-            };
-            link + network + packet.transport.header_bytes()
-        }
-    }
-}
-
-/// The smallest frame that a stream can have, check sequence included.
-pub(super) fn smallest_frame(stream: &Stream) -> usize {
-    let signature = if stream.is_signed { SIGNATURE_BYTES } else { 0 };
-    header_bytes(stream) + signature + CHECK_SEQUENCE_BYTES
-}
-
 impl Template {
     /// A frame of a stream, `size` octets with check sequence, from `source` to `destination`.
-    /// The caller has compared the size with [`smallest_frame`].
+    /// The caller has compared the size with [`Stream::smallest`].
     pub(super) fn new(
         stream: &Stream,
         size: usize,
@@ -113,12 +91,13 @@ impl Template {
         destination: MacAddress,
     ) -> Self {
         let mut octets = vec![0; size - CHECK_SEQUENCE_BYTES];
-        let headers = header_bytes(stream);
+        let headers = stream.header_bytes();
         let signed = if stream.is_signed { SIGNATURE_BYTES } else { 0 };
         let end = octets.len() - signed;
         let filler = end - headers;
         octets[headers..end].copy_from_slice(&FILLER[FILLER_BYTES - filler..]);
         let layout = match &stream.kind {
+            Kind::Replay(_) => None,
             Kind::Raw(behind_stations) => {
                 octets[12..headers].copy_from_slice(behind_stations);
                 set_addresses(&mut octets, destination, source);
@@ -139,6 +118,17 @@ impl Template {
             octets,
             layout,
             signature: stream.is_signed.then_some(end),
+        }
+    }
+
+    /// A frame of a capture, on this link.
+    pub(super) fn recorded(frame: &[u8], source: MacAddress, destination: MacAddress) -> Self {
+        let mut octets = frame.to_vec();
+        set_addresses(&mut octets, destination, source);
+        Self {
+            octets,
+            layout: None,
+            signature: None,
         }
     }
 
@@ -387,7 +377,7 @@ mod tests {
                     );
                     let is_valid = transport_is_valid(&frame[segment..], pseudo);
                     assert!(is_valid, "{transport:?} over IPv6 {is_ipv6}, {size}");
-                    assert!(filler_is_whole(&frame, header_bytes(&stream)));
+                    assert!(filler_is_whole(&frame, stream.header_bytes()));
                 }
             }
         }
@@ -400,7 +390,7 @@ mod tests {
         let template = Template::new(&stream, 128, stations[0], stations[1]);
         let mut frame = vec![0; template.len()];
         template.write(&flow(false), [0; SIGNATURE_BYTES], 0, &mut frame);
-        let headers = header_bytes(&stream);
+        let headers = stream.header_bytes();
         let mut tagged = frame.clone();
         tagged.splice(12..12, [0x81, 0, 0, 5]);
         assert!(filler_is_whole(&tagged, headers));
@@ -411,11 +401,8 @@ mod tests {
 
     #[test]
     fn the_smallest_frame_has_room_for_the_signature_over_ipv4() {
-        assert_eq!(smallest_frame(&stream(Transport::Udp, false, None, 64)), 64);
-        assert_eq!(
-            smallest_frame(&stream(Transport::Udp, false, Some(5), 64)),
-            68
-        );
-        assert_eq!(smallest_frame(&stream(Transport::Udp, true, None, 64)), 84);
+        assert_eq!(stream(Transport::Udp, false, None, 64).smallest(), 64);
+        assert_eq!(stream(Transport::Udp, false, Some(5), 64).smallest(), 68);
+        assert_eq!(stream(Transport::Udp, true, None, 64).smallest(), 84);
     }
 }

@@ -96,7 +96,7 @@ pub(super) struct Line {
     stream: Stream,
     templates: Vec<Template>,
     /// Which template each frame of the mix takes.
-    order: Vec<u8>,
+    order: Vec<u32>,
     position: usize,
     fields: Fields,
     /// The first flow's number among those of its side, with the side's bit.
@@ -112,12 +112,12 @@ impl Line {
     pub(super) fn new(
         stream: Stream,
         templates: Vec<Template>,
-        order: Vec<u8>,
+        order: Vec<u32>,
         fields: Fields,
         first_flow: u32,
     ) -> Self {
         let flows = stream.flows;
-        let pace = Pace::new(0.0, stream.shape, 1.0, Duration::ZERO);
+        let pace = Pace::new(0.0, stream.shape.clone(), 1.0, Duration::ZERO, 0);
         Self {
             stream,
             templates,
@@ -134,7 +134,13 @@ impl Line {
     }
 
     fn begin(&mut self, frames_per_s: f64, factor: f64, duration: Duration) {
-        self.pace = Pace::new(frames_per_s, self.stream.shape, factor, duration);
+        self.pace = Pace::new(
+            frames_per_s,
+            self.stream.shape.clone(),
+            factor,
+            duration,
+            self.stream.most(),
+        );
         self.position = 0;
         self.sequence = 0;
         self.first();
@@ -167,7 +173,7 @@ impl Line {
 
     #[inline]
     fn write(&mut self, stamp: &Stamp, time: u32, into: &mut Mbuf) -> bool {
-        let template = &self.templates[usize::from(self.order[self.position])];
+        let template = &self.templates[self.order[self.position] as usize];
         if !into.set_len(template.len()) {
             return false;
         }

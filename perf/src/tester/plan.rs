@@ -5,7 +5,7 @@ use dataplane::wire::ethernet::MacAddress;
 use ipnetwork::IpNetwork;
 
 use super::devices::Refusal;
-use super::frames::{self, Template};
+use super::frames::Template;
 use super::generator::{Fields, Line, Range};
 use super::receiver::Known;
 use super::sequence::Sequences;
@@ -85,17 +85,22 @@ impl<'a> Plan<'a> {
         lines
     }
 
-    fn templates(&self, stream: &Stream, side: usize) -> (Vec<Template>, Vec<u8>) {
+    fn templates(&self, stream: &Stream, side: usize) -> (Vec<Template>, Vec<u32>) {
         let stations = &self.stations[side];
         let to = match &stream.kind {
             Kind::Ip(packet) if packet.is_ipv6 => stations.ipv6,
             _ => stations.ipv4,
         };
+        if let Kind::Replay(capture) = &stream.kind {
+            let template = |frame: &Vec<u8>| Template::recorded(frame, stations.own, to);
+            let order = (0..capture.frames.len() as u32).collect();
+            return (capture.frames.iter().map(template).collect(), order);
+        }
         let mut sizes: Vec<u16> = stream.sizes.sequence().to_vec();
         sizes.sort_unstable();
         sizes.dedup();
         let template = |size: &u16| Template::new(stream, usize::from(*size), stations.own, to);
-        let place = |size: &u16| sizes.binary_search(size).unwrap_or(0) as u8;
+        let place = |size: &u16| sizes.binary_search(size).unwrap_or(0) as u32;
         let order = stream.sizes.sequence().iter().map(place).collect();
         (sizes.iter().map(template).collect(), order)
     }
@@ -105,7 +110,7 @@ impl<'a> Plan<'a> {
         let nowhere = AddressRange::one(Address::from_v4([0; 4]));
         let nothing = NumberRange::counting(0, 1);
         let (addresses, ports) = match &stream.kind {
-            Kind::Raw(_) => ([nowhere; 2], [nothing; 2]),
+            Kind::Raw(_) | Kind::Replay(_) => ([nowhere; 2], [nothing; 2]),
             Kind::Ip(packet) => (
                 [
                     packet.source.unwrap_or_else(|| self.behind(side, packet)),
@@ -164,7 +169,7 @@ impl<'a> Plan<'a> {
             end += stream.flows;
             Known {
                 end,
-                headers: frames::header_bytes(stream),
+                headers: stream.header_bytes(),
             }
         });
         (known.collect(), end)
@@ -201,7 +206,7 @@ fn share(flows: u32, lanes: u32, lane: u32) -> (u32, u32) {
 
 /// Whether a stream can be sent.
 fn fits(stream: &Stream) -> Result<(), Refusal> {
-    let smallest = frames::smallest_frame(stream);
+    let smallest = stream.smallest();
     let name = &stream.name;
     if stream.sizes.smallest() < smallest {
         return Err(Refusal::new(

@@ -3,8 +3,8 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-/// Octets of a signature.
-pub(super) const SIGNATURE_BYTES: usize = 18;
+pub(super) use crate::traffic::SIGNATURE_BYTES;
+
 /// The times in signatures count these; they come round again after 17 s.
 pub(super) const TICK_NS: u64 = 4;
 /// Set in the flow numbers of the second side, so that a side knows what it sent itself.

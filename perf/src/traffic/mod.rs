@@ -5,16 +5,33 @@
 //! what is built here is that much shorter.
 
 mod addresses;
+mod file;
+mod raw;
+mod replay;
 mod sizes;
+mod words;
+
+use std::sync::Arc;
+
+use dataplane::parse::ETHERNET_HEADER_BYTES;
+use dataplane::wire::address::Family;
+use dataplane::wire::ethernet::link_header_bytes;
+use dataplane::wire::{ipv4, ipv6};
 
 pub use addresses::{AddressRange, NumberRange, Order};
 pub(crate) use addresses::{Walk, mix};
+pub use file::{json_schema_text, load};
+pub use replay::Capture;
 pub use sizes::{IMIX, RFC2544_SIZES, SizeError, Sizes};
 
 /// Octets of the frame check sequence, which devices add and take away.
 pub const CHECK_SEQUENCE_BYTES: usize = 4;
 /// Octets of preamble, start delimiter and gap, which a frame takes on a cable beside its own.
 pub const PREAMBLE_AND_GAP_BYTES: usize = 20;
+/// Octets of the signature by which frames are known again.
+pub(crate) const SIGNATURE_BYTES: usize = 18;
+/// Octets of both station addresses.
+const STATIONS_BYTES: usize = 12;
 /// Flows of one stream.
 pub const MAXIMUM_FLOWS: u32 = 1 << 20;
 /// Streams of one description, both directions counted.
@@ -81,6 +98,8 @@ pub enum Kind {
     Ip(Packet),
     /// These octets, which stand behind the station addresses.
     Raw(Vec<u8>),
+    /// The frames of a capture, with station addresses of the link that they are sent on.
+    Replay(Arc<Capture>),
 }
 
 /// The headers of an IP packet.
@@ -160,7 +179,7 @@ impl Rate {
 }
 
 /// How a rate is kept.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Shape {
     /// Evenly.
     Continuous,
@@ -171,6 +190,8 @@ pub enum Shape {
         /// From the start of a burst to the start of the next, in seconds.
         period_s: f64,
     },
+    /// At these times, in nanoseconds since the first frame, and no more after the last.
+    Recorded(Arc<[u64]>),
 }
 
 impl Stream {
@@ -184,20 +205,55 @@ impl Stream {
     #[must_use]
     pub fn frames_per_s(&self, line_bits_per_s: f64) -> f64 {
         let rate = self.frames_per_s_within_a_burst(line_bits_per_s);
-        match self.shape {
-            Shape::Continuous => rate,
-            Shape::Bursts { frames, period_s } => rate.min(f64::from(frames) / period_s),
+        match &self.shape {
+            Shape::Continuous | Shape::Recorded(_) => rate,
+            Shape::Bursts { frames, period_s } => rate.min(f64::from(*frames) / period_s),
         }
     }
 
     /// Frames a second while it sends.
     #[must_use]
     pub fn frames_per_s_within_a_burst(&self, line_bits_per_s: f64) -> f64 {
+        if let Shape::Recorded(times_ns) = &self.shape {
+            let last_ns = times_ns.last().copied().unwrap_or(0).max(1);
+            return times_ns.len() as f64 * 1e9 / last_ns as f64;
+        }
         let on_line = self.sizes.mean() + PREAMBLE_AND_GAP_BYTES as f64;
         match self.rate {
             Rate::FramesPerS(rate) => rate,
             Rate::BitsPerS(bits) => bits / (self.sizes.mean() * 8.0),
             Rate::Line(share) => share * line_bits_per_s / (on_line * 8.0),
+        }
+    }
+}
+
+impl Stream {
+    /// Octets before what its frames carry.
+    pub(crate) fn header_bytes(&self) -> usize {
+        match &self.kind {
+            Kind::Raw(octets) => STATIONS_BYTES + octets.len(),
+            Kind::Replay(_) => ETHERNET_HEADER_BYTES,
+            Kind::Ip(packet) => {
+                let network = match packet.family() {
+                    Family::V4 => ipv4::HEADER_BYTES,
+                    Family::V6 => ipv6::HEADER_BYTES,
+                };
+                link_header_bytes(self.vlan) + network + packet.transport.header_bytes()
+            }
+        }
+    }
+
+    /// The smallest frame that it can have, check sequence included, in octets.
+    pub(crate) fn smallest(&self) -> usize {
+        let signature = if self.is_signed { SIGNATURE_BYTES } else { 0 };
+        self.header_bytes() + signature + CHECK_SEQUENCE_BYTES
+    }
+
+    /// How many frames it sends at the most.
+    pub(crate) fn most(&self) -> u64 {
+        match &self.kind {
+            Kind::Replay(capture) => capture.times_ns.len() as u64,
+            Kind::Ip(_) | Kind::Raw(_) => u64::MAX,
         }
     }
 }
@@ -268,6 +324,14 @@ const ECHO_PORT: u16 = 7;
 /// TTL of frames that may cross a few routers.
 pub(crate) const TTL: u8 = 64;
 
+/// Source and destination ports of frames, where nothing else is said.
+fn usual_ports() -> [NumberRange; 2] {
+    [
+        NumberRange::counting(SOURCE_PORT, FLOWS),
+        NumberRange::counting(ECHO_PORT, 1),
+    ]
+}
+
 impl Stream {
     /// UDP with the ports of RFC 2544's test frames, in 1024 flows.
     fn udp(direction: Direction, sizes: Sizes, is_ipv6: bool) -> Self {
@@ -282,8 +346,8 @@ impl Stream {
                 is_ipv6,
                 source: None,
                 destination: None,
-                source_port: NumberRange::counting(SOURCE_PORT, FLOWS),
-                destination_port: NumberRange::counting(ECHO_PORT, 1),
+                source_port: usual_ports()[0],
+                destination_port: usual_ports()[1],
                 ttl: TTL,
                 dscp: 0,
             }),

@@ -112,6 +112,14 @@ impl Sizes {
         Self::mix(&IMIX).unwrap_or(Self { sequence: vec![64] })
     }
 
+    /// The sizes of frames without check sequence, which are sent one after the other.
+    pub(super) fn of_frames(octets: impl Iterator<Item = usize>) -> Self {
+        let size = |octets: usize| (octets + super::CHECK_SEQUENCE_BYTES) as u16;
+        Self {
+            sequence: octets.map(size).collect(),
+        }
+    }
+
     /// The sizes in the order in which they are sent, again and again.
     #[must_use]
     pub fn sequence(&self) -> &[u16] {
