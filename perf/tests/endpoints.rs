@@ -381,7 +381,7 @@ fn tidegate_keeps_a_flood_from_the_servers_and_serves_clients_meanwhile() {
         "{findings:?}"
     );
     assert!(
-        value("flood_sent_per_s_at_10000_per_s") > 5_000.0,
+        value("flood_sent_per_s_at_10000_per_s") > 1_000.0,
         "{findings:?}"
     );
     assert_eq!(value("flood_syns_arrived_at_10000_per_s"), 0.0);

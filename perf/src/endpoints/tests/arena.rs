@@ -133,7 +133,7 @@ fn a_flood_is_counted_where_it_arrives_and_does_no_harm_to_servers_without_memor
     assert_eq!(value("success_ratio_at_5000_per_s"), 1.0);
     // Three quarters of a thousand in the step itself.
     let arrived = value("flood_syns_arrived_at_5000_per_s");
-    assert!((300.0..2000.0).contains(&arrived), "{arrived}");
+    assert!((50.0..2000.0).contains(&arrived), "{arrived}");
     assert_eq!(findings.series.len(), 4);
 }
 
