@@ -3,10 +3,11 @@
 //! One busy turn in [`PERIOD`] is measured, at the borders between stages and not for each packet:
 //! what that costs is lost in the other turns. A turn that finds nothing to do is not measured.
 
+use crate::counters::{Counters, Event};
 use crate::io::Io;
 
 /// Of so many busy turns one is measured. A prime, so that it does not keep step with traffic.
-pub const PERIOD: u32 = 61;
+pub const PERIOD: u32 = 251;
 
 macro_rules! stages {
     ($($name:ident $label:literal $sentence:literal,)*) => {
@@ -118,21 +119,22 @@ impl Stopwatch {
         self.figures
     }
 
-    /// A turn begins; `frames` have been received and taken over before it.
-    #[inline]
-    pub(crate) fn begin<I: Io>(&mut self, io: &I, frames: u64) {
+    /// A turn begins.
+    #[inline(always)]
+    pub(crate) fn begin<I: Io>(&mut self, io: &I, counters: &Counters) {
         self.is_on = self.left == 1;
         if self.is_on {
-            self.began_with_frames = frames;
-            self.begin_measured(io);
+            self.begin_measured(io, counters);
         }
     }
 
+    #[cold]
     #[inline(never)]
-    fn begin_measured<I: Io>(&mut self, io: &I) {
+    fn begin_measured<I: Io>(&mut self, io: &I, counters: &Counters) {
+        self.began_with_frames = walked(counters);
         // A lap for nothing tells what a lap takes; one that was interrupted is not the fewest.
         self.lapped_at = io.cycles();
-        self.note(Stage::Receive, io.cycles(), 0);
+        self.note(Stage::Receive, io, 0);
         self.reading = self.reading.min(self.turn_cycles[Stage::Receive as usize]);
         self.turn_laps = [0; Stage::COUNT];
         self.turn_cycles = [0; Stage::COUNT];
@@ -143,12 +145,14 @@ impl Stopwatch {
     #[inline(always)]
     pub(crate) fn lap<I: Io>(&mut self, stage: Stage, io: &I) {
         if self.is_on {
-            self.note(stage, io.cycles(), self.reading);
+            self.note(stage, io, self.reading);
         }
     }
 
+    #[cold]
     #[inline(never)]
-    fn note(&mut self, stage: Stage, cycles: u64, reading: u64) {
+    fn note<I: Io>(&mut self, stage: Stage, io: &I, reading: u64) {
+        let cycles = io.cycles();
         let spent = cycles.wrapping_sub(self.lapped_at).saturating_sub(reading);
         self.turn_laps[stage as usize] += 1;
         self.turn_cycles[stage as usize] += spent;
@@ -164,26 +168,38 @@ impl Stopwatch {
     }
 
     /// The turn is over. A busy one that was measured counts; an idle one does not.
-    #[inline]
-    pub(crate) fn end(&mut self, is_busy: bool, frames: u64) {
+    #[inline(always)]
+    pub(crate) fn end(&mut self, is_busy: bool, counters: &Counters) {
         if !is_busy {
             return;
         }
         if self.is_on {
-            self.figures.measured_turns += 1;
-            self.figures.measured_frames += frames - self.began_with_frames;
-            let figures = &mut self.figures;
-            for (all, turn) in figures.cycles.iter_mut().zip(&self.turn_cycles) {
-                *all += turn;
-            }
-            for (all, turn) in figures.laps.iter_mut().zip(&self.turn_laps) {
-                *all += turn;
-            }
-            self.left = self.period;
+            self.keep(counters);
         } else {
             self.left = self.left.saturating_sub(1);
         }
     }
+
+    /// Adds the turn to the others.
+    #[cold]
+    #[inline(never)]
+    fn keep(&mut self, counters: &Counters) {
+        self.left = self.period;
+        self.figures.measured_turns += 1;
+        self.figures.measured_frames += walked(counters) - self.began_with_frames;
+        let figures = &mut self.figures;
+        for (all, turn) in figures.cycles.iter_mut().zip(&self.turn_cycles) {
+            *all += turn;
+        }
+        for (all, turn) in figures.laps.iter_mut().zip(&self.turn_laps) {
+            *all += turn;
+        }
+    }
+}
+
+/// Frames received, and taken over from other workers.
+fn walked(counters: &Counters) -> u64 {
+    counters.event(Event::Received) + counters.event(Event::TakenOver)
 }
 
 #[cfg(test)]
@@ -191,11 +207,11 @@ mod tests {
     use super::*;
     use crate::memory::MemoryIo;
 
-    fn turn(watch: &mut Stopwatch, io: &MemoryIo, frames: &mut u64, brought: u64) {
-        watch.begin(io, *frames);
+    fn turn(watch: &mut Stopwatch, io: &MemoryIo, frames: &mut Counters, brought: u64) {
+        watch.begin(io, frames);
         if brought > 0 {
             watch.received(brought as usize, false);
-            *frames += brought;
+            frames.add(Event::Received, brought);
         }
         for (stage, cycles) in [
             (Stage::Receive, 10),
@@ -205,13 +221,13 @@ mod tests {
             io.pass(cycles);
             watch.lap(stage, io);
         }
-        watch.end(brought > 0, *frames);
+        watch.end(brought > 0, frames);
     }
 
     #[test]
     fn one_busy_turn_in_so_many_is_measured_and_idle_ones_never_count() {
         let io = MemoryIo::new(1);
-        let (mut watch, mut frames) = (Stopwatch::new(3), 0);
+        let (mut watch, mut frames) = (Stopwatch::new(3), Counters::default());
         for n in 0..30 {
             turn(&mut watch, &io, &mut frames, n % 2);
         }
@@ -228,7 +244,7 @@ mod tests {
     fn a_period_of_one_measures_every_turn_and_of_none_nothing() {
         let io = MemoryIo::new(1);
         for (period, measured) in [(1, 8), (0, 0)] {
-            let (mut watch, mut frames) = (Stopwatch::new(period), 0);
+            let (mut watch, mut frames) = (Stopwatch::new(period), Counters::default());
             for _ in 0..8 {
                 turn(&mut watch, &io, &mut frames, 4);
             }

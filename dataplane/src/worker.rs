@@ -153,8 +153,7 @@ impl<I: Io> Worker<I> {
         if let Some(tap) = &mut self.transmit.tap {
             tap.set_time(time.now_ns);
         }
-        let before = self.walked();
-        self.stopwatch.begin(&self.io, before);
+        self.stopwatch.begin(&self.io, &self.counters);
         let mut served = 0;
         for place in 0..self.receives.len() {
             let port = self.receives[place];
@@ -186,8 +185,7 @@ impl<I: Io> Worker<I> {
         self.free_dropped();
         self.send();
         self.lap(Stage::Transmit);
-        let after = self.walked();
-        self.stopwatch.end(served > 0, after);
+        self.stopwatch.end(served > 0, &self.counters);
         served
     }
 
@@ -195,12 +193,6 @@ impl<I: Io> Worker<I> {
     #[inline(always)]
     fn lap(&mut self, stage: Stage) {
         self.stopwatch.lap(stage, &self.io);
-    }
-
-    /// Frames received, and taken over from other workers.
-    #[inline]
-    fn walked(&self) -> u64 {
-        self.counters.event(Event::Received) + self.counters.event(Event::TakenOver)
     }
 
     /// Where the time went.
