@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Failure, Place};
 use crate::subjects::{Seen, prove};
+use crate::traffic::{Sizes, Traffic};
 use crate::trial::{Load, Trial, TrialError};
 
 /// A load that everybody carries, and for how long.
@@ -11,6 +12,9 @@ const LOAD: Load = Load {
     frames_per_s: 2_000.0,
     duration: Duration::from_millis(250),
 };
+
+/// Octets of its frames.
+const SIZE: u32 = 128;
 
 impl Place {
     /// Lets the subject work, and proves that what the tester sends goes through it. None when the
@@ -21,7 +25,13 @@ impl Place {
         };
         subject.resume()?;
         let before = subject.account()?;
-        let outcome = match self.tester.run(LOAD) {
+        // Of what is to be measured perhaps nothing is known again.
+        let wanted = self.tester.traffic().clone();
+        let plain = Traffic::both_ways("proof", &Sizes::fixed(SIZE)?, false);
+        self.tester.set_traffic(plain)?;
+        let outcome = self.tester.run(LOAD);
+        self.tester.set_traffic(wanted)?;
+        let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(TrialError::Interrupted) => return Ok(None),
             Err(failure) => return Err(failure.into()),

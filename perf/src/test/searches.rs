@@ -38,6 +38,10 @@ fn each(
     work: &Work<'_>,
 ) -> Result<End, Failure> {
     for traffic in arguments.traffics()? {
+        if !traffic.streams.iter().any(|stream| stream.is_signed) {
+            let name = &traffic.name;
+            return Err(format!("nothing of {name} is measured; add a stream that is").into());
+        }
         for place in &mut bench.places {
             bench
                 .progress

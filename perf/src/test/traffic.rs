@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Arguments, Bench, End, Failure, Place};
 use crate::report::{Measured, Report};
 use crate::traffic::{RFC2544_SIZES, SizeError, Sizes};
-use crate::trial::{Load, Outcome, Trial, TrialError};
+use crate::trial::{Implausible, Load, Outcome, Trial, TrialError};
 
 /// How long a trial sends, unless something else is asked for.
 const DURATION: Duration = Duration::from_secs(10);
@@ -112,6 +112,10 @@ fn tell(name: &str, outcome: &Outcome, place: &Place, report: &mut Report) {
     let mut implausible = None;
     match outcome.loss() {
         Ok(loss) => figures.push(("loss_ratio", loss)),
+        Err(Implausible::NothingSent) if aside.unsigned > 0 => {
+            let note = "nothing of it is measured; what came of it is among the foreign frames";
+            implausible = Some(note.to_owned());
+        }
         Err(error) => implausible = Some(error.to_string()),
     }
     for (metric, value) in figures {
