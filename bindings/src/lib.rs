@@ -12,6 +12,7 @@ pub mod cipher;
 pub mod clock;
 pub mod eal;
 pub mod error;
+pub mod lanes;
 pub mod log;
 pub mod mbuf;
 pub mod memory;

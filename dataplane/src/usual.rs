@@ -84,21 +84,23 @@ pub(crate) fn station_of(station: MacAddress) -> u64 {
 pub(crate) fn read<B: Buffer>(frame: &B, station: u64) -> Option<Usual> {
     /// Both the destination and the bit of the source that marks a group.
     const STATIONS: u64 = 0x0001_ffff_ffff_ffff;
+    /// EtherType, version and length of the header.
     const KIND: u32 = 0x00ff_ffff;
     const IPV4_WITHOUT_OPTIONS: u32 = 0x0045_0008;
-    const MORE_OR_OFFSET: u16 = 0xff3f;
+    /// More fragments, the fragment's offset, and the protocol behind the time to live.
+    const WHOLE: u32 = 0xff00_ff3f;
+    const TCP: u32 = (protocol::TCP as u32) << 24;
     let bytes = frame.bytes();
     let head: &[u8; OPTIONS] = bytes.first_chunk()?;
     let short = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
     let long = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     let wide = |at: usize| u64::from(long(at)) | u64::from(long(at + 4)) << 32;
     let differing = (wide(0) ^ station) & STATIONS
-        | u64::from(long(12) & KIND ^ IPV4_WITHOUT_OPTIONS)
-        | u64::from(short(20) & MORE_OR_OFFSET)
-        | u64::from(head[23] ^ protocol::TCP);
+        | u64::from((long(12) & KIND) ^ IPV4_WITHOUT_OPTIONS)
+        | u64::from((long(20) & WHOLE) ^ TCP);
     let total = u32::from(short(16).swap_bytes());
     let header = u32::from(head[46] >> 4) * 4;
-    let fits = (20..).contains(&header)
+    let fits = (header >= 20)
         & (total >= header + 20)
         & (total as usize + NETWORK <= bytes.len())
         & (head[22] > 1);
@@ -127,4 +129,45 @@ pub(crate) fn read<B: Buffer>(frame: &B, station: u64) -> Option<Usual> {
         payload: (header as usize + TRANSPORT) as u16,
         tcp_flags: head[47],
     })
+}
+
+/// Whether the TCP checksum of a usual frame is right.
+#[inline(always)]
+pub(crate) fn segment_is_sound(bytes: &[u8], usual: &Usual) -> bool {
+    let Some(segment) = bytes.get(TRANSPORT..usize::from(usual.end)) else {
+        return false;
+    };
+    let protocol_and_length = u32::from(protocol::TCP) + segment.len() as u32;
+    let ends =
+        u64::from(usual.source.swap_bytes()) << 32 | u64::from(usual.destination.swap_bytes());
+    let rest = u64::from((protocol_and_length as u16).swap_bytes());
+    // The most usual SYN: of a known length, the sum needs no loop.
+    let sum = match segment.first_chunk::<40>() {
+        Some(segment) if usual.end as usize == TRANSPORT + 40 => sum(segment, ends),
+        _ => sum(segment, ends),
+    };
+    let (sum, carry) = sum.overflowing_add(rest);
+    let sum = sum + u64::from(carry);
+    let words = (sum & 0xffff_ffff) + (sum >> 32);
+    let halves = (words & 0xffff) + (words >> 16 & 0xffff) + (words >> 32);
+    // The pseudo header is never all zeros, so a right sum is not zero either.
+    (halves & 0xffff) + (halves >> 16) == 0xffff
+}
+
+/// Adds up octets as numbers of 64 bits in native order, the carry brought around.
+#[inline(always)]
+fn sum(bytes: &[u8], initial: u64) -> u64 {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut total = initial;
+    let mut add = |word: u64| {
+        let (sum, carry) = total.overflowing_add(word);
+        total = sum + u64::from(carry);
+    };
+    words.iter().for_each(|word| add(u64::from_ne_bytes(*word)));
+    if !rest.is_empty() {
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        add(u64::from_ne_bytes(last));
+    }
+    total
 }

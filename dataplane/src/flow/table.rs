@@ -85,23 +85,11 @@ struct Bucket {
     guests: u8,
 }
 
-/// The lowest bit of every lane of four tags.
-const LANES: u64 = 0x0001_0001_0001_0001;
-
 impl Bucket {
-    /// The slots whose tag is `tag`: all lanes of a word at once, as no vector instruction can be
-    /// had without `unsafe`, and compilers make a poor job of eight comparisons.
-    #[inline]
+    /// The slots whose tag is `tag`.
+    #[inline(always)]
     fn matching(&self, tag: u16) -> Slots {
-        const LOW: u64 = LANES * 0x7fff;
-        let wanted = u64::from(tag) * LANES;
-        let differing = |word: u64| {
-            let difference = word ^ wanted;
-            ((difference & LOW) + LOW) | difference
-        };
-        let first = differing(self.tags[0]) >> 15 & LANES;
-        let second = differing(self.tags[1]) >> 14 & LANES << 1;
-        Slots((first | second) ^ (LANES | LANES << 1))
+        Slots(bindings::lanes::equal_to(self.tags, tag))
     }
 
     #[inline]
@@ -124,21 +112,21 @@ impl Bucket {
     }
 }
 
-/// Slot numbers: bit 16 n stands for slot n, bit 16 n + 1 for slot n + 4.
+/// Slot numbers, one bit each.
 #[derive(Clone, Copy)]
-struct Slots(u64);
+struct Slots(u8);
 
 impl Iterator for Slots {
     type Item = usize;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<usize> {
         if self.0 == 0 {
             return None;
         }
-        let bit = self.0.trailing_zeros() as usize;
+        let slot = self.0.trailing_zeros() as usize;
         self.0 &= self.0 - 1;
-        Some((bit / 16 + bit % 2 * 4) % SLOTS)
+        Some(slot % SLOTS)
     }
 }
 

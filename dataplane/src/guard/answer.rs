@@ -62,6 +62,31 @@ pub(super) fn write(
     answer: &Answer,
     options: &Options,
 ) -> Option<usize> {
+    // What nearly every client offers and every server does: written with nothing left to decide.
+    if let (Some(mss), Some(scale), true, Some(stamps)) = (
+        options.mss,
+        options.window_scale,
+        options.sack_permitted,
+        options.timestamps,
+    ) {
+        let all = SynOptions {
+            mss: Some(mss),
+            window_scale: Some(scale),
+            sack_permitted: true,
+            timestamps: Some(stamps),
+        };
+        return write_with(into, ends, answer, &all);
+    }
+    write_some(into, ends, answer, options)
+}
+
+#[inline(never)]
+fn write_some(into: &mut [u8], ends: Ends, answer: &Answer, options: &Options) -> Option<usize> {
+    write_with(into, ends, answer, options)
+}
+
+#[inline(always)]
+fn write_with(into: &mut [u8], ends: Ends, answer: &Answer, options: &Options) -> Option<usize> {
     write_bare(
         into,
         &TcpSegment {

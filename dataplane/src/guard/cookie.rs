@@ -57,11 +57,10 @@ impl Agreed {
     /// told as its smallest.
     #[inline]
     pub fn class_of_mss(mss: u16, family: Family) -> u8 {
-        let above = mss_table(family)
-            .iter()
-            .take_while(|&&tabled| tabled <= mss)
-            .count();
-        above.saturating_sub(1) as u8
+        // All of them, rather than up to the first that is larger: they are compared at once.
+        let tabled = mss_table(family).iter();
+        let up_to: u8 = tabled.map(|&tabled| u8::from(tabled <= mss)).sum();
+        up_to.saturating_sub(1)
     }
 
     /// What remains of this when the cookie has to do without timestamps: ECN is not told, and

@@ -64,6 +64,16 @@ impl FloodMeter {
                 self.span_syns * SPANS_PER_S > thresholds.enter_syns_per_s.max(SPANS_PER_S);
             return if is_over { self.enter(now_ns) } else { None };
         }
+        self.end_span(now_ns, elapsed_ns, thresholds)
+    }
+
+    #[cold]
+    fn end_span(
+        &mut self,
+        now_ns: u64,
+        elapsed_ns: u64,
+        thresholds: &FloodThresholds,
+    ) -> Option<FloodChange> {
         self.rate_per_s =
             (u128::from(self.span_syns) * 1_000_000_000 / u128::from(elapsed_ns)) as u64;
         self.span_syns = 0;

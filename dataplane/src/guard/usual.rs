@@ -15,13 +15,12 @@ use crate::drop_reason::DropReason;
 use crate::flow::table::{Candidate, Hash, Id};
 use crate::io::{InterfaceId, Io};
 use crate::packet::{Buffer, ChecksumStatus};
-use crate::parse::{flags, parse, protocol};
-use crate::usual::{NETWORK, OPTIONS, TRANSPORT, Usual};
+use crate::parse::{flags, parse};
+use crate::usual::{self, NETWORK, OPTIONS, TRANSPORT, Usual};
 use crate::wire::address::Address;
 use crate::wire::bytes::{u16_at, u32_at};
-use crate::wire::checksum::{pseudo_header, transport_is_valid};
 use crate::wire::tcp::field;
-use crate::wire::tcp_options;
+use crate::wire::tcp_options::{self, TcpOptions, Timestamps};
 
 /// What an interface is to the guard, for a burst that came in by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,7 +197,9 @@ impl<B: Buffer> Guard<B> {
         let acknowledgement = read.acknowledgement.wrapping_add(session.sequence_delta);
         session.note_client(read.end(), acknowledgement, false);
         session.last_seen = self.tick;
-        to_server(session, segment_of(&mut packet, usual), &read);
+        translate(&mut packet, &read, |segment, read| {
+            to_server(session, segment, read);
+        });
         ctx.counters.count(Event::Spliced);
         Forward(packet)
     }
@@ -225,7 +226,9 @@ impl<B: Buffer> Guard<B> {
         let window_bytes = u32::from(read.window) << session.server_scale();
         session.note_server(read.end(), read.acknowledgement, window_bytes, false);
         session.last_seen = self.tick;
-        to_client(session, segment_of(&mut packet, usual), &read);
+        translate(&mut packet, &read, |segment, read| {
+            to_client(session, segment, read);
+        });
         ctx.counters.count(Event::Spliced);
         Forward(packet)
     }
@@ -361,10 +364,33 @@ fn tuple_of(usual: &Usual, client_sequence: u32) -> Tuple {
     }
 }
 
-/// The TCP header and its options.
+/// Rewrites the header and options of a segment that [`read_usual`] has read. Each of its two forms
+/// is written out, so that of neither the length has to be looked at.
 #[inline(always)]
-fn segment_of<'a, B: Buffer>(packet: &'a mut B, usual: &Usual) -> &'a mut [u8] {
-    &mut packet.bytes_mut()[TRANSPORT..usize::from(usual.payload)]
+fn translate<B: Buffer>(packet: &mut B, read: &Segment, rewrite: impl Fn(&mut [u8], &Segment)) {
+    let Some(segment) = packet.bytes_mut().get_mut(TRANSPORT..) else {
+        return;
+    };
+    match read.options.timestamps {
+        Some(stamps) => {
+            if let Some(segment) = segment.first_chunk_mut::<{ 20 + 12 }>() {
+                let options = TcpOptions {
+                    timestamps: Some(Timestamps {
+                        offset: 20 + 4,
+                        ..stamps
+                    }),
+                    ..TcpOptions::default()
+                };
+                rewrite(segment, &Segment { options, ..*read });
+            }
+        }
+        None => {
+            if let Some(segment) = segment.first_chunk_mut::<20>() {
+                let options = TcpOptions::default();
+                rewrite(segment, &Segment { options, ..*read });
+            }
+        }
+    }
 }
 
 /// A segment without options, or with nothing but timestamps.
@@ -386,7 +412,7 @@ fn numbers_of(bytes: &[u8], usual: &Usual) -> Segment {
         length: usual.payload_bytes(),
         window: u16_at(header, field::WINDOW),
         flags: usual.tcp_flags,
-        options: tcp_options::TcpOptions::default(),
+        options: TcpOptions::default(),
     }
 }
 
@@ -395,12 +421,6 @@ fn checksum_holds<B: Buffer>(packet: &B, usual: &Usual) -> bool {
     match packet.transport_checksum() {
         ChecksumStatus::Good => true,
         ChecksumStatus::Bad => false,
-        ChecksumStatus::Unknown => {
-            let segment = &packet.bytes()[TRANSPORT..usize::from(usual.end)];
-            let ends = [usual.source, usual.destination];
-            let [source, destination] = ends.map(|end| Address::from_v4(end.to_be_bytes()));
-            let pseudo = pseudo_header(source, destination, protocol::TCP, segment.len());
-            transport_is_valid(segment, pseudo)
-        }
+        ChecksumStatus::Unknown => usual::segment_is_sound(packet.bytes(), usual),
     }
 }

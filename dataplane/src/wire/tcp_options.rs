@@ -143,48 +143,36 @@ pub fn parse(options: &[u8]) -> Result<TcpOptions, DropReason> {
 /// Linux, and with it most of the Internet, says in a SYN. `None` for anything else.
 #[inline(always)]
 pub(crate) fn parse_usual(options: &[u8]) -> Option<TcpOptions> {
-    let none = TcpOptions::default();
-    match options {
-        [] => Some(none),
-        [kind::NOP, kind::NOP, kind::TIMESTAMPS, 10, body @ ..] if body.len() == 8 => {
-            let timestamps = Some(timestamps_at(body, HEADER_BYTES + 4));
-            Some(TcpOptions { timestamps, ..none })
-        }
-        [
-            kind::MSS,
-            4,
-            mss_high,
-            mss_low,
-            kind::SACK_PERMITTED,
-            2,
-            kind::TIMESTAMPS,
-            10,
-            body @ ..,
-            kind::NOP,
-            kind::WINDOW_SCALE,
-            3,
-            scale,
-        ] if body.len() == 8 => Some(TcpOptions {
-            mss: Some(u16::from_be_bytes([*mss_high, *mss_low])),
-            window_scale: Some((*scale).min(MAX_WINDOW_SCALE)),
-            sack_permitted: true,
-            timestamps: Some(timestamps_at(body, HEADER_BYTES + 8)),
-            ..none
-        }),
-        _ => None,
-    }
+    const MSS: u32 = (kind::MSS as u32) << 8 | 4;
+    const SACK_AND_TIMESTAMPS: u32 =
+        (kind::SACK_PERMITTED as u32) << 24 | 2 << 16 | (kind::TIMESTAMPS as u32) << 8 | 10;
+    const SCALE: u32 = (kind::NOP as u32) << 16 | (kind::WINDOW_SCALE as u32) << 8 | 3;
+    let Ok(syn) = <&[u8; 20]>::try_from(options) else {
+        return parse_stamps(options);
+    };
+    let (first, last) = (u32_at(syn, 0), u32_at(syn, 16));
+    let is_usual =
+        first >> 16 == MSS && u32_at(syn, 4) == SACK_AND_TIMESTAMPS && last >> 8 == SCALE;
+    is_usual.then(|| TcpOptions {
+        mss: Some(first as u16),
+        window_scale: Some((last as u8).min(MAX_WINDOW_SCALE)),
+        sack_permitted: true,
+        timestamps: Some(timestamps_at(&syn[8..], HEADER_BYTES + 8)),
+        ..TcpOptions::default()
+    })
 }
 
 /// [`parse_usual`] of what is no SYN.
 #[inline(always)]
 pub(crate) fn parse_stamps(options: &[u8]) -> Option<TcpOptions> {
-    const STAMPS: [u8; 4] = [kind::NOP, kind::NOP, kind::TIMESTAMPS, 10];
+    const STAMPS: u32 =
+        (kind::NOP as u32) << 24 | (kind::NOP as u32) << 16 | (kind::TIMESTAMPS as u32) << 8 | 10;
     let none = TcpOptions::default();
     if options.is_empty() {
         return Some(none);
     }
     let options: &[u8; 12] = options.try_into().ok()?;
-    options.starts_with(&STAMPS).then(|| TcpOptions {
+    (u32_at(options, 0) == STAMPS).then(|| TcpOptions {
         timestamps: Some(timestamps_at(&options[4..], HEADER_BYTES + 4)),
         ..none
     })
