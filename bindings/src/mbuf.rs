@@ -211,7 +211,12 @@ impl Mbuf {
     /// What the NIC says of the IPv4 header's checksum.
     #[inline]
     pub fn ip_checksum(&self) -> ChecksumStatus {
-        match self.flags() & dpdk_sys::SHIM_RX_IP_CKSUM_MASK {
+        let said = self.flags() & dpdk_sys::SHIM_RX_IP_CKSUM_MASK;
+        // Most say the one or the other; a table to jump by would be slower.
+        if said == 0 {
+            return ChecksumStatus::Unknown;
+        }
+        match said {
             dpdk_sys::SHIM_RX_IP_CKSUM_GOOD => ChecksumStatus::Good,
             dpdk_sys::SHIM_RX_IP_CKSUM_BAD => ChecksumStatus::Bad,
             dpdk_sys::SHIM_RX_IP_CKSUM_NONE => ChecksumStatus::None,
@@ -222,7 +227,11 @@ impl Mbuf {
     /// What the NIC says of the transport checksum.
     #[inline]
     pub fn l4_checksum(&self) -> ChecksumStatus {
-        match self.flags() & dpdk_sys::SHIM_RX_L4_CKSUM_MASK {
+        let said = self.flags() & dpdk_sys::SHIM_RX_L4_CKSUM_MASK;
+        if said == 0 {
+            return ChecksumStatus::Unknown;
+        }
+        match said {
             dpdk_sys::SHIM_RX_L4_CKSUM_GOOD => ChecksumStatus::Good,
             dpdk_sys::SHIM_RX_L4_CKSUM_BAD => ChecksumStatus::Bad,
             dpdk_sys::SHIM_RX_L4_CKSUM_NONE => ChecksumStatus::None,

@@ -90,6 +90,39 @@ impl<B: Buffer> Transmit<B> {
         stage.interfaces.push(interface);
     }
 
+    /// Sends a whole burst out of `port` at once, behind what waits for it. `bytes` is the sum of the
+    /// frames' lengths.
+    pub(crate) fn push_all<I: Io<Buffer = B>>(
+        &mut self,
+        port: PortId,
+        interface: InterfaceId,
+        frames: &mut Burst<B>,
+        bytes: u64,
+        io: &mut I,
+        counters: &mut Counters,
+    ) {
+        let stage = match self.stages.get_mut(usize::from(port.0)) {
+            Some(stage) if stage.way == TransmitWay::Queue && self.tap.is_none() => stage,
+            _ => {
+                return frames
+                    .drain(..)
+                    .for_each(|frame| self.push(port, interface, frame, io, counters));
+            }
+        };
+        if !stage.frames.is_empty() {
+            stage.flush(port, io, None, counters);
+        }
+        let wanted = frames.len();
+        let sent = io.transmit(port, frames);
+        counters.add(Event::Sent, sent as u64);
+        let refused: u64 = frames.iter().map(|frame| frame.bytes().len() as u64).sum();
+        let traffic = counters.traffic_mut(usize::from(interface.0));
+        traffic.sent_packets += sent as u64;
+        traffic.sent_bytes += bytes - refused;
+        (sent..wanted).for_each(|_| counters.dropped(DropReason::TransmitFull));
+        frames.clear();
+    }
+
     /// Hands everything over to the ports that this worker has a queue on.
     pub fn flush<I: Io<Buffer = B>>(&mut self, io: &mut I, counters: &mut Counters) {
         for (port, stage) in self.stages.iter_mut().enumerate() {

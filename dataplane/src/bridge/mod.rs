@@ -64,7 +64,7 @@ impl Bridge {
 
     /// The end across from `port`.
     #[inline]
-    fn across(&self, port: PortId) -> &WirePort {
+    pub(crate) fn across(&self, port: PortId) -> &WirePort {
         if port == self.outside.port {
             &self.inside
         } else {

@@ -155,6 +155,12 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// Whether there was no entry then.
+    #[inline(always)]
+    pub(crate) fn is_absent(self) -> bool {
+        self.entry == ABSENT
+    }
+
     /// Nothing found out.
     pub const UNKNOWN: Self = Self {
         entry: ELSEWHERE,

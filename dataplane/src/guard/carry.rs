@@ -6,7 +6,7 @@
 //! and then by an echo that nobody answers.
 
 use super::answer::{self, Ends};
-use super::config::EchoMode;
+use super::config::{Action, EchoMode, Mode};
 use super::icmp::message_is_sound;
 use super::splice::Segment;
 use super::{Direction, Guard};
@@ -153,6 +153,24 @@ impl<B: Buffer> Guard<B> {
     pub fn bridge(&self) -> Option<Bridge> {
         let transparent = self.config.transparent.as_ref()?;
         self.carrier.is_some().then_some(transparent.bridge)
+    }
+
+    /// Whether every frame of the wire is to cross as it is: there is nothing to guard, no rule that
+    /// tells frames apart, and nothing under way from before.
+    #[inline]
+    pub(crate) fn lets_all_cross(&self, now_ns: u64) -> bool {
+        let echo = self.config.transparent.as_ref().map(|wire| wire.echo);
+        let sends_all_on = matches!(
+            self.config.rules.outcome_of_all(),
+            Some(Action::Forward | Action::Guard | Action::GuardShared(_))
+        );
+        self.config.mode == Mode::Off
+            && (self.config.servers.is_empty() || echo == Some(EchoMode::Off))
+            && self.config.probe_from.is_empty()
+            && sends_all_on
+            && self.sessions.is_empty()
+            && !self.shares.is_on()
+            && !self.has_cookies_out(now_ns)
     }
 
     /// Whether `address` is that of a server of ours.

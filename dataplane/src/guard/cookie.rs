@@ -4,9 +4,11 @@
 //! A guard that has the key can check a cookie that another guard made: the key is chosen by the
 //! cookie's own time, so no state and no epoch number is needed.
 
+use arrayvec::ArrayVec;
 use bindings::cipher::CipherKey;
 use zeroize::Zeroize;
 
+use crate::limits::BURST;
 use crate::siphash::SipKey;
 use crate::wire::address::{Address, Family};
 
@@ -223,12 +225,158 @@ fn prepare(key: &CookieKey) -> PreparedKey {
 }
 
 /// What a cookie authenticates itself by: parts of one code.
-#[derive(Clone, Copy)]
-struct Codes {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Codes {
     /// 24 bits of it.
     sequence: u32,
     /// 22 others.
     timestamp: u32,
+}
+
+impl Codes {
+    /// Of all 128 bits.
+    #[inline(always)]
+    fn of(code: u128) -> Self {
+        Self {
+            sequence: code as u32 & 0xff_ffff,
+            timestamp: (code >> 64) as u32 & 0x3f_ffff,
+        }
+    }
+}
+
+/// What a cookie says, of which its codes are made: all of it but the connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim {
+    /// When it was made, as far as it can be told.
+    tick: u64,
+    /// Ticks since then, modulo four.
+    age: u32,
+    mss_class: u8,
+    timestamps: bool,
+    details: u16,
+}
+
+impl Claim {
+    /// That of a cookie that is made now.
+    #[inline(always)]
+    pub(crate) fn new(agreed: Agreed, unix_s: u64) -> Self {
+        Self {
+            tick: unix_s / TICK_S,
+            age: 0,
+            mss_class: agreed.mss_class & 7,
+            timestamps: agreed.timestamps,
+            details: if agreed.timestamps {
+                agreed.fine()
+            } else {
+                u16::from(agreed.coarse())
+            },
+        }
+    }
+
+    /// That of a cookie that has come back.
+    #[inline(always)]
+    pub(crate) fn of(cookie: Cookie, timestamps: bool, unix_s: u64) -> Self {
+        let now = unix_s / TICK_S;
+        let age = (now as u32).wrapping_sub(cookie.sequence >> 6) & 3;
+        Self {
+            // Age 3 is one tick into the future: a peer whose clock runs ahead.
+            tick: if age == 3 {
+                now + 1
+            } else {
+                now.saturating_sub(u64::from(age))
+            },
+            age,
+            mss_class: (cookie.sequence >> 3 & 7) as u8,
+            timestamps,
+            // What was agreed on is authenticated as it stands, and read when it is found good.
+            details: if timestamps {
+                (cookie.timestamp & DETAIL_MASK) as u16
+            } else {
+                (cookie.sequence & 7) as u16
+            },
+        }
+    }
+
+    /// The cookie that says so.
+    #[inline(always)]
+    pub(crate) fn cookie(&self, codes: Codes) -> Cookie {
+        let coarse = if self.timestamps { 0 } else { self.details };
+        Cookie {
+            sequence: codes.sequence << 8
+                | (self.tick as u32 & 3) << 6
+                | u32::from(self.mss_class) << 3
+                | u32::from(coarse),
+            timestamp: if self.timestamps {
+                codes.timestamp << DETAIL_BITS | u32::from(self.details)
+            } else {
+                0
+            },
+        }
+    }
+
+    /// What was agreed on, if `codes` are those that `cookie`, whose claim this is, should bear.
+    #[inline(always)]
+    pub(crate) fn judge(&self, cookie: Cookie, codes: Codes) -> Result<Agreed, CookieError> {
+        let (timestamps, coarse) = (self.timestamps, (cookie.sequence & 7) as u8);
+        let sequence_fits = codes.sequence << 8 == cookie.sequence & !0xff;
+        let timestamp_fits =
+            !timestamps || codes.timestamp << DETAIL_BITS == cookie.timestamp & !DETAIL_MASK;
+        let details_fit = !timestamps || coarse == 0;
+        if !(sequence_fits & timestamp_fits & details_fit) {
+            return Err(CookieError::Invalid);
+        }
+        if self.age == 2 {
+            return Err(CookieError::Expired);
+        }
+        Ok(if timestamps {
+            Agreed::from_fine(self.mss_class, self.details)
+        } else {
+            Agreed::from_coarse(self.mss_class, coarse)
+        })
+    }
+
+    /// The cipher's input for an IPv4 connection.
+    #[inline(always)]
+    fn blocks(&self, tuple: &Tuple) -> [u128; 2] {
+        let octets = |address: Address| u64::from((address.to_bits() as u32).swap_bytes());
+        let addresses = octets(tuple.client) | octets(tuple.server) << 32;
+        [
+            u128::from(self.meta(Family::V4)),
+            halves(addresses, tuple.numbers()),
+        ]
+    }
+
+    /// Tells the family, and so how many blocks there are.
+    #[inline(always)]
+    fn meta(&self, family: Family) -> u64 {
+        u64::from(self.timestamps) << 63
+            | u64::from(family == Family::V6) << 62
+            | u64::from(self.mss_class) << 56
+            | u64::from(self.details) << 40
+            | self.tick & 0xff_ffff_ffff
+    }
+}
+
+impl Tuple {
+    #[inline(always)]
+    fn numbers(&self) -> u64 {
+        let ports = u32::from(self.client_port) << 16 | u32::from(self.server_port);
+        u64::from(self.client_sequence) << 32 | u64::from(ports)
+    }
+}
+
+#[inline(always)]
+fn halves(low: u64, high: u64) -> u128 {
+    u128::from(high) << 64 | u128::from(low)
+}
+
+/// Cookies of a burst of IPv4 segments, whose codes are made at once: alone, each would wait for its
+/// own rounds of the cipher.
+#[derive(Debug, Default)]
+pub(crate) struct Awaited {
+    /// Where in its burst each stands.
+    places: ArrayVec<u8, BURST>,
+    blocks: ArrayVec<[u128; 2], BURST>,
 }
 
 /// The keys of a guard: makes cookies and checks them.
@@ -253,25 +401,8 @@ impl CookieJar {
     /// representable: without timestamps, pass it through [`Agreed::without_timestamps`].
     #[inline(always)]
     pub fn make(&self, tuple: &Tuple, agreed: Agreed, unix_s: u64) -> Cookie {
-        let tick = unix_s / TICK_S;
-        let details = if agreed.timestamps {
-            agreed.fine()
-        } else {
-            u16::from(agreed.coarse())
-        };
-        let codes = self.codes(tuple, tick, details, agreed);
-        let coarse = if agreed.timestamps { 0 } else { details };
-        Cookie {
-            sequence: codes.sequence << 8
-                | (tick as u32 & 3) << 6
-                | u32::from(agreed.mss_class & 7) << 3
-                | u32::from(coarse),
-            timestamp: if agreed.timestamps {
-                codes.timestamp << DETAIL_BITS | u32::from(details)
-            } else {
-                0
-            },
-        }
+        let claim = Claim::new(agreed, unix_s);
+        claim.cookie(self.codes(tuple, &claim))
     }
 
     /// What was agreed on, if `cookie` was made for this connection and is young enough.
@@ -288,71 +419,60 @@ impl CookieJar {
         timestamps: bool,
         unix_s: u64,
     ) -> Result<Agreed, CookieError> {
-        let now = unix_s / TICK_S;
-        let age = (now as u32).wrapping_sub(cookie.sequence >> 6) & 3;
-        // Age 3 is one tick into the future: a peer whose clock runs ahead.
-        let tick = if age == 3 {
-            now + 1
-        } else {
-            now.saturating_sub(u64::from(age))
-        };
-        let mss_class = (cookie.sequence >> 3 & 7) as u8;
-        let coarse = (cookie.sequence & 7) as u8;
-        let agreed = if timestamps {
-            Agreed::from_fine(mss_class, (cookie.timestamp & DETAIL_MASK) as u16)
-        } else {
-            Agreed::from_coarse(mss_class, coarse)
-        };
-        let details = if timestamps {
-            agreed.fine()
-        } else {
-            u16::from(coarse)
-        };
-        let codes = self.codes(tuple, tick, details, agreed);
-        let sequence_fits = codes.sequence << 8 == cookie.sequence & !0xff;
-        let timestamp_fits =
-            !timestamps || codes.timestamp << DETAIL_BITS == cookie.timestamp & !DETAIL_MASK;
-        let details_fit = !timestamps || coarse == 0;
-        if !(sequence_fits & timestamp_fits & details_fit) {
-            return Err(CookieError::Invalid);
-        }
-        if age == 2 {
-            Err(CookieError::Expired)
-        } else {
-            Ok(agreed)
-        }
+        let claim = Claim::of(cookie, timestamps, unix_s);
+        claim.judge(cookie, self.codes(tuple, &claim))
     }
 
+    /// The codes of a connection's cookie that says so.
     #[inline(always)]
-    fn codes(&self, tuple: &Tuple, tick: u64, details: u16, agreed: Agreed) -> Codes {
-        let family = tuple.client.family();
-        let ports = u32::from(tuple.client_port) << 16 | u32::from(tuple.server_port);
-        // The first block tells the family, and so how many blocks there are.
-        let meta = u64::from(agreed.timestamps) << 63
-            | u64::from(family == Family::V6) << 62
-            | u64::from(agreed.mss_class) << 56
-            | u64::from(details) << 40
-            | tick & 0xff_ffff_ffff;
-        let numbers = u64::from(tuple.client_sequence) << 32 | u64::from(ports);
-        let halves = |low: u64, high: u64| u128::from(high) << 64 | u128::from(low);
-        let key = &self.key_of(tick).key;
+    pub(crate) fn codes(&self, tuple: &Tuple, claim: &Claim) -> Codes {
+        let key = &self.key_of(claim.tick).key;
         // Addresses stand in network order, numbers in little-endian order.
-        let code = match family {
-            Family::V4 => {
-                let octets = |address: Address| u64::from((address.to_bits() as u32).swap_bytes());
-                let addresses = octets(tuple.client) | octets(tuple.server) << 32;
-                key.code([halves(meta, 0), halves(addresses, numbers)])
-            }
+        Codes::of(match tuple.client.family() {
+            Family::V4 => key.code(claim.blocks(tuple)),
             Family::V6 => {
                 let octets = |address: Address| address.to_bits().swap_bytes();
                 let ends = [octets(tuple.client), octets(tuple.server)];
-                key.code([halves(meta, numbers), ends[0], ends[1]])
+                let first = halves(claim.meta(Family::V6), tuple.numbers());
+                key.code([first, ends[0], ends[1]])
             }
-        };
-        Codes {
-            sequence: code as u32 & 0xff_ffff,
-            timestamp: (code >> 64) as u32 & 0x3f_ffff,
+        })
+    }
+
+    /// Has the codes of an IPv4 connection's cookie made with others, if their key is the present
+    /// one. They come out at `place`.
+    #[inline(always)]
+    pub(crate) fn await_codes(
+        &self,
+        place: usize,
+        tuple: &Tuple,
+        claim: &Claim,
+        unix_s: u64,
+        awaited: &mut Awaited,
+    ) {
+        let has_one_key = self.keys.len() == 1
+            || std::ptr::eq(self.key_of(claim.tick), self.key_of(unix_s / TICK_S));
+        if has_one_key && !awaited.blocks.is_full() {
+            awaited.places.push(place as u8);
+            awaited.blocks.push(claim.blocks(tuple));
         }
+    }
+
+    /// Makes the codes that were awaited, and tells each with its place.
+    #[inline(always)]
+    pub(crate) fn make_codes(
+        &self,
+        awaited: &Awaited,
+        unix_s: u64,
+        mut tell: impl FnMut(usize, Codes),
+    ) {
+        let key = &self.key_of(unix_s / TICK_S).key;
+        let mut places = awaited.places.iter();
+        key.code_all(&awaited.blocks, |code| {
+            if let Some(&place) = places.next() {
+                tell(usize::from(place), Codes::of(code));
+            }
+        });
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@ use super::Guard;
 use super::Lookup;
 use super::answer::{self, Answer, Options};
 use super::config::Unknown;
-use super::cookie::{Agreed, Cookie, CookieError, Tuple};
+use super::cookie::{Agreed, Claim, Codes, Cookie, CookieError, Tuple};
 use super::opening::Proof;
 use super::splice::Segment;
 use crate::context::Context;
@@ -85,10 +85,11 @@ impl<B: Buffer> Guard<B> {
     ) -> Result<(Answer, Options), DropReason> {
         let room = usize::from(parsed.payload - parsed.transport) - TCP_HEADER_BYTES;
         let tuple = tuple_of(parsed, read.sequence);
-        self.cookie_for(place, read, &tuple, room, ctx)
+        self.cookie_for(place, read, &tuple, room, None, ctx)
     }
 
-    /// The same, of a connection whose SYN has `room` octets for options.
+    /// The same, of a connection whose SYN has `room` octets for options. The cookie's codes may
+    /// have been made already.
     #[inline(always)]
     pub(super) fn cookie_for<I: Io<Buffer = B>>(
         &mut self,
@@ -96,13 +97,17 @@ impl<B: Buffer> Guard<B> {
         read: &Segment,
         tuple: &Tuple,
         room: usize,
+        codes: Option<Codes>,
         ctx: &mut Context<'_, I>,
     ) -> Result<(Answer, Options), DropReason> {
         let family = tuple.client.family();
         let traits = self.servers.get(place).traits();
         let told_mss = traits.mss.min(self.largest_mss(family));
         let agreed = agree(read, family, &traits);
-        let cookie = self.config.jar.make(tuple, agreed, ctx.unix_s());
+        let claim = Claim::new(agreed, ctx.unix_s());
+        let codes = codes.unwrap_or_else(|| self.config.jar.codes(tuple, &claim));
+        debug_assert_eq!(codes, self.config.jar.codes(tuple, &claim));
+        let cookie = claim.cookie(codes);
         let stamps = read.options.timestamps.filter(|_| agreed.timestamps);
         let options = Options {
             mss: read.options.mss.map(|_| told_mss),
@@ -295,7 +300,11 @@ impl<B: Buffer> Guard<B> {
 
 /// What the client and the guard agree on: what both the client's SYN and the server's traits say.
 #[inline(always)]
-fn agree(read: &Segment, family: Family, traits: &super::server::ServerTraits) -> Agreed {
+pub(super) fn agree(
+    read: &Segment,
+    family: Family,
+    traits: &super::server::ServerTraits,
+) -> Agreed {
     let options = &read.options;
     let scales = options.window_scale.zip(traits.window_scale);
     let assumed_mss = match family {

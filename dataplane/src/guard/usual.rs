@@ -6,7 +6,8 @@
 use super::Guard;
 use super::answer::{self, Ends};
 use super::config::{Action, Mode, Unknown};
-use super::cookie::{Cookie, CookieError, Tuple};
+use super::cookie::{Awaited, Claim, Codes, Cookie, CookieError, Tuple};
+use super::handshake::agree;
 use super::session::{SessionKey, State, flag};
 use super::splice::{Segment, check_client, skip_unseen, to_client, to_server};
 use crate::context::Context;
@@ -17,7 +18,7 @@ use crate::io::{InterfaceId, Io};
 use crate::packet::{Buffer, ChecksumStatus};
 use crate::parse::{flags, parse};
 use crate::usual::{self, NETWORK, OPTIONS, TRANSPORT, Usual};
-use crate::wire::address::Address;
+use crate::wire::address::{Address, Family};
 use crate::wire::bytes::{u16_at, u32_at};
 use crate::wire::tcp::field;
 use crate::wire::tcp_options::{self, TcpOptions, Timestamps};
@@ -40,15 +41,24 @@ pub(crate) struct UsualLookup {
     candidate: Candidate,
     /// The place of the protected server, or [`NO_SERVER`].
     server: u16,
+    /// Of the cookie that its segment asks for or bears, where they have been made.
+    codes: Option<Codes>,
 }
 
 const NO_SERVER: u16 = u16::MAX;
 
 impl UsualLookup {
+    /// Takes the codes of its cookie.
+    #[inline(always)]
+    pub(crate) fn take_codes(&mut self, codes: Codes) {
+        self.codes = Some(codes);
+    }
+
     pub(crate) const NONE: Self = Self {
         hash: Hash::NONE,
         candidate: Candidate::UNKNOWN,
         server: NO_SERVER,
+        codes: None,
     };
 }
 
@@ -104,15 +114,73 @@ impl<B: Buffer> Guard<B> {
             hash,
             candidate: Candidate::UNKNOWN,
             server: place,
+            codes: None,
         };
     }
 
-    /// Asks for the session's line.
+    /// Asks for the session's line; whether a protected server is meant and there is no session.
     #[inline(always)]
-    pub(crate) fn prefetch_usual(&self, lookup: &mut UsualLookup) {
-        if lookup.server != NO_SERVER {
-            lookup.candidate = self.sessions.prefetch_entry(lookup.hash);
+    pub(crate) fn prefetch_usual(&self, lookup: &mut UsualLookup) -> bool {
+        if lookup.server == NO_SERVER {
+            return false;
         }
+        lookup.candidate = self.sessions.prefetch_entry(lookup.hash);
+        lookup.candidate.is_absent()
+    }
+
+    /// Whether strangers' segments of this side are answered or refused by cookies, and by nothing
+    /// else.
+    #[inline]
+    pub(crate) fn goes_by_cookies(&self, side: Side) -> bool {
+        side == Side::Outside
+            && self.is_active()
+            && !self.shares.is_on()
+            && !self.is_draining
+            && self.carrier.is_none()
+    }
+
+    /// Has the codes made of the cookie that a stranger's SYN asks for, or its ACK bears.
+    #[inline(always)]
+    pub(crate) fn await_codes(
+        &self,
+        place: usize,
+        packet: &B,
+        usual: &Usual,
+        lookup: &UsualLookup,
+        unix_s: u64,
+        awaited: &mut Awaited,
+    ) {
+        if lookup.server == NO_SERVER || !lookup.candidate.is_absent() {
+            return;
+        }
+        let bytes = packet.bytes();
+        let (tuple, claim) = if usual.is_plain() {
+            let Some(read) = read_usual(bytes, usual) else {
+                return;
+            };
+            let (tuple, cookie, stamps) = proof_of(usual, &read);
+            (tuple, Claim::of(cookie, stamps, unix_s))
+        } else {
+            let Some(read) = read_usual_syn(bytes, usual) else {
+                return;
+            };
+            let traits = self.servers.get(lookup.server).traits();
+            let agreed = agree(&read, Family::V4, &traits);
+            (tuple_of(usual, read.sequence), Claim::new(agreed, unix_s))
+        };
+        let jar = &self.config.jar;
+        jar.await_codes(place, &tuple, &claim, unix_s, awaited);
+    }
+
+    /// Makes the codes that were awaited, and tells each with its place.
+    #[inline(always)]
+    pub(crate) fn make_codes(
+        &self,
+        awaited: &Awaited,
+        unix_s: u64,
+        tell: impl FnMut(usize, Codes),
+    ) {
+        self.config.jar.make_codes(awaited, unix_s, tell);
     }
 
     /// Decides on a usual frame that is in transit.
@@ -138,7 +206,7 @@ impl<B: Buffer> Guard<B> {
             (Some(id), _) => self.splice_usual_to_client(id, packet, usual, ctx),
             (None, _) if self.config.mode == Mode::Off => self.pass_usual(packet, interface, ctx),
             (None, Side::Outside) => {
-                self.meet_usual_stranger(packet, usual, interface, lookup.server, ctx)
+                self.meet_usual_stranger(packet, usual, interface, lookup, ctx)
             }
             (None, _) => General(packet),
         }
@@ -240,22 +308,20 @@ impl<B: Buffer> Guard<B> {
         packet: B,
         usual: &Usual,
         interface: InterfaceId,
-        server: u16,
+        lookup: &UsualLookup,
         ctx: &mut Context<'_, I>,
     ) -> UsualVerdict<B> {
-        let is_ours = self.is_active()
-            && !self.shares.is_on()
-            && !self.is_draining
-            && self.carrier.is_none()
-            && self.servers.get(server).protects(usual.destination_port())
+        let server = self.servers.get(lookup.server);
+        let is_ours = self.goes_by_cookies(Side::Outside)
+            && server.protects(usual.destination_port())
             && self.action_of_usual(&packet, interface) == Some(Action::Guard);
         if !is_ours {
             return General(packet);
         }
         if usual.is_plain() {
-            self.refuse_usual(packet, usual, ctx)
+            self.refuse_usual(packet, usual, lookup, ctx)
         } else {
-            self.answer_usual(packet, usual, server, ctx)
+            self.answer_usual(packet, usual, lookup, ctx)
         }
     }
 
@@ -265,20 +331,19 @@ impl<B: Buffer> Guard<B> {
         &mut self,
         packet: B,
         usual: &Usual,
+        lookup: &UsualLookup,
         ctx: &mut Context<'_, I>,
     ) -> UsualVerdict<B> {
         let read = match read_usual(packet.bytes(), usual) {
             Some(read) if self.config.unknown == Unknown::Drop => read,
             _ => return General(packet),
         };
-        let tuple = tuple_of(usual, read.sequence.wrapping_sub(1));
-        let stamps = read.options.timestamps;
-        let cookie = Cookie {
-            sequence: read.acknowledgement.wrapping_sub(1),
-            timestamp: stamps.map_or(0, |stamps| stamps.echo),
-        };
-        let jar = &self.config.jar;
-        match jar.check(&tuple, cookie, stamps.is_some(), ctx.unix_s()) {
+        let (tuple, cookie, stamps) = proof_of(usual, &read);
+        let claim = Claim::of(cookie, stamps, ctx.unix_s());
+        let codes = lookup.codes;
+        let codes = codes.unwrap_or_else(|| self.config.jar.codes(&tuple, &claim));
+        debug_assert_eq!(codes, self.config.jar.codes(&tuple, &claim));
+        match claim.judge(cookie, codes) {
             Ok(_) => General(packet),
             Err(CookieError::Invalid) => Drop(packet, DropReason::CookieInvalid),
             Err(CookieError::Expired) => Drop(packet, DropReason::CookieExpired),
@@ -291,25 +356,19 @@ impl<B: Buffer> Guard<B> {
         &mut self,
         mut packet: B,
         usual: &Usual,
-        server: u16,
+        lookup: &UsualLookup,
         ctx: &mut Context<'_, I>,
     ) -> UsualVerdict<B> {
-        const KIND: u8 = flags::SYN | flags::ACK | flags::FIN | flags::RST;
-        let bytes = packet.bytes();
-        let options = tcp_options::parse_usual(&bytes[OPTIONS..usize::from(usual.payload)]);
-        let is_syn = usual.tcp_flags & KIND == flags::SYN;
-        let (Some(options), true) = (options, is_syn && checksum_holds(&packet, usual)) else {
-            return General(packet);
-        };
-        let read = Segment {
-            options,
-            length: usual.payload_bytes() + 1,
-            ..numbers_of(bytes, usual)
+        let read = match read_usual_syn(packet.bytes(), usual) {
+            Some(read) if checksum_holds(&packet, usual) => read,
+            _ => return General(packet),
         };
         let tuple = tuple_of(usual, read.sequence);
         let room = usize::from(usual.payload) - OPTIONS;
         self.count_syn(ctx);
-        let Ok((answer, options)) = self.cookie_for(server, &read, &tuple, room, ctx) else {
+        let Ok((answer, options)) =
+            self.cookie_for(lookup.server, &read, &tuple, room, lookup.codes, ctx)
+        else {
             return Drop(packet, DropReason::MalformedTcpOptions);
         };
         let ends = Ends {
@@ -401,6 +460,33 @@ fn read_usual(bytes: &[u8], usual: &Usual) -> Option<Segment> {
         options,
         ..numbers_of(bytes, usual)
     })
+}
+
+/// A SYN without options, or with those that nearly everyone sends.
+#[inline(always)]
+fn read_usual_syn(bytes: &[u8], usual: &Usual) -> Option<Segment> {
+    const KIND: u8 = flags::SYN | flags::ACK | flags::FIN | flags::RST;
+    if usual.tcp_flags & KIND != flags::SYN {
+        return None;
+    }
+    let options = tcp_options::parse_usual(&bytes[OPTIONS..usize::from(usual.payload)])?;
+    Some(Segment {
+        options,
+        length: usual.payload_bytes() + 1,
+        ..numbers_of(bytes, usual)
+    })
+}
+
+/// The connection that an ACK begins, the cookie that it bears, and whether it has timestamps.
+#[inline(always)]
+fn proof_of(usual: &Usual, read: &Segment) -> (Tuple, Cookie, bool) {
+    let stamps = read.options.timestamps;
+    let cookie = Cookie {
+        sequence: read.acknowledgement.wrapping_sub(1),
+        timestamp: stamps.map_or(0, |stamps| stamps.echo),
+    };
+    let tuple = tuple_of(usual, read.sequence.wrapping_sub(1));
+    (tuple, cookie, stamps.is_some())
 }
 
 #[inline(always)]

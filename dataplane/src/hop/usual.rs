@@ -225,15 +225,16 @@ const NO_ORIGIN: u8 = u8::MAX;
 #[derive(Debug)]
 pub(super) struct Leading {
     /// The interface that packets from there come in by.
-    origins: Box<[u8]>,
+    origins: Box<[u8; 1 << 16]>,
     /// The number of the way that packets there take, [`DEEPER`] or [`NOWHERE`].
-    ways: Box<[u16]>,
+    ways: Box<[u16; 1 << 16]>,
 }
 
 impl Leading {
     /// What `routes` say, which lead to `ways`.
     pub(super) fn of(routes: &RouteTable, ways_out: &[Way]) -> Self {
-        let (mut origins, mut ways) = (Vec::new(), Vec::new());
+        let mut origins = Box::new([NO_ORIGIN; 1 << 16]);
+        let mut ways = Box::new([NOWHERE; 1 << 16]);
         for leading in 0..=u16::MAX {
             let address = Address::from_v4((u32::from(leading) << 16).to_be_bytes());
             // Martians and groups are whole blocks of eight bits, but for the address of all.
@@ -251,12 +252,9 @@ impl Leading {
                 }
                 _ => (NO_ORIGIN, DEEPER),
             };
-            origins.push(origin);
-            ways.push(way);
+            origins[usize::from(leading)] = origin;
+            ways[usize::from(leading)] = way;
         }
-        Self {
-            origins: origins.into(),
-            ways: ways.into(),
-        }
+        Self { origins, ways }
     }
 }

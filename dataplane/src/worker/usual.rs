@@ -4,6 +4,7 @@
 use super::walk::Facts;
 use super::{Time, Worker, context};
 use crate::context::Context;
+use crate::guard::cookie::Awaited;
 use crate::guard::{Side, UsualLookup, UsualVerdict};
 use crate::hop::{ExitKey, Gate};
 use crate::io::{Io, PortId};
@@ -98,6 +99,31 @@ impl<I: Io> Worker<I> {
         self.shard.worker_of_tuple(&tuple) == self.mesh.own()
     }
 
+    /// Has the cookies' codes made of those that no session is known for, all at once.
+    #[inline(always)]
+    pub(super) fn make_codes(
+        &self,
+        gate: Option<&OpenGate>,
+        frames: &[I::Buffer],
+        lines: &mut [Line],
+        time: Time,
+    ) {
+        if !gate.is_some_and(|gate| self.guard.goes_by_cookies(gate.side)) {
+            return;
+        }
+        let mut awaited = Awaited::default();
+        let usual = lines.iter().zip(frames).enumerate();
+        for (place, (line, frame)) in usual.filter(|(_, (line, _))| line.is_usual) {
+            let (usual, lookup) = (&line.usual, &line.lookup);
+            self.guard
+                .await_codes(place, frame, usual, lookup, time.unix_s(), &mut awaited);
+        }
+        self.guard
+            .make_codes(&awaited, time.unix_s(), |place, codes| {
+                lines[place].lookup.take_codes(codes);
+            });
+    }
+
     /// Decides on a usual frame, and does it.
     #[inline(always)]
     pub(super) fn handle_usual(
@@ -135,6 +161,7 @@ impl<I: Io> Worker<I> {
     }
 
     /// A frame that turned out to need the general walk.
+    #[cold]
     #[inline(never)]
     fn handle_generally(&mut self, port: PortId, frame: I::Buffer, facts: &mut Facts, time: Time) {
         if let Err(reason) = self.parse(port, &frame, facts) {

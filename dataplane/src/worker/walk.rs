@@ -57,6 +57,7 @@ impl<I: Io> Worker<I> {
         let mut lines = std::mem::take(&mut self.lines);
         let gate = self.open_gate(port);
         let mut transit = Burst::new();
+        let mut are_usual = true;
         for frame in burst.drain(..) {
             let (facts, line) = (&mut facts[transit.len()], &mut lines[transit.len()]);
             line.is_usual = self.read_usual(gate.as_ref(), &frame, line);
@@ -67,11 +68,21 @@ impl<I: Io> Worker<I> {
                 .and_then(|frame| self.steer(port, frame, &facts.parsed))
                 .and_then(|frame| self.admit(frame, facts, time))
             {
+                are_usual = false;
                 transit.push(frame);
             }
         }
         self.lap(Stage::Classify);
-        self.look_up(&mut lines[..transit.len()], &mut facts);
+        let has_strangers = if are_usual {
+            lines[..transit.len()].iter_mut().fold(false, |has, line| {
+                self.guard.prefetch_usual(&mut line.lookup) | has
+            })
+        } else {
+            self.look_up(&mut lines[..transit.len()], &mut facts)
+        };
+        if has_strangers {
+            self.make_codes(gate.as_ref(), &transit, &mut lines[..], time);
+        }
         self.lap(Stage::LookUp);
         for ((frame, facts), line) in transit.drain(..).zip(&mut facts).zip(&lines) {
             match &gate {
@@ -86,22 +97,25 @@ impl<I: Io> Worker<I> {
         self.lines = lines;
     }
 
-    /// Asks for every hash's bucket, then for every session's line.
-    #[inline(always)]
-    fn look_up(&mut self, lines: &mut [Line], facts: &mut [Facts]) {
+    /// Asks for every hash's bucket, then for every session's line. Whether there is a usual frame
+    /// without a session.
+    #[inline(never)]
+    fn look_up(&mut self, lines: &mut [Line], facts: &mut [Facts]) -> bool {
         for (line, facts) in lines.iter().zip(facts.iter_mut()) {
             if !line.is_usual {
                 self.guard
                     .prepare_into(&facts.parsed, facts.interface, &mut facts.lookup);
             }
         }
+        let mut has_strangers = false;
         for (line, facts) in lines.iter_mut().zip(facts) {
             if line.is_usual {
-                self.guard.prefetch_usual(&mut line.lookup);
+                has_strangers |= self.guard.prefetch_usual(&mut line.lookup);
             } else if let Some(lookup) = &mut facts.lookup {
                 self.guard.prefetch(lookup);
             }
         }
+        has_strangers
     }
 
     /// A frame that another worker received: its flow is ours.

@@ -62,7 +62,9 @@ pub struct Arguments {
 /// What each scenario sends, and its goal as a ratio to the floor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Packets that no rule guards, sent on.
+    /// Packets on a wire on which there is nothing to decide.
+    Bare,
+    /// Packets that no rule guards, routed.
     Forward,
     /// SYNs, each answered by a cookie.
     Syn,
@@ -77,44 +79,49 @@ enum Kind {
 struct Scenario {
     name: &'static str,
     kind: Kind,
-    goal: f64,
+    goal: Option<f64>,
 }
 
-const SCENARIOS: [Scenario; 7] = [
+const SCENARIOS: [Scenario; 8] = [
     Scenario {
         name: "loop",
+        kind: Kind::Bare,
+        goal: Some(1.15),
+    },
+    Scenario {
+        name: "hop.forward",
         kind: Kind::Forward,
-        goal: 1.15,
+        goal: None,
     },
     Scenario {
         name: "guard.syn",
         kind: Kind::Syn,
-        goal: 2.0,
+        goal: Some(2.0),
     },
     Scenario {
         name: "guard.bad_ack",
         kind: Kind::BadAck,
-        goal: 2.0,
+        goal: Some(2.0),
     },
     Scenario {
         name: "echo.syn",
         kind: Kind::EchoSyn,
-        goal: 2.0,
+        goal: Some(2.0),
     },
     Scenario {
         name: "guard.splice.1k",
         kind: Kind::Splice(1_000),
-        goal: 2.6,
+        goal: Some(2.6),
     },
     Scenario {
         name: "guard.splice.1m",
         kind: Kind::Splice(1_000_000),
-        goal: 2.6,
+        goal: Some(2.6),
     },
     Scenario {
         name: "guard.splice.10m",
         kind: Kind::Splice(10_000_000),
-        goal: 3.2,
+        goal: Some(3.2),
     },
 ];
 const FLOOR_READ: &str = "floor.read";
@@ -265,11 +272,12 @@ impl Bench<'_> {
     fn rig_of(&self, kind: Kind) -> Result<Rig, Box<dyn Error>> {
         let (capacity, mode) = match kind {
             Kind::Splice(sessions) => (sessions, Mode::Always),
-            Kind::Forward => (1024, Mode::Off),
+            Kind::Bare | Kind::Forward => (1024, Mode::Off),
             _ => (1024, Mode::Always),
         };
         let mut rig = match kind {
             Kind::EchoSyn => Rig::transparent(&self.eal, &self.pool, capacity)?,
+            Kind::Bare => Rig::wire(&self.eal, &self.pool)?,
             _ => Rig::new(&self.eal, &self.pool, capacity, mode)?,
         };
         if let Kind::Splice(sessions) = kind {
@@ -313,13 +321,11 @@ impl Bench<'_> {
             costs.push(self.round(|| self.serve(scenario.kind, &mut rig, &mut random))?);
         }
         let floor_ns = median(&floors[1..]);
-        let cost = Measured::new(
-            scenario.name,
-            "ns_per_packet",
-            &costs[1..],
-            floor_ns,
-            scenario.goal,
-        );
+        let (name, metric, costs) = (scenario.name, "ns_per_packet", &costs[1..]);
+        let cost = match scenario.goal {
+            Some(goal) => Measured::new(name, metric, costs, floor_ns, goal),
+            None => Measured::beside(name, metric, costs, floor_ns),
+        };
         let profile = if self.arguments.profile {
             Some(self.profile(scenario, &mut rig, &mut random)?)
         } else {
@@ -377,7 +383,9 @@ impl Bench<'_> {
         let mut batches = [Batch::new(), Batch::new()];
         for n in 0..BATCH {
             let (port, frame) = match kind {
-                Kind::Forward => (OUTSIDE, rig.first_ack(Connection(random.below(1_000_000)))),
+                Kind::Bare | Kind::Forward => {
+                    (OUTSIDE, rig.first_ack(Connection(random.below(1_000_000))))
+                }
                 Kind::Syn | Kind::EchoSyn => {
                     (OUTSIDE, rig.syn(Connection(random.below(1_000_000))))
                 }
@@ -462,6 +470,7 @@ fn put(peer: &mut Peer, batches: [Batch; 2]) -> usize {
 fn progress(kind: Kind, rig: &Rig) -> u64 {
     let counters = rig.worker.counters();
     match kind {
+        Kind::Bare => counters.event(Event::Bridged),
         Kind::Forward => counters.event(Event::Forwarded),
         Kind::Syn => counters.event(Event::CookieSent),
         Kind::EchoSyn => counters.event(Event::EchoCarried),

@@ -113,23 +113,21 @@ impl Rig {
         pool: &Mempool,
         capacity: u32,
     ) -> Result<Self, Box<dyn Error>> {
-        let end = |port: usize| WirePort {
-            port: PortId(port as u8),
-            interface: InterfaceId(port as u8),
-            mtu_bytes: 1500,
-        };
         let config = GuardConfig {
-            transparent: Some(Transparent {
-                bridge: Bridge {
-                    outside: end(OUTSIDE),
-                    inside: end(INSIDE),
-                },
-                echo: EchoMode::Always,
-                jar: EchoJar::new(&[COOKIE_KEY]),
-            }),
+            transparent: Some(transparent(EchoMode::Always)),
             ..guard_config(Mode::Always)
         };
         Self::made_of(eal, pool, capacity, config)
+    }
+
+    /// A worker whose two ports are a transparent wire with nothing to guard.
+    pub(super) fn wire(eal: &Eal, pool: &Mempool) -> Result<Self, Box<dyn Error>> {
+        let config = GuardConfig {
+            transparent: Some(transparent(EchoMode::Off)),
+            servers: Vec::new(),
+            ..guard_config(Mode::Off)
+        };
+        Self::made_of(eal, pool, 0, config)
     }
 
     /// The same, its sessions shared.
@@ -449,6 +447,22 @@ const COOKIE_KEY: CookieKey = CookieKey {
     not_before_s: 0,
     secret: [0x42; 16],
 };
+
+fn transparent(echo: EchoMode) -> Transparent {
+    let end = |port: usize| WirePort {
+        port: PortId(port as u8),
+        interface: InterfaceId(port as u8),
+        mtu_bytes: 1500,
+    };
+    Transparent {
+        bridge: Bridge {
+            outside: end(OUTSIDE),
+            inside: end(INSIDE),
+        },
+        echo,
+        jar: EchoJar::new(&[COOKIE_KEY]),
+    }
+}
 
 fn guard_config(mode: Mode) -> GuardConfig {
     GuardConfig {

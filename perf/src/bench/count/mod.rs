@@ -44,8 +44,9 @@ const SESSIONS: u32 = 1_000;
 const SETUPS: u32 = 1_024;
 
 /// What is counted for each packet, by name; whole set-ups are counted for each session.
-const SCENARIOS: [(&str, Work); 7] = [
-    ("loop", Work::Packets(Kind::Forward)),
+const SCENARIOS: [(&str, Work); 8] = [
+    ("loop", Work::Packets(Kind::Bare)),
+    ("hop.forward", Work::Packets(Kind::Forward)),
     ("guard.syn", Work::Packets(Kind::Syn)),
     ("guard.bad_ack", Work::Packets(Kind::BadAck)),
     ("echo.syn", Work::Packets(Kind::EchoSyn)),
