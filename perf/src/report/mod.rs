@@ -257,9 +257,14 @@ impl Report {
             true => format!("{name:<16} "),
             false => String::new(),
         };
+        let width = |of: fn(&Measured) -> &str| {
+            let lengths = self.results.iter().map(|row| of(row).len());
+            lengths.max().unwrap_or(0).max(20)
+        };
+        let (first, third) = (width(|row| &row.scenario), width(|row| &row.metric));
         let _ = writeln!(
             table,
-            "{:<20} {}{:<24} {:>12} {:>9} {:>7} {:>7}   spread",
+            "{:<first$} {}{:<third$} {:>12} {:>9} {:>7} {:>7}   spread",
             "scenario",
             subject("subject"),
             "metric",
@@ -269,10 +274,12 @@ impl Report {
             "goal"
         );
         let cell = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
+        // Many rows have the same notes: they stand once, below.
+        let mut notes: Vec<&str> = Vec::new();
         for row in &self.results {
-            let _ = writeln!(
+            let _ = write!(
                 table,
-                "{:<20} {}{:<24} {:>12.1} {:>9} {:>7} {:>7}   {:.1} to {:.1}",
+                "{:<first$} {}{:<third$} {:>12.1} {:>9} {:>7} {:>7}   {:.1} to {:.1}",
                 row.scenario,
                 subject(&row.subject),
                 row.metric,
@@ -284,8 +291,17 @@ impl Report {
                 row.spread[1],
             );
             for note in &row.notes {
-                let _ = writeln!(table, "{:<20} {note}", "");
+                let known = notes.iter().position(|known| known == note);
+                let place = known.unwrap_or(notes.len());
+                if known.is_none() {
+                    notes.push(note);
+                }
+                let _ = write!(table, " [{}]", place + 1);
             }
+            table.push('\n');
+        }
+        for (place, note) in notes.iter().enumerate() {
+            let _ = writeln!(table, "[{}] {note}", place + 1);
         }
         for note in &self.notes {
             let _ = writeln!(table, "{note}");
@@ -359,6 +375,20 @@ mod tests {
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["label"], FUNCTIONAL);
         assert_eq!(json["devices"][0], "net_memif0,role=client");
+    }
+
+    #[test]
+    fn a_note_of_many_rows_stands_once_below_the_table() {
+        let mut report = Report::new(1, false);
+        for (scenario, notes) in [("a", vec!["both"]), ("b", vec!["both", "b alone"])] {
+            let mut row = Measured::alone(scenario, "frames_per_s", &[1.0]);
+            row.notes = notes.into_iter().map(str::to_owned).collect();
+            report.add(row);
+        }
+        let table = report.table();
+        assert!(table.contains("1.0 to 1.0 [1]\n"), "{table}");
+        assert!(table.contains("1.0 to 1.0 [1] [2]\n"), "{table}");
+        assert!(table.ends_with("[1] both\n[2] b alone\n"), "{table}");
     }
 
     #[test]

@@ -25,7 +25,8 @@ pub(super) fn ratios(report: &Report) -> Markup {
                         @let value = ratio(measured).unwrap_or(0.0);
                         div.what {
                             (measured.scenario)
-                            span { (number(measured.value)) " ns beside "
+                            span { @if measured.subject != TIDEGATE { (measured.subject) ", " }
+                                (number(measured.value)) " ns beside "
                                 (number(measured.floor.unwrap_or(f64::NAN))) " ns" }
                         }
                         div.track {
