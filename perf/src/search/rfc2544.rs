@@ -12,16 +12,18 @@ use crate::trial::Load;
 pub const FRAME_SIZES: [u16; 7] = [64, 128, 256, 512, 1024, 1280, 1518];
 
 /// Latency at the throughput (§26.2): trials of 120 seconds, 20 of them. Where the RFC tells one
-/// tagged frame's time, all times are taken.
+/// tagged frame's time, all times are taken. A tester that cannot hold the throughput itself is given
+/// a `share` of it, from 0 to 1.
 ///
 /// # Errors
 /// When an outcome cannot be true, or a port fails.
 pub fn latency(
     session: &mut Session<'_>,
     throughput_frames_per_s: f64,
+    share: f64,
 ) -> Result<Latencies, SearchError> {
     let duration = Duration::from_secs(120);
-    latency::measure(session, throughput_frames_per_s, &[1.0], duration, 20)
+    latency::measure(session, throughput_frames_per_s, &[share], duration, 20)
 }
 
 /// The share of frames that is lost, over the load.
@@ -389,7 +391,7 @@ mod tests {
     #[test]
     fn latency_at_the_throughput_takes_twenty_trials_of_two_minutes() {
         let mut subject = Simulated::carrying(1e6);
-        let latencies = with(&mut subject, 2_400, |session| latency(session, 1e6)).unwrap();
+        let latencies = with(&mut subject, 2_400, |session| latency(session, 1e6, 1.0)).unwrap();
         assert_eq!((subject.loads.len(), latencies.cut), (20, None));
         assert_eq!(subject.loads[19].duration, Duration::from_secs(120));
         assert_eq!(latencies.at[0].latency_ns.len(), 2_000);

@@ -8,8 +8,11 @@ use crate::report::{FRAMES_PER_S, Measured, Report, Series, axis};
 use crate::search::goal::Goal;
 use crate::search::latency::{Latencies, SHARES_OF_NDR};
 use crate::search::mlr::{Config, Found, GoalFound};
-use crate::search::rfc2544::BurstConfig;
-use crate::search::{Cut, Doing, Session, latency as at_shares, mlr, rfc2544 as rfc, soak as long};
+use crate::search::rfc2544::{BackToBack, BurstConfig};
+use crate::search::{
+    Cut, Doing, SearchError, Session, latency as at_shares, mlr, rfc2544 as rfc, soak as long,
+};
+use crate::trial::Implausible;
 
 /// The least load of a search, in frames a second.
 const LEAST_FRAMES_PER_S: f64 = 100.0;
@@ -23,6 +26,9 @@ const SOAK: Duration = Duration::from_secs(3600);
 const SOAK_INTERVALS: u32 = 60;
 /// The share of the throughput that a soak offers.
 const SOAK_SHARE: f64 = 0.5;
+/// Shares of a load that are tried in turn where the tester cannot hold all of it: what it could
+/// send for a moment is often its limit.
+const HELD_SHARES: [f64; 5] = [1.0, 0.95, 0.9, 0.8, 0.6];
 /// Drift that a soak tells of.
 const LATENCY_RISE: f64 = 0.1;
 
@@ -201,6 +207,22 @@ fn tell_latencies(scenario: &str, found: &Latencies, place: &str, report: &mut R
     }
 }
 
+/// Puts the longest bursts into the report.
+fn tell_bursts(scenario: &str, found: &BackToBack, name: &str, report: &mut Report) {
+    let Some(mean) = found.mean() else {
+        return;
+    };
+    let frames: Vec<f64> = found.bursts.iter().map(|burst| *burst as f64).collect();
+    let mut measured = Measured::alone(scenario, "frames", &frames).of(name);
+    measured.value = mean;
+    let deviation = found.deviation().unwrap_or(0.0);
+    report.add(measured.note(format!(
+        "mean of {} at {:.0} frames/s, deviation {deviation:.1}",
+        frames.len(),
+        found.frames_per_s
+    )));
+}
+
 /// Latency below the throughput at no loss.
 pub(super) fn latency(arguments: &Arguments, bench: &mut Bench) -> Result<End, Failure> {
     each(
@@ -232,6 +254,23 @@ pub(super) fn latency(arguments: &Arguments, bench: &mut Bench) -> Result<End, F
     )
 }
 
+/// What `measure` finds at the largest share of a load that the tester holds; none where it holds
+/// none of them.
+fn at_what_is_held<T>(
+    mut measure: impl FnMut(f64) -> Result<T, SearchError>,
+) -> Result<Option<(f64, T)>, SearchError> {
+    for share in HELD_SHARES {
+        match measure(share) {
+            Err(SearchError::Implausible {
+                why: Implausible::Unsent { .. },
+                ..
+            }) => {}
+            found => return Ok(Some((share, found?))),
+        }
+    }
+    Ok(None)
+}
+
 /// RFC 2544 §26.1 to §26.4.
 pub(super) fn rfc2544(arguments: &Arguments, bench: &mut Bench) -> Result<End, Failure> {
     each(
@@ -251,19 +290,20 @@ pub(super) fn rfc2544(arguments: &Arguments, bench: &mut Bench) -> Result<End, F
             let name = place.name.clone();
             let sizes = place.tester.traffic().name.clone();
             let mut session = Session::new(&mut place.tester, arguments.time, watch);
-            let latencies = match arguments.duration {
-                None => rfc::latency(&mut session, throughput)?,
+            let latencies = at_what_is_held(|share| match arguments.duration {
+                None => rfc::latency(&mut session, throughput, share),
                 // Shorter than the RFC's two minutes, twenty times: told by the parameters.
                 Some(short) => {
-                    at_shares::measure(&mut session, throughput, &[1.0], short, LATENCY_TRIALS)?
+                    at_shares::measure(&mut session, throughput, &[share], short, LATENCY_TRIALS)
                 }
-            };
-            tell_latencies(
-                &format!("rfc2544.latency.{}", sizes),
-                &latencies,
-                &name,
-                report,
-            );
+            })?;
+            let scenario = format!("rfc2544.latency.{sizes}");
+            match &latencies {
+                Some((_, latencies)) => tell_latencies(&scenario, latencies, &name, report),
+                None => report.note(format!(
+                    "{scenario} of {name} was not measured: the tester holds no load near the throughput"
+                )),
+            }
             let trial = arguments.duration.unwrap_or(Duration::from_secs(60));
             let curve = rfc::frame_loss(&mut session, most, trial)?;
             let scenario = format!("rfc2544.loss.{}", sizes);
@@ -281,22 +321,27 @@ pub(super) fn rfc2544(arguments: &Arguments, bench: &mut Bench) -> Result<End, F
                 axis::LOSS_RATIO,
                 curve.points,
             ));
-            let mut bursts = BurstConfig::rfc2544(most);
-            if let Some(short) = arguments.duration {
-                bursts.longest = bursts.longest.min(short);
-                bursts.repeats = 5;
+            let scenario = format!("rfc2544.back-to-back.{sizes}");
+            let found = at_what_is_held(|share| {
+                let mut bursts = BurstConfig::rfc2544(most * share);
+                if let Some(short) = arguments.duration {
+                    bursts.longest = bursts.longest.min(short);
+                    bursts.repeats = 5;
+                }
+                rfc::back_to_back(&mut session, &bursts)
+            })?;
+            match &found {
+                Some((_, found)) => tell_bursts(&scenario, found, &name, report),
+                None => report.note(format!(
+                    "{scenario} of {name} was not measured: the tester holds no load near {most:.0} frames/s"
+                )),
             }
-            let found = rfc::back_to_back(&mut session, &bursts)?;
-            let scenario = format!("rfc2544.back-to-back.{}", sizes);
-            if let Some(mean) = found.mean() {
-                let frames: Vec<f64> = found.bursts.iter().map(|burst| *burst as f64).collect();
-                let mut measured = Measured::alone(&scenario, "frames", &frames).of(&name);
-                measured.value = mean;
-                let deviation = found.deviation().unwrap_or(0.0);
-                let note = format!("mean of {}, deviation {deviation:.1}", frames.len());
-                report.add(measured.note(note));
-            }
-            Ok(end_of(found.cut.or(curve.cut).or(latencies.cut)))
+            let cuts = [
+                found.and_then(|(_, found)| found.cut),
+                curve.cut,
+                latencies.and_then(|(_, latencies)| latencies.cut),
+            ];
+            Ok(end_of(cuts.into_iter().flatten().next()))
         },
     )
 }
@@ -356,4 +401,47 @@ pub(super) fn soak(arguments: &Arguments, bench: &mut Bench) -> Result<End, Fail
             Ok(end_of(found.cut))
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn beyond_the_tester() -> SearchError {
+        SearchError::Implausible {
+            frames_per_s: 1e6,
+            why: Implausible::Unsent { sent: 9, unsent: 1 },
+        }
+    }
+
+    #[test]
+    fn a_load_that_the_tester_cannot_hold_is_lowered_until_it_can() {
+        let held = |most: f64| {
+            at_what_is_held(|share| {
+                if share <= most {
+                    Ok(share)
+                } else {
+                    Err(beyond_the_tester())
+                }
+            })
+            .unwrap()
+        };
+        assert_eq!(held(1.0), Some((1.0, 1.0)));
+        assert_eq!(held(0.93), Some((0.9, 0.9)));
+        assert_eq!(held(0.5), None);
+    }
+
+    #[test]
+    fn what_cannot_be_true_is_not_tried_again() {
+        let mut trials = 0;
+        let found: Result<Option<(f64, ())>, _> = at_what_is_held(|_| {
+            trials += 1;
+            Err(SearchError::Implausible {
+                frames_per_s: 1e6,
+                why: Implausible::NothingSent,
+            })
+        });
+        assert!(found.is_err());
+        assert_eq!(trials, 1);
+    }
 }
