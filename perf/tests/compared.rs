@@ -125,7 +125,7 @@ fn who_is_not_installed_is_skipped_aloud_and_the_others_are_measured() {
     let text = text_of(&tool);
     assert!(tool.status.success(), "{text}");
     let sentence = "testpmd-mac is skipped: there is no dpdk-testpmd here; install it: \
-                    apt-get install dpdk";
+                    apt-get install dpdk-dev";
     assert!(text.contains(sentence), "{text}");
     let report = report(folder.path());
     let notes = report["notes"].as_array().unwrap();

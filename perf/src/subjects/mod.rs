@@ -152,7 +152,7 @@ impl Kind {
                 lab::daemon::beside_this_program().map_err(|error| absent(error.to_string()))
             }
             Self::TestpmdIo | Self::TestpmdMac | Self::TestpmdCsum => {
-                on_path("dpdk-testpmd", "dpdk").map_err(absent)
+                on_path("dpdk-testpmd", "dpdk-dev").map_err(absent)
             }
             Self::Haproxy => on_path("haproxy", "haproxy").map_err(absent),
             Self::Synproxy | Self::Kernel => on_path("nft", "nftables").map_err(absent),
