@@ -66,6 +66,13 @@ pub const MAX_FRAGMENT_TIMERS: usize = 16;
 pub const MAX_SERVERS: usize = 1024;
 /// Ranges of protected ports of one server.
 pub const MAX_PORT_RANGES: usize = 16;
+/// Used handshakes that a worker remembers after their sessions have left the table: at least so
+/// many (16 MiB),
+pub const MIN_SPENT: usize = 1 << 21;
+/// and so many for each session that the table can hold.
+pub const SPENT_PER_SESSION: usize = 2;
+/// Sessions of half-open handshakes that are only watched may take one in so many places of the table.
+pub const TRACKED_HALF_OPEN_SHARE: usize = 4;
 /// Segments that wait for one server's answer.
 pub const MAX_HELD_PER_SESSION: usize = 16;
 /// Segments of all sessions of a worker that wait for servers' answers.

@@ -6,12 +6,13 @@ use super::Lookup;
 use super::answer::{self, Answer, Options};
 use super::config::Unknown;
 use super::cookie::{Agreed, Claim, Codes, Cookie, CookieError, Tuple};
+use super::ended::Former;
 use super::opening::Proof;
+use super::session::State;
 use super::splice::Segment;
 use crate::context::Context;
 use crate::counters::Event;
 use crate::drop_reason::DropReason;
-use crate::flow::table::Id;
 use crate::io::Io;
 use crate::packet::{Buffer, ChecksumStatus};
 use crate::parse::{Parsed, flags, protocol};
@@ -135,14 +136,14 @@ impl<B: Buffer> Guard<B> {
     pub(super) fn check_cookie<I: Io<Buffer = B>>(
         &mut self,
         lookup: &Lookup,
-        ended: Option<Id>,
+        former: Option<Former>,
         packet: B,
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
         match Segment::read_usual(packet.bytes(), parsed) {
-            Some(read) => self.check_read_cookie(lookup, ended, read, packet, parsed, ctx),
-            None => self.check_unusual_cookie(lookup, ended, packet, parsed, ctx),
+            Some(read) => self.check_read_cookie(lookup, former, read, packet, parsed, ctx),
+            None => self.check_unusual_cookie(lookup, former, packet, parsed, ctx),
         }
     }
 
@@ -150,13 +151,13 @@ impl<B: Buffer> Guard<B> {
     fn check_unusual_cookie<I: Io<Buffer = B>>(
         &mut self,
         lookup: &Lookup,
-        ended: Option<Id>,
+        former: Option<Former>,
         packet: B,
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
         match Segment::read(packet.bytes(), parsed) {
-            Ok(read) => self.check_read_cookie(lookup, ended, read, packet, parsed, ctx),
+            Ok(read) => self.check_read_cookie(lookup, former, read, packet, parsed, ctx),
             Err(reason) => Verdict::Drop(packet, reason),
         }
     }
@@ -165,7 +166,7 @@ impl<B: Buffer> Guard<B> {
     fn check_read_cookie<I: Io<Buffer = B>>(
         &mut self,
         lookup: &Lookup,
-        ended: Option<Id>,
+        former: Option<Former>,
         read: Segment,
         mut packet: B,
         parsed: &Parsed,
@@ -193,9 +194,15 @@ impl<B: Buffer> Guard<B> {
             }
             Ok(agreed) => agreed,
             Err(_) if let Some(agreed) = elsewhere() => agreed,
+            Err(_) if let Some(former) = former.filter(|former| former.is_late) => {
+                return self.splice_late_to_server(former.id, read, packet, parsed, ctx);
+            }
+            Err(_) if former.is_some_and(|former| self.is_open(former)) => {
+                return Verdict::Drop(packet, DropReason::AckOfUnsent);
+            }
             // Protection has just gone off: whoever has no cookie passes.
             Err(_) if !self.is_active() => {
-                return self.let_through(lookup, ended, packet, parsed, ctx);
+                return self.let_through(lookup, former, packet, parsed, ctx);
             }
             Err(error) => {
                 let packet = if self.shares.may_ask() {
@@ -212,29 +219,26 @@ impl<B: Buffer> Guard<B> {
         if !self.checksum_holds(&packet, parsed) {
             return Verdict::Drop(packet, DropReason::BadTransportChecksum);
         }
-        let (mut beginnings, mut previous) = (0, None);
-        if let Some(id) = ended {
-            let session = self.sessions.get(id);
-            if session.has_begun_with(tuple.client_sequence) {
-                return Verdict::Drop(packet, DropReason::CookieReplayed);
-            }
-            beginnings = session.beginnings();
-            previous = self.incarnation_of(id);
-            self.remove(id);
+        if self.is_spent(lookup, former, tuple.client_sequence, ctx.now_ns) {
+            return Verdict::Drop(packet, DropReason::CookieReplayed);
         }
-        if self.is_draining {
+        if self.is_draining && !self.shares.opens_for_peers() {
             return answer::reset(packet, parsed, read.acknowledgement, read.end(), ctx);
         }
         let proof = Proof {
             tuple,
             cookie,
             agreed,
-            beginnings,
-            previous,
+            former,
         };
         // A copy, so that what is refused need not stand in memory.
         let read = Segment { ..read };
         self.open_server_side(lookup, &proof, &read, packet, parsed, ctx)
+    }
+
+    /// Whether a session of the segment's ports opens or is open, which the segment does not fit.
+    fn is_open(&self, former: Former) -> bool {
+        self.sessions.get(former.id).state != State::Closed
     }
 
     #[inline(always)]
@@ -327,7 +331,7 @@ pub(super) fn agree(
 }
 
 #[inline(always)]
-fn tuple_of(parsed: &Parsed, client_sequence: u32) -> Tuple {
+pub(super) fn tuple_of(parsed: &Parsed, client_sequence: u32) -> Tuple {
     Tuple {
         client: parsed.source,
         server: parsed.destination,

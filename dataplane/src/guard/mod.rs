@@ -9,15 +9,19 @@ mod answer;
 mod carry;
 pub mod config;
 pub mod cookie;
+mod doubt;
+mod ended;
 pub mod flood;
 mod handshake;
 mod icmp;
+mod lifetime;
 mod opening;
 mod pending;
 mod probe;
 pub mod server;
 pub mod session;
 mod share;
+mod spent;
 mod splice;
 #[cfg(test)]
 mod tests;
@@ -31,19 +35,21 @@ pub use self::carry::EchoStanding;
 pub(crate) use self::icmp::quoted_tuple;
 pub(crate) use self::usual::{Side, UsualLookup, UsualVerdict};
 
-use self::config::{Action, GuardConfig, Mode};
+use self::config::{Action, GuardConfig, Mode, Share};
+use self::ended::Former;
 use self::flood::{FloodChange, FloodMeter};
 use self::pending::PendingTable;
 use self::server::ServerTable;
 use self::session::{Session, SessionKey, State};
 use self::share::Shares;
+use self::spent::SpentTable;
 use crate::context::Context;
 use crate::counters::Event;
 use crate::drop_reason::DropReason;
 use crate::flow::table::{Candidate, Hash, Id, Table};
 use crate::flow::wheel::Wheel;
 use crate::io::{InterfaceId, Io};
-use crate::limits::MAX_HALF_OPEN;
+use crate::limits::{MAX_HALF_OPEN, MIN_SPENT, SPENT_PER_SESSION};
 use crate::packet::Buffer;
 use crate::parse::{Parsed, flags, protocol};
 use crate::verdict::Verdict;
@@ -100,7 +106,11 @@ pub struct Guard<B> {
     shares: Shares<B>,
     /// Ended sessions in the order in which they ended, for eviction; some may be gone already.
     ended: VecDeque<Id>,
+    /// What ended sessions leave behind that go early.
+    spent: SpentTable,
     live: usize,
+    /// Half-open sessions that are only watched.
+    tracked_half_open: usize,
     flood: FloodMeter,
     is_draining: bool,
     /// When a SYN was last answered by cookie.
@@ -127,7 +137,12 @@ impl<B: Buffer> Guard<B> {
             pending: PendingTable::new(MAX_HALF_OPEN.min(capacity as usize), seed[0] ^ seed[1]),
             shares: Shares::new(config.sharing.as_ref(), capacity, seed),
             ended: VecDeque::with_capacity(capacity as usize),
+            spent: SpentTable::new(
+                MIN_SPENT.max(capacity as usize * SPENT_PER_SESSION),
+                seed,
+            ),
             live: 0,
+            tracked_half_open: 0,
             flood: FloodMeter::default(),
             is_draining: false,
             cookie_sent_ns: None,
@@ -168,6 +183,7 @@ impl<B: Buffer> Guard<B> {
             memory_bytes: self.sessions.memory_bytes()
                 + self.wheel.memory_bytes()
                 + self.shares.memory_bytes()
+                + self.spent.memory_bytes()
                 + self.ended.capacity() * size_of::<Id>(),
         }
     }
@@ -290,21 +306,26 @@ impl<B: Buffer> Guard<B> {
         let session = self.sessions.get(id);
         match (session.state, lookup.direction) {
             (State::Established, Direction::ToServer) => {
-                self.splice_to_server(id, packet, parsed, ctx)
+                self.splice_to_server(id, lookup, packet, parsed, ctx)
             }
-            (State::Closed, Direction::ToClient) if parsed.tcp_flags & flags::SYN != 0 => {
-                self.after_the_end(id, lookup, packet, parsed, interface, ctx)
+            (State::Established, Direction::ToClient) if parsed.tcp_flags & flags::SYN != 0 => {
+                self.take_server_syn(id, lookup, packet, parsed, ctx)
             }
-            (State::Established | State::Closed, Direction::ToClient) => {
+            (State::Established, Direction::ToClient) => {
                 self.splice_to_client(id, packet, parsed, ctx)
             }
             (State::Closed, Direction::ToServer) => {
-                self.after_the_end(id, lookup, packet, parsed, interface, ctx)
+                self.client_after_the_end(id, lookup, packet, parsed, ctx)
+            }
+            (State::Closed, Direction::ToClient) => {
+                self.server_after_the_end(id, lookup, packet, parsed, ctx)
             }
             (State::Opening, _) if session.has(session::flag::TRACKED) => {
-                self.follow_tracked(id, lookup.direction, packet, parsed, ctx)
+                self.follow_tracked(id, lookup, packet, parsed, ctx)
             }
-            (State::Opening, Direction::ToServer) => self.wait_for_server(id, packet, parsed, ctx),
+            (State::Opening, Direction::ToServer) => {
+                self.wait_for_server(id, lookup, packet, parsed, ctx)
+            }
             (State::Opening, Direction::ToClient) => {
                 self.server_answered(id, lookup, packet, parsed, ctx)
             }
@@ -373,29 +394,20 @@ impl<B: Buffer> Guard<B> {
         }
     }
 
-    /// A segment to or from a protected server that belongs to no live session; `ended` is one of
-    /// the same ports that is over.
+    /// A segment to or from a protected server that belongs to no session; `former` is what stands in
+    /// the table for its ports.
     fn handle_stranger<I: Io<Buffer = B>>(
         &mut self,
         lookup: &Lookup,
-        ended: Option<Id>,
+        former: Option<Former>,
         packet: B,
         parsed: &Parsed,
         interface: InterfaceId,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
-        if self.config.mode == Mode::Off {
+        let Some(share) = self.guarded(lookup, parsed) else {
+            self.make_way(former, lookup, parsed, ctx);
             return self.by_rule(packet, parsed, interface, ctx);
-        }
-        let action = self.config.rules.evaluate(interface, parsed).outcome;
-        let is_protected = self
-            .servers
-            .get(lookup.key.server)
-            .protects(lookup.key.server_port);
-        let share = match action {
-            Action::Guard if is_protected => None,
-            Action::GuardShared(share) if is_protected => Some(share),
-            _ => return self.by_rule(packet, parsed, interface, ctx),
         };
         self.shares.set_share(share, self.config.sharing.as_ref());
         if parsed.behind > 0 && self.is_active() {
@@ -412,9 +424,9 @@ impl<B: Buffer> Guard<B> {
         let is_ack = tcp_flags & (flags::ACK | flags::SYN | flags::RST) == flags::ACK;
         match (self.is_active(), lookup.direction) {
             (false, Direction::ToServer) if is_ack && self.has_cookies_out(ctx.now_ns) => {
-                self.check_cookie(lookup, ended, packet, parsed, ctx)
+                self.check_cookie(lookup, former, packet, parsed, ctx)
             }
-            (false, _) => self.let_through(lookup, ended, packet, parsed, ctx),
+            (false, _) => self.let_through(lookup, former, packet, parsed, ctx),
             (true, Direction::ToClient) if self.shares.may_ask() => {
                 match self.await_peers(lookup, packet, ctx) {
                     Ok(verdict) => verdict,
@@ -433,42 +445,26 @@ impl<B: Buffer> Guard<B> {
                 self.await_peers_or_drop(lookup, packet, reason, ctx)
             }
             (true, Direction::ToServer) if is_ack => {
-                self.check_cookie(lookup, ended, packet, parsed, ctx)
+                self.check_cookie(lookup, former, packet, parsed, ctx)
             }
             (true, Direction::ToServer) => Verdict::Drop(packet, DropReason::NoSession),
         }
     }
 
-    /// A segment on a session that has ended: a late one, a replay, or the first of the next session
-    /// of the same ports.
-    fn after_the_end<I: Io<Buffer = B>>(
-        &mut self,
-        id: Id,
-        lookup: &Lookup,
-        packet: B,
-        parsed: &Parsed,
-        interface: InterfaceId,
-        ctx: &mut Context<'_, I>,
-    ) -> Verdict<B> {
-        if lookup.direction == Direction::ToClient && !self.shares.may_ask() {
-            return self.splice_to_client(id, packet, parsed, ctx);
+    /// How a segment's session would be shared, if rules and protected services say that it is
+    /// guarded; `None` for one that only the rules concern.
+    fn guarded(&self, lookup: &Lookup, parsed: &Parsed) -> Option<Option<Share>> {
+        if self.config.mode == Mode::Off {
+            return None;
         }
-        if parsed.tcp_flags & flags::SYN != 0 {
-            return self.handle_stranger(lookup, Some(id), packet, parsed, interface, ctx);
+        let action = self.config.rules.evaluate(lookup.interface, parsed).outcome;
+        let server = self.servers.get(lookup.key.server);
+        let is_protected = server.protects(lookup.key.server_port);
+        match action {
+            Action::Guard if is_protected => Some(None),
+            Action::GuardShared(share) if is_protected => Some(Some(share)),
+            _ => None,
         }
-        let read = match splice::Segment::read(packet.bytes(), parsed) {
-            Ok(read) => read,
-            Err(reason) => return Verdict::Drop(packet, reason),
-        };
-        let session = self.sessions.get(id);
-        // The handshake's own ACK says again what the session's end has long passed; a FIN that is
-        // repeated may begin at the same octet but reaches the end.
-        let is_opening = read.sequence as u16 == session.opening_sequence.wrapping_add(1)
-            && read.end() != session.client_next;
-        if !is_opening && splice::check_client(session, &read).is_ok() {
-            return self.splice_to_server(id, packet, parsed, ctx);
-        }
-        self.handle_stranger(lookup, Some(id), packet, parsed, interface, ctx)
     }
 
     /// Counts a SYN for a protected service.
@@ -489,74 +485,6 @@ impl<B: Buffer> Guard<B> {
             Some(FloodChange::Left) => ctx.counters.count(Event::FloodLeft),
             None => {}
         }
-    }
-
-    /// Puts a session into the table; an ended one makes room when it must.
-    fn insert<I: Io<Buffer = B>>(
-        &mut self,
-        hash: Hash,
-        mut session: Session,
-        ctx: &mut Context<'_, I>,
-    ) -> Option<Id> {
-        session.last_seen = self.tick;
-        let inserted = self.sessions.insert(hash, session).ok().or_else(|| {
-            self.evict_ended(ctx);
-            self.sessions.insert(hash, session).ok()
-        });
-        self.live += usize::from(inserted.is_some());
-        inserted
-    }
-
-    fn evict_ended<I: Io<Buffer = B>>(&mut self, ctx: &mut Context<'_, I>) {
-        while let Some(id) = self.ended.pop_front() {
-            if self.sessions.contains(id) && self.sessions.get(id).state == State::Closed {
-                self.remove(id);
-                ctx.counters.count(Event::SessionEvicted);
-                return;
-            }
-        }
-    }
-
-    /// Takes a session out of the table.
-    fn remove(&mut self, id: Id) {
-        self.live -= usize::from(self.sessions.get(id).state != State::Closed);
-        self.wheel.cancel(id.0);
-        self.sessions.remove(id);
-    }
-
-    /// Ends a session, and tells the peers.
-    fn close<I: Io<Buffer = B>>(&mut self, id: Id, event: Event, ctx: &mut Context<'_, I>) {
-        self.end(id, event, ctx);
-        self.tell(id, ctx);
-    }
-
-    /// Ends a session: from now on it only lingers.
-    fn end<I: Io<Buffer = B>>(&mut self, id: Id, event: Event, ctx: &mut Context<'_, I>) {
-        ctx.counters.count(event);
-        self.sessions.get_mut(id).state = State::Closed;
-        self.live -= 1;
-        if self.ended.len() == self.sessions.capacity() {
-            self.ended.pop_front();
-        }
-        self.ended.push_back(id);
-        self.wheel
-            .arm(id.0, ctx.now_ns + self.config.timers.linger_ns);
-    }
-
-    /// Takes the end of a session back.
-    fn revive<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &mut Context<'_, I>) {
-        let session = self.sessions.get_mut(id);
-        session.state = State::Established;
-        session.flags &= !session::flag::RESET;
-        self.live += 1;
-        self.arm_idle(id, ctx);
-    }
-
-    /// Arms the timer of a session that is open.
-    fn arm_idle<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &Context<'_, I>) {
-        let limit_ns = self.idle_limit_ns(self.sessions.get(id));
-        let wait_ns = self.watch_ns(id, limit_ns);
-        self.wheel.arm(id.0, ctx.now_ns + wait_ns);
     }
 }
 

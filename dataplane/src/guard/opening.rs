@@ -6,6 +6,7 @@ use super::Guard;
 use super::Lookup;
 use super::answer::{self, Answer, Ends, Options};
 use super::cookie::{Agreed, Cookie, Tuple};
+use super::ended::Former;
 use super::pending::{Pending, Refused, source_of};
 use super::server::Offered;
 use super::session::{Session, State, flag};
@@ -36,10 +37,8 @@ pub(super) struct Proof {
     pub(super) cookie: Cookie,
     /// What it and the guard agreed on.
     pub(super) agreed: Agreed,
-    /// What earlier sessions of the same ports began with.
-    pub(super) beginnings: u32,
-    /// Which of the sessions of its ports the last one was.
-    pub(super) previous: Option<u32>,
+    /// What stands in the table for its ports, which gives way.
+    pub(super) former: Option<Former>,
 }
 
 impl<B: Buffer> Guard<B> {
@@ -58,14 +57,25 @@ impl<B: Buffer> Guard<B> {
             tuple,
             cookie,
             agreed,
-            beginnings,
-            previous,
+            former,
         } = *proof;
         let source = source_of(tuple.client);
+        let previous = former.and_then(|former| self.incarnation_of(former.id));
+        let is_opening = |former: &Former| self.sessions.get(former.id).state == State::Opening;
+        // A handshake that takes the place of another one needs no place of its own.
+        let mut former = former;
+        if let Some(opening) = former.take_if(|former| is_opening(former))
+            && !self.replace(Some(opening), ctx)
+        {
+            return Verdict::Drop(packet, DropReason::SessionTableFull);
+        }
         match self.pending.admit(source, self.config.half_open_per_source) {
             Ok(()) => {}
             Err(Refused::Full) => return Verdict::Drop(packet, DropReason::HalfOpenLimit),
             Err(Refused::Source) => return Verdict::Drop(packet, DropReason::HalfOpenSourceLimit),
+        }
+        if !self.replace(former, ctx) {
+            return Verdict::Drop(packet, DropReason::SessionTableFull);
         }
         let session = Session::opening(lookup.key, tuple.client_sequence);
         let Some(id) = self.insert(lookup.hash, session, ctx) else {
@@ -82,13 +92,12 @@ impl<B: Buffer> Guard<B> {
             agreed,
             client_timestamp: read.options.timestamps.map_or(0, |stamps| stamps.value),
             client_window_bytes: u32::from(read.window) << agreed.window_scale.unwrap_or(0),
-            beginnings,
             attempts: 0,
             is_elsewhere: false,
             held: [packet].into_iter().collect(),
         };
         let place = self.pending.insert(pending, source);
-        self.sessions.get_mut(id).pending = place.unwrap_or(u32::MAX);
+        self.sessions.get_mut(id).place_or_isn = place.unwrap_or(u32::MAX);
         ctx.counters.count(Event::CookieAccepted);
         ctx.counters.count(Event::SegmentHeld);
         self.begin_mark(id, previous, ctx);
@@ -103,7 +112,7 @@ impl<B: Buffer> Guard<B> {
         let family = session.client.family();
         let largest_mss = self.largest_mss(family);
         let ends = self.ends_to_server(&session);
-        let Some(pending) = self.pending.get_mut(session.pending) else {
+        let Some(pending) = self.pending.get_mut(session.place_or_isn) else {
             return;
         };
         let agreed = pending.agreed;
@@ -139,6 +148,7 @@ impl<B: Buffer> Guard<B> {
     pub(super) fn wait_for_server<I: Io<Buffer = B>>(
         &mut self,
         id: Id,
+        lookup: &Lookup,
         mut packet: B,
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
@@ -152,22 +162,31 @@ impl<B: Buffer> Guard<B> {
             return Verdict::Drop(packet, DropReason::FragmentOfGuarded);
         }
         let session = self.sessions.get(id);
-        let (place, first) = (session.pending, session.client_acked);
+        let (place, first) = (session.place_or_isn, session.client_acked);
         if read.has(flags::SYN) {
-            return Verdict::Drop(packet, DropReason::SynOnSession);
+            if read.sequence == first.wrapping_sub(1) {
+                return Verdict::Drop(packet, DropReason::SynOnSession);
+            }
+            return self.begin_beside(id, lookup, packet, parsed, ctx);
         }
-        if !sequence::within(read.sequence, first, first.wrapping_add(0xffff)) {
-            return Verdict::Drop(packet, DropReason::OutOfWindow);
-        }
+        let is_in_window = sequence::within(read.sequence, first, first.wrapping_add(0xffff));
         if read.has(flags::RST) {
+            if !is_in_window {
+                return Verdict::Drop(packet, DropReason::OutOfWindow);
+            }
             return self.client_gave_up(id, &read, packet, ctx);
         }
-        let Some(pending) = self.pending.get_mut(place) else {
+        let Some(pending) = self.pending.get(place) else {
             return Verdict::Drop(packet, DropReason::NoSession);
         };
-        if !read.has(flags::ACK) || read.acknowledgement != pending.cookie.sequence.wrapping_add(1)
-        {
-            return Verdict::Drop(packet, DropReason::AckOfUnsent);
+        let is_acked = read.acknowledgement == pending.cookie.sequence.wrapping_add(1);
+        if !read.has(flags::ACK) || !is_in_window || !is_acked {
+            let reason = if is_in_window {
+                DropReason::AckOfUnsent
+            } else {
+                DropReason::OutOfWindow
+            };
+            return self.begin_beside_or_drop(id, lookup, &read, packet, parsed, reason, ctx);
         }
         let is_repeated = pending.held.iter().any(|held| {
             let known = parse_network(held.bytes()).and_then(|p| Segment::read(held.bytes(), &p));
@@ -191,6 +210,56 @@ impl<B: Buffer> Guard<B> {
         }
     }
 
+    /// A client's segment that is not of the handshake whose server has not answered: the client may
+    /// have begun another one. Its SYN is answered as any; its cookie, if it is good, ends the
+    /// handshake before.
+    fn begin_beside<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        lookup: &Lookup,
+        packet: B,
+        parsed: &Parsed,
+        ctx: &mut Context<'_, I>,
+    ) -> Verdict<B> {
+        let former = Former { id, is_late: false };
+        self.handle_stranger(lookup, Some(former), packet, parsed, lookup.interface, ctx)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the packet, what was read of it, and its session")]
+    fn begin_beside_or_drop<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        lookup: &Lookup,
+        read: &Segment,
+        packet: B,
+        parsed: &Parsed,
+        reason: DropReason,
+        ctx: &mut Context<'_, I>,
+    ) -> Verdict<B> {
+        if read.has(flags::ACK) && self.takes_cookies(lookup, parsed, ctx.now_ns) {
+            self.begin_beside(id, lookup, packet, parsed, ctx)
+        } else {
+            Verdict::Drop(packet, reason)
+        }
+    }
+
+    /// Gives a server side up whose client has begun anew: its handshake counts as used, else a copy
+    /// of it could end the next one. False if there is no room to remember it.
+    pub(super) fn abandon_opening<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        ctx: &mut Context<'_, I>,
+    ) -> bool {
+        if !self.remember(id, ctx) {
+            return false;
+        }
+        self.reset_server_of_opening(id, ctx);
+        self.tell_gone(id, ctx);
+        self.release_opening(id, DropReason::SessionExpired, ctx);
+        ctx.counters.count(Event::SessionReplaced);
+        true
+    }
+
     /// A RST of the client's before the server has answered: the server's half goes too.
     fn client_gave_up<I: Io<Buffer = B>>(
         &mut self,
@@ -201,7 +270,7 @@ impl<B: Buffer> Guard<B> {
     ) -> Verdict<B> {
         let session = *self.sessions.get(id);
         if read.sequence != session.client_acked {
-            let known = self.pending.get_mut(session.pending).map(|pending| {
+            let known = self.pending.get_mut(session.place_or_isn).map(|pending| {
                 pending.held.iter().any(|held| {
                     let end = parse_network(held.bytes())
                         .and_then(|parsed| Segment::read(held.bytes(), &parsed))
@@ -213,22 +282,26 @@ impl<B: Buffer> Guard<B> {
                 return Verdict::Drop(packet, DropReason::ResetNotExact);
             }
         }
+        // Its handshake is used: a copy must not open for a client that has gone.
+        let _ = self.remember(id, ctx);
+        self.reset_server_of_opening(id, ctx);
+        self.tell_gone(id, ctx);
+        self.release_opening(id, DropReason::SessionExpired, ctx);
+        ctx.counters.count(Event::SessionReset);
+        Verdict::Drop(packet, DropReason::SessionExpired)
+    }
+
+    /// Tells the server of an opening session that it is over.
+    fn reset_server_of_opening<I: Io<Buffer = B>>(&self, id: Id, ctx: &mut Context<'_, I>) {
+        let session = self.sessions.get(id);
         let reset = Answer {
             sequence: session.client_acked,
             acknowledgement: 0,
             flags: flags::RST,
             window: 0,
         };
-        answer::send(
-            self.ends_to_server(&session),
-            &reset,
-            &answer::NO_OPTIONS,
-            ctx,
-        );
-        self.tell_gone(id, ctx);
-        self.release_opening(id, DropReason::SessionExpired, ctx);
-        ctx.counters.count(Event::SessionReset);
-        Verdict::Drop(packet, DropReason::SessionExpired)
+        let ends = self.ends_to_server(session);
+        answer::send(ends, &reset, &answer::NO_OPTIONS, ctx);
     }
 
     /// A server's segment while its answer is awaited.
@@ -256,6 +329,11 @@ impl<B: Buffer> Guard<B> {
             _ if self.shares.may_ask() => {
                 self.await_peers_or_drop(lookup, packet, DropReason::ServerAnswerInvalid, ctx)
             }
+            // SYNs pass, and the server has answered a later one.
+            _ if read.has(flags::SYN) && !self.takes_cookies(lookup, parsed, ctx.now_ns) => {
+                let former = Former { id, is_late: false };
+                self.handle_stranger(lookup, Some(former), packet, parsed, lookup.interface, ctx)
+            }
             _ if self.is_open_elsewhere(id, &read) => {
                 Verdict::Drop(packet, DropReason::ServerAnswerInvalid)
             }
@@ -280,7 +358,7 @@ impl<B: Buffer> Guard<B> {
         let session = self.sessions.get(id);
         let ahead = read.acknowledgement.wrapping_sub(session.client_acked);
         let is_open = ahead < ELSEWHERE_BYTES;
-        if let Some(pending) = self.pending.get_mut(session.pending).filter(|_| is_open) {
+        if let Some(pending) = self.pending.get_mut(session.place_or_isn).filter(|_| is_open) {
             pending.is_elsewhere = true;
         }
         is_open
@@ -299,7 +377,7 @@ impl<B: Buffer> Guard<B> {
         let session = *self.sessions.get(id);
         let Some(agreed) = self
             .pending
-            .get_mut(session.pending)
+            .get_mut(session.place_or_isn)
             .map(|pending| pending.agreed)
         else {
             return Verdict::Drop(packet, DropReason::ServerAnswerInvalid);
@@ -323,7 +401,7 @@ impl<B: Buffer> Guard<B> {
             return answer::reset(packet, parsed, read.acknowledgement, read.end(), ctx);
         }
         let source = source_of(session.client);
-        let Some(pending) = self.pending.remove(session.pending, source) else {
+        let Some(pending) = self.pending.remove(session.place_or_isn, source) else {
             return Verdict::Drop(packet, DropReason::ServerAnswerInvalid);
         };
         let session = self.sessions.get_mut(id);
@@ -391,7 +469,7 @@ impl<B: Buffer> Guard<B> {
         ctx: &mut Context<'_, I>,
     ) {
         let session = *self.sessions.get(id);
-        let Some(pending) = self.pending.get_mut(session.pending) else {
+        let Some(pending) = self.pending.get_mut(session.place_or_isn) else {
             return;
         };
         let reset = Answer {
@@ -418,7 +496,7 @@ impl<B: Buffer> Guard<B> {
         ctx: &mut Context<'_, I>,
     ) {
         let session = self.sessions.get(id);
-        let (place, source) = (session.pending, source_of(session.client));
+        let (place, source) = (session.place_or_isn, source_of(session.client));
         if let Some(pending) = self.pending.remove(place, source) {
             for held in pending.held {
                 ctx.discard(held, reason);
@@ -505,7 +583,7 @@ fn splice_of<B>(session: &mut Session, pending: &Pending<B>, read: &Segment) {
     let agreed = pending.agreed;
     let server_first = read.sequence.wrapping_add(1);
     session.state = State::Established;
-    session.pending = pending.beginnings;
+    session.place_or_isn = pending.client_sequence;
     session.sequence_delta = read.sequence.wrapping_sub(pending.cookie.sequence);
     session.server_next = server_first;
     session.server_acked = server_first;

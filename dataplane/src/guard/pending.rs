@@ -14,8 +14,6 @@ pub(super) struct Pending<B> {
     pub(super) cookie: Cookie,
     /// What the client and the guard agreed on.
     pub(super) agreed: Agreed,
-    /// What earlier sessions of the same ports began with.
-    pub(super) beginnings: u32,
     /// The client's timestamp value in its ACK.
     pub(super) client_timestamp: u32,
     /// The client's window in octets, scaled.
@@ -204,7 +202,6 @@ mod tests {
             agreed: Agreed::default(),
             client_timestamp: 0,
             client_window_bytes: 0,
-            beginnings: 0,
             attempts: 1,
             is_elsewhere: false,
             held: held.iter().copied().collect(),

@@ -71,11 +71,26 @@ pub mod flag {
     pub const SERVER_UNSCALED: u8 = 1 << 4;
     /// Timestamps are translated.
     pub const TIMESTAMPS: u8 = 1 << 5;
-    /// It ended by a RST; on an established one, where sessions are shared, a client's RST has passed that only
-    /// its server can judge.
+    /// A client's RST ended it, which its server may not have believed: if the server speaks on, the
+    /// session lives on.
     pub const RESET: u8 = 1 << 6;
     /// Another guard opened it, and told of it.
     pub const REMOTE: u8 = 1 << 7;
+}
+
+/// Nanoseconds of one unit of [`Session::opened`], as a power of two: 134 ms.
+const OPENED_SHIFT: u32 = 27;
+
+/// Units of [`OPENED_SHIFT`] that a cookie is good for at most, and one for rounding.
+const COOKIE_LIFE: u64 =
+    (super::cookie::MAX_AGE_S * 1_000_000_000).div_ceil(1 << OPENED_SHIFT) + 1;
+
+/// By how much the memory of an ended session outlasts its cookie, so that rounding does not matter.
+pub(super) const OPENED_SLACK_NS: u64 = 3 << OPENED_SHIFT;
+
+/// What [`Session::opened`] is of a session that begins at `tick` (units of 2^24 ns).
+pub(super) fn opened_at(tick: u32) -> u16 {
+    (tick >> (OPENED_SHIFT - super::TICK_SHIFT)) as u16
 }
 
 /// A session. All sequence numbers are the server side's.
@@ -98,9 +113,9 @@ pub struct Session {
     pub server_next: u32,
     /// The highest acknowledgement that the client sent.
     pub server_acked: u32,
-    /// While opening: the place of what is only needed then. Afterwards: the low halves of the
-    /// numbers that the last two sessions of the same ports began with, 0 for none.
-    pub pending: u32,
+    /// While the server side opens: the place of what is only needed then. Else the client's
+    /// initial sequence number; ask [`Session::client_isn`].
+    pub(super) place_or_isn: u32,
     /// The tick of its last segment.
     pub last_seen: u32,
     /// The client's port.
@@ -109,8 +124,8 @@ pub struct Session {
     pub server_port: u16,
     /// The server's place among the protected addresses.
     pub server: u16,
-    /// The low half of the client's initial sequence number: tells a replayed handshake.
-    pub opening_sequence: u16,
+    /// When it began, in [`OPENED_SHIFT`] units, modulo 2^16.
+    pub(super) opened: u16,
     /// Where in its life it is.
     pub state: State,
     /// See [`flag`].
@@ -154,24 +169,28 @@ impl Session {
             client_port: key.client_port,
             server_port: key.server_port,
             server: key.server,
-            opening_sequence: client_sequence as u16,
+            place_or_isn: client_sequence,
             client_next: client_sequence.wrapping_add(1),
             client_acked: client_sequence.wrapping_add(1),
             ..Self::default()
         }
     }
 
-    /// Whether it, or one of the last two of the same ports, began with this number of the
-    /// client's. Only for a session that no longer opens.
-    pub fn has_begun_with(&self, client_sequence: u32) -> bool {
-        let low = client_sequence as u16;
-        let earlier = [self.pending as u16, (self.pending >> 16) as u16];
-        low == self.opening_sequence || (low != 0 && earlier.contains(&low))
+    /// The client's initial sequence number: with the ports it names a handshake.
+    #[inline]
+    pub fn client_isn(&self) -> u32 {
+        if self.state == State::Opening && !self.has(flag::TRACKED) {
+            self.client_acked.wrapping_sub(1)
+        } else {
+            self.place_or_isn
+        }
     }
 
-    /// What the next session of the same ports is to remember in [`Self::pending`].
-    pub fn beginnings(&self) -> u32 {
-        self.pending << 16 | u32::from(self.opening_sequence)
+    /// Whether a cookie by which it can have been opened may still be good at `tick` (units of
+    /// 2^24 ns).
+    pub(super) fn is_young(&self, tick: u32) -> bool {
+        let age = opened_at(tick).wrapping_sub(self.opened);
+        u64::from(age) <= COOKIE_LIFE
     }
 
     /// Whether all bits of `flags` are set.
@@ -226,26 +245,51 @@ impl Session {
     pub fn is_finished(&self) -> bool {
         self.has(flag::CLIENT_FIN | flag::SERVER_FIN)
             && self.client_acked == self.client_next
-            && self.server_acked == self.server_next
+            && !sequence::before(self.server_acked, self.server_next)
     }
 
-    /// Notes what a segment from the client says: its octets up to `end`, its acknowledgement
-    /// (already the server's number).
+    /// How far the client has acknowledged the server, and not beyond what the server sent.
+    pub fn server_believes_acked(&self) -> u32 {
+        if sequence::after(self.server_acked, self.server_next) {
+            self.server_next
+        } else {
+            self.server_acked
+        }
+    }
+
+    /// Whether a side has closed: the server, or the client by a FIN that its server acknowledged.
+    /// One that the server has not acknowledged may be forged.
+    #[inline]
+    pub fn is_closing(&self) -> bool {
+        self.has(flag::SERVER_FIN)
+            || self.has(flag::CLIENT_FIN) && self.client_acked == self.client_next
+    }
+
+    /// Notes what a client's segment says: its bytes up to `end`, its acknowledgement (already the
+    /// server's number). A FIN tells where the client's bytes end, whatever was noted before.
     #[inline]
     pub fn note_client(&mut self, end: u32, acknowledgement: u32, fin: bool) {
-        if sequence::after(end, self.client_next) {
+        if fin {
+            self.note_client_fin(end);
+        } else if sequence::after(end, self.client_next) && !self.has(flag::CLIENT_FIN) {
             self.client_next = end;
         }
         if sequence::after(acknowledgement, self.server_acked) {
             self.server_acked = acknowledgement;
         }
-        if fin {
+    }
+
+    /// What the server has acknowledged already cannot lie beyond the end.
+    fn note_client_fin(&mut self, end: u32) {
+        if !sequence::before(end, self.client_acked) {
+            self.client_next = end;
             self.flags |= flag::CLIENT_FIN;
         }
     }
 
-    /// Notes what a segment from the server says: its octets up to `end`, its acknowledgement and
-    /// the window it offers in octets.
+    /// Notes what a server's segment says: its bytes up to `end`, its acknowledgement and the window
+    /// it offers in bytes. A server that acknowledges more than the client's FIN has not taken that
+    /// FIN: it was not the client's.
     #[inline]
     pub fn note_server(&mut self, end: u32, acknowledgement: u32, window_bytes: u32, fin: bool) {
         if sequence::after(end, self.server_next) {
@@ -253,6 +297,10 @@ impl Session {
         }
         if sequence::after(acknowledgement, self.client_acked) {
             self.client_acked = acknowledgement;
+            if self.has(flag::CLIENT_FIN) && sequence::after(acknowledgement, self.client_next) {
+                self.flags &= !flag::CLIENT_FIN;
+                self.client_next = acknowledgement;
+            }
         }
         let edge = acknowledgement.wrapping_add(window_bytes);
         if sequence::after(edge, self.client_edge) {

@@ -1,8 +1,8 @@
 //! Translating a live session's segments, and refusing those that cannot be its own.
 
-use super::Guard;
 use super::answer::{self, Answer, Ends};
 use super::session::{Session, State, flag};
+use super::{Guard, Lookup};
 use crate::context::Context;
 use crate::counters::Event;
 use crate::drop_reason::DropReason;
@@ -147,7 +147,7 @@ pub(super) struct Refusal {
 
 impl Refusal {
     /// Whether it is for numbers that another guard may have seen the reason of.
-    fn is_of_numbers(self) -> bool {
+    pub(super) fn is_of_numbers(self) -> bool {
         matches!(
             self.reason,
             DropReason::OutOfWindow | DropReason::AckOfUnsent | DropReason::ResetNotExact
@@ -169,30 +169,29 @@ impl Refusal {
     }
 }
 
-/// How long a shared session must have been silent here before its next segment is taken for where
-/// it stands now, in ticks of 2^24 ns: one second.
-const SILENCE_TICKS: u32 = 60;
+/// Whether a client's segment beyond what this guard has seen of a shared session still follows from
+/// it: both its numbers are within a window of the last ones. What does not is not noted, since
+/// anybody can make it up; its receiver knows better.
+pub(super) fn is_near(session: &Session, read: &Segment) -> bool {
+    let (to_server, to_client) = (
+        0xffff << session.server_scale(),
+        0xffff << session.client_scale(),
+    );
+    let acknowledgement = read.acknowledgement.wrapping_add(session.sequence_delta);
+    let client = sequence::later(session.client_next, session.client_acked);
+    let server = sequence::later(session.server_acked, session.server_next);
+    read.flags & (flags::ACK | flags::RST) == flags::ACK
+        && sequence::near(read.sequence, client, to_server)
+        && sequence::near(acknowledgement, server, to_client)
+}
 
-/// A client's segment beyond what this guard has seen of a shared session. It goes on, since its
-/// receiver knows better; whether it is also to be followed. It is, if it lies within one window
-/// of the client's last segment here, or if nothing has passed here for a while: then the session
-/// took another way meanwhile.
-#[cold]
-fn follows_unseen(session: &mut Session, read: &Segment, tick: u32) -> bool {
-    let window = 0xffff << session.server_scale();
-    let near = read.sequence.wrapping_sub(session.client_next);
-    let is_near = near < window || near.wrapping_neg() < window;
-    let is_stale = tick.wrapping_sub(session.last_seen) > SILENCE_TICKS;
-    let has_ack = read.has(flags::ACK) && !read.has(flags::RST);
-    if has_ack && is_stale && !is_near {
-        let acknowledgement = read.acknowledgement.wrapping_add(session.sequence_delta);
-        session.client_next = read.end();
-        session.client_acked = read.sequence;
-        session.client_edge = read.end();
-        session.server_next = acknowledgement;
-        session.server_acked = acknowledgement;
-    }
-    has_ack && (is_near || is_stale)
+/// Whether a client's segment skips some of its numbers and takes back some of its acknowledgements,
+/// as hardly a segment of this session does, but the first one of the next session of its ports.
+#[inline(always)]
+pub(super) fn is_out_of_turn(session: &Session, read: &Segment) -> bool {
+    let acknowledgement = read.acknowledgement.wrapping_add(session.sequence_delta);
+    sequence::after(read.sequence, session.client_next)
+        && sequence::before(acknowledgement, session.server_acked)
 }
 
 /// Makes good for what of the server's went past other guards: numbers that are farther apart than
@@ -250,18 +249,19 @@ pub(super) fn check_client(session: &Session, read: &Segment) -> Result<(), Refu
 }
 
 impl<B: Buffer> Guard<B> {
-    /// A client's segment on an established or closed session.
+    /// A client's segment on an established session.
     #[inline(always)]
     pub(super) fn splice_to_server<I: Io<Buffer = B>>(
         &mut self,
         id: Id,
+        lookup: &Lookup,
         packet: B,
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
         match Segment::read_usual(packet.bytes(), parsed) {
-            Some(read) => self.take_client_segment(id, read, packet, parsed, ctx),
-            None => self.splice_unusual_to_server(id, packet, parsed, ctx),
+            Some(read) => self.take_client_segment(id, lookup, read, packet, parsed, ctx),
+            None => self.splice_unusual_to_server(id, lookup, packet, parsed, ctx),
         }
     }
 
@@ -269,12 +269,13 @@ impl<B: Buffer> Guard<B> {
     fn splice_unusual_to_server<I: Io<Buffer = B>>(
         &mut self,
         id: Id,
+        lookup: &Lookup,
         packet: B,
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
         match Segment::read(packet.bytes(), parsed) {
-            Ok(read) => self.take_client_segment(id, read, packet, parsed, ctx),
+            Ok(read) => self.take_client_segment(id, lookup, read, packet, parsed, ctx),
             Err(reason) => Verdict::Drop(packet, reason),
         }
     }
@@ -283,55 +284,62 @@ impl<B: Buffer> Guard<B> {
     fn take_client_segment<I: Io<Buffer = B>>(
         &mut self,
         id: Id,
+        lookup: &Lookup,
         read: Segment,
+        packet: B,
+        parsed: &Parsed,
+        ctx: &mut Context<'_, I>,
+    ) -> Verdict<B> {
+        let is_shared = self.shares.is_on();
+        let session = self.sessions.get(id);
+        let checked = check_client(session, &read);
+        if checked.is_err() || read.has(flags::RST) || is_shared && is_out_of_turn(session, &read) {
+            // A copy, so that the other paths' need not stand in memory.
+            let read = Segment { ..read };
+            let refusal = checked.err();
+            return self.take_doubtful(id, lookup, refusal, &read, packet, parsed, ctx);
+        }
+        self.note_client(id, &read, ctx);
+        self.pass_to_server(id, &read, packet, parsed, ctx)
+    }
+
+    /// Notes a client's segment that is believed.
+    #[inline(always)]
+    pub(super) fn note_client<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        read: &Segment,
+        ctx: &mut Context<'_, I>,
+    ) {
+        let session = self.sessions.get_mut(id);
+        let acknowledgement = read.acknowledgement.wrapping_add(session.sequence_delta);
+        session.note_client(read.end(), acknowledgement, read.has(flags::FIN));
+        if session.flags & (flag::CLIENT_FIN | flag::SERVER_FIN) != 0 {
+            self.follow_closing(id, ctx);
+        }
+    }
+
+    /// Sends a client's segment on in the server's numbers.
+    #[inline(always)]
+    pub(super) fn pass_to_server<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        read: &Segment,
         mut packet: B,
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
-        let (enforced, is_shared) = (self.is_active(), self.shares.is_on());
         let session = self.sessions.get_mut(id);
-        let mut is_noted = true;
-        if let Err(refusal) = check_client(session, &read) {
-            if is_shared && refusal.is_of_numbers() {
-                is_noted = follows_unseen(session, &read, self.tick);
-                ctx.counters.count(Event::BeyondView);
-            } else if enforced {
-                return self.refuse(id, refusal, packet, parsed, ctx);
-            } else {
-                ctx.counters.count(Event::WouldRefuse);
-            }
-        }
-        let acknowledgement = read.acknowledgement.wrapping_add(session.sequence_delta);
-        if read.has(flags::RST) {
-            session.flags |= flag::RESET;
-        } else if is_noted {
-            session.note_client(read.end(), acknowledgement, read.has(flags::FIN));
-        }
         if !session.has(flag::TRACKED) {
             let frame = packet.bytes_mut();
-            to_server(session, &mut frame[usize::from(parsed.transport)..], &read);
+            to_server(session, &mut frame[usize::from(parsed.transport)..], read);
         }
         session.last_seen = self.tick;
         if session.has(flag::REMOTE) {
             ctx.counters.count(Event::NeverMet);
         }
-        if !is_noted && read.has(flags::RST) {
-            self.suspect_reset(id, ctx);
-        } else {
-            self.follow(id, read.has(flags::RST), ctx);
-        }
         ctx.counters.count(Event::Spliced);
         Verdict::Forward(packet)
-    }
-
-    /// A client's RST that is not exact by what was seen here of a shared session. Its server knows,
-    /// and the server's silence tells what it thought of it: until then the session is neither open
-    /// nor over.
-    #[cold]
-    fn suspect_reset<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &mut Context<'_, I>) {
-        if self.sessions.get(id).state == State::Established {
-            self.arm_idle(id, ctx);
-        }
     }
 
     /// A server's segment on an established or closed session.
@@ -379,9 +387,7 @@ impl<B: Buffer> Guard<B> {
             let read = Segment { ..read };
             return self.answer_repeated_syn_ack(id, &read, packet, parsed);
         }
-        if read.has(flags::RST) {
-            session.flags |= flag::RESET;
-        } else {
+        if !read.has(flags::RST) && session.state == State::Established {
             let window_bytes = u32::from(read.window) << session.server_scale();
             let fin = read.has(flags::FIN);
             if is_shared {
@@ -397,23 +403,22 @@ impl<B: Buffer> Guard<B> {
         if session.has(flag::REMOTE) {
             ctx.counters.count(Event::NeverMet);
         }
-        self.follow(id, read.has(flags::RST), ctx);
+        self.follow_server(id, read.has(flags::RST), ctx);
         ctx.counters.count(Event::Spliced);
         Verdict::Forward(packet)
     }
 
-    /// Moves the session along after a segment.
+    /// Moves the session along after a server's segment. A server's RST is the end: it knows nothing
+    /// of the session any more.
     #[inline(always)]
-    fn follow<I: Io<Buffer = B>>(&mut self, id: Id, reset: bool, ctx: &mut Context<'_, I>) {
+    fn follow_server<I: Io<Buffer = B>>(&mut self, id: Id, reset: bool, ctx: &mut Context<'_, I>) {
         let session = self.sessions.get(id);
         match session.state {
             State::Established if reset => self.close(id, Event::SessionReset, ctx),
-            State::Established
-                if session.flags & (flag::CLIENT_FIN | flag::SERVER_FIN | flag::RESET) != 0 =>
-            {
+            State::Established if session.flags & (flag::CLIENT_FIN | flag::SERVER_FIN) != 0 => {
                 self.follow_closing(id, ctx);
             }
-            // A RST that its receiver did not believe: the session lives on.
+            // It did not believe its client's RST: the session lives on.
             State::Closed if session.has(flag::RESET) && !reset => self.revive(id, ctx),
             _ => {}
         }
@@ -422,10 +427,7 @@ impl<B: Buffer> Guard<B> {
     /// A segment of a session of which a side has closed.
     #[inline(never)]
     fn follow_closing<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &mut Context<'_, I>) {
-        let session = self.sessions.get_mut(id);
-        // Somebody speaks on: the RST before was not believed.
-        session.flags &= !flag::RESET;
-        if session.is_finished() {
+        if self.sessions.get(id).is_finished() {
             self.close(id, Event::SessionClosed, ctx);
         } else {
             self.arm_idle(id, ctx);
@@ -435,7 +437,7 @@ impl<B: Buffer> Guard<B> {
 
     /// Drops a client's segment, and tells the client what is expected where that is due.
     #[cold]
-    fn refuse<I: Io<Buffer = B>>(
+    pub(super) fn refuse<I: Io<Buffer = B>>(
         &mut self,
         id: Id,
         refusal: Refusal,

@@ -1,8 +1,11 @@
 //! The guard on its own, packet by packet. Frames are made with the wire module and read back with
 //! it; the guard sees them as a worker would hand them over.
 
+mod replays;
+mod reuse;
 mod rig;
 mod sharing;
+mod strangers;
 
 use self::rig::{CLIENT_ISN, Rig, SERVER_ISN, Shown};
 use super::config::{Mode, Unknown};

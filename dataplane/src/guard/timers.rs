@@ -13,9 +13,8 @@ use crate::limits::MAX_TIMERS_PER_LOOP;
 use crate::packet::Buffer;
 use crate::parse::flags;
 
-/// How long a server may take to say that it did not believe a RST (RFC 5961 §3.2): it says so at
-/// once.
-const RESET_JUDGED_NS: u64 = 5_000_000_000;
+/// When a session that could not go, since its handshake found no room to be remembered, tries again.
+const SPENT_RETRY_NS: u64 = 1_000_000_000;
 
 impl<B: Buffer> Guard<B> {
     /// Takes notice of the time. To be called at the start of each loop, before packets.
@@ -62,7 +61,8 @@ impl<B: Buffer> Guard<B> {
             }
             State::Opening => self.ask_again_or_give_up(id, &session, ctx),
             State::Established => self.check_idle(id, &session, ctx),
-            State::Closed => self.remove(id),
+            State::Closed if self.forget(id, ctx) => {}
+            State::Closed => self.linger(id, SPENT_RETRY_NS, ctx),
         }
     }
 
@@ -75,7 +75,7 @@ impl<B: Buffer> Guard<B> {
         if self.is_remote(id) {
             let has_held = self
                 .pending
-                .get(session.pending)
+                .get(session.place_or_isn)
                 .is_some_and(|pending| !pending.held.is_empty());
             if !has_held {
                 return self.release_opening(id, DropReason::SessionExpired, ctx);
@@ -85,7 +85,7 @@ impl<B: Buffer> Guard<B> {
         let retries = self.config.timers.server_syn_retries;
         let attempts = self
             .pending
-            .get_mut(session.pending)
+            .get_mut(session.place_or_isn)
             .map(|pending| pending.attempts);
         if attempts.is_some_and(|attempts| attempts <= retries) {
             self.send_server_syn(id, ctx);
@@ -101,18 +101,17 @@ impl<B: Buffer> Guard<B> {
 
     /// Whether the server may be silent because another guard has opened the session.
     fn may_be_open_elsewhere(&self, session: &Session, now_ns: u64) -> bool {
-        let pending = self.pending.get(session.pending);
+        let pending = self.pending.get(session.place_or_isn);
         pending.is_some_and(|pending| pending.is_elsewhere) || self.shares.may_be_ignorant(now_ns)
     }
 
     /// For how long an open session may be silent.
     pub(super) fn idle_limit_ns(&self, session: &Session) -> u64 {
         let timers = &self.config.timers;
-        let is_closing = session.flags & (flag::CLIENT_FIN | flag::SERVER_FIN) != 0;
-        match (is_closing, session.has(flag::RESET)) {
-            (_, true) => RESET_JUDGED_NS,
-            (true, false) => timers.closing_idle_ns,
-            (false, false) => timers.established_idle_ns,
+        if session.is_closing() {
+            timers.closing_idle_ns
+        } else {
+            timers.established_idle_ns
         }
     }
 
@@ -123,10 +122,9 @@ impl<B: Buffer> Guard<B> {
         ctx: &mut Context<'_, I>,
     ) {
         self.refresh(id, ctx);
-        let is_reset = session.has(flag::RESET);
         let base_ns = self.idle_limit_ns(session);
         // Whoever carries its packets tells it as often as this.
-        let limit_ns = if self.shares.is_on() && !is_reset {
+        let limit_ns = if self.shares.is_on() {
             base_ns + base_ns / 4
         } else {
             base_ns
@@ -139,16 +137,15 @@ impl<B: Buffer> Guard<B> {
             self.wheel.arm(id.0, ctx.now_ns + wait_ns);
             return;
         }
-        if !session.has(flag::TRACKED) && !is_reset {
+        if !session.has(flag::TRACKED) {
             self.reset_both(session, ctx);
         }
         self.tell_gone(id, ctx);
-        self.remove(id);
-        ctx.counters.count(if is_reset {
-            Event::SessionReset
+        if self.forget(id, ctx) {
+            ctx.counters.count(Event::SessionIdled);
         } else {
-            Event::SessionIdled
-        });
+            self.end(id, Event::SessionIdled, ctx);
+        }
     }
 
     /// Frees both ends of what they held for the session.
@@ -160,7 +157,9 @@ impl<B: Buffer> Guard<B> {
             window: 0,
         };
         let to_client = Answer {
-            sequence: session.server_acked.wrapping_sub(session.sequence_delta),
+            sequence: session
+                .server_believes_acked()
+                .wrapping_sub(session.sequence_delta),
             acknowledgement: session.client_next,
             flags: flags::RST | flags::ACK,
             window: 0,

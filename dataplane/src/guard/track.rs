@@ -3,6 +3,7 @@
 
 use super::Guard;
 use super::config::Mode;
+use super::ended::Former;
 use super::session::{Session, State, flag};
 use super::splice::Segment;
 use super::{Direction, Lookup};
@@ -20,7 +21,7 @@ impl<B: Buffer> Guard<B> {
     pub(super) fn let_through<I: Io<Buffer = B>>(
         &mut self,
         lookup: &Lookup,
-        ended: Option<Id>,
+        former: Option<Former>,
         packet: B,
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
@@ -35,46 +36,75 @@ impl<B: Buffer> Guard<B> {
                 return Verdict::Forward(packet);
             }
         };
-        let is_syn = read.flags & (flags::SYN | flags::ACK | flags::RST) == flags::SYN;
-        let is_live = read.flags & (flags::SYN | flags::ACK | flags::RST) == flags::ACK;
-        let session = match lookup.direction {
-            Direction::ToServer if is_syn => {
+        let kind = read.flags & (flags::SYN | flags::ACK | flags::RST);
+        match lookup.direction {
+            Direction::ToServer if kind == flags::SYN => {
                 ctx.counters.count(Event::WouldGuard);
-                Some(begun_by(lookup, &read))
+                // Anybody can send it: what stands here already stays until the server has answered.
+                if former.is_none() {
+                    self.track(lookup, None, begun_by(lookup, &read), ctx);
+                }
             }
-            Direction::ToClient if is_live => Some(found_running(lookup, &read)),
+            Direction::ToClient if kind == flags::SYN | flags::ACK => {
+                self.track(lookup, former, answered_by(lookup, &read), ctx);
+            }
+            Direction::ToClient if kind == flags::ACK => {
+                self.track(lookup, former, found_running(lookup, &read), ctx);
+            }
             Direction::ToServer if self.config.mode == Mode::Monitor => {
                 ctx.counters.count(Event::WouldRefuse);
-                None
             }
-            _ => None,
-        };
-        if let Some(session) = session {
-            let previous = ended.and_then(|ended| self.incarnation_of(ended));
-            if let Some(ended) = ended {
-                self.remove(ended);
-            }
-            let timers = self.config.timers;
-            let wait_ns = match session.state {
-                State::Opening => timers.half_open_ns,
-                _ => timers.established_idle_ns,
-            };
-            // A full table is no reason to stop a packet here: only protection will miss it.
-            if let Some(id) = self.insert(lookup.hash, session, ctx) {
-                ctx.counters.count(Event::SessionTracked);
-                self.begin_mark(id, previous, ctx);
-                self.wheel.arm(id.0, ctx.now_ns + wait_ns);
-            }
+            _ => {}
         }
         ctx.counters.count(Event::Forwarded);
         Verdict::Forward(packet)
     }
 
-    /// A segment of a tracked session's handshake.
+    /// Follows a session from now on. A full table is no reason to stop its packets here: only
+    /// protection will miss it.
+    fn track<I: Io<Buffer = B>>(
+        &mut self,
+        lookup: &Lookup,
+        former: Option<Former>,
+        session: Session,
+        ctx: &mut Context<'_, I>,
+    ) {
+        let previous = former.and_then(|former| self.incarnation_of(former.id));
+        if !self.replace(former, ctx) {
+            return;
+        }
+        let timers = self.config.timers;
+        let wait_ns = match session.state {
+            State::Opening => timers.half_open_ns,
+            _ => timers.established_idle_ns,
+        };
+        if let Some(id) = self.insert_tracked(lookup.hash, session) {
+            ctx.counters.count(Event::SessionTracked);
+            self.begin_mark(id, previous, ctx);
+            self.wheel.arm(id.0, ctx.now_ns + wait_ns);
+        }
+    }
+
+    /// The server has answered another SYN than the one that a tracked session began with.
+    pub(super) fn begin_tracked_anew<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        lookup: &Lookup,
+        read: &Segment,
+        packet: B,
+        ctx: &mut Context<'_, I>,
+    ) -> Verdict<B> {
+        let former = Former { id, is_late: false };
+        self.track(lookup, Some(former), answered_by(lookup, read), ctx);
+        ctx.counters.count(Event::Forwarded);
+        Verdict::Forward(packet)
+    }
+
+    /// A segment of a tracked session's handshake. What the server has not borne out changes nothing.
     pub(super) fn follow_tracked<I: Io<Buffer = B>>(
         &mut self,
         id: Id,
-        direction: Direction,
+        lookup: &Lookup,
         packet: B,
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
@@ -84,30 +114,28 @@ impl<B: Buffer> Guard<B> {
             Err(reason) => return Verdict::Drop(packet, reason),
         };
         let session = self.sessions.get_mut(id);
-        session.last_seen = self.tick;
-        let fits = read.acknowledgement == session.client_acked;
-        match direction {
+        let fits = read.has(flags::ACK) && read.acknowledgement == session.client_acked;
+        match lookup.direction {
             Direction::ToClient if read.has(flags::RST) && fits => {
                 self.remove(id);
                 ctx.counters.count(Event::SessionRefused);
             }
-            Direction::ToClient if read.has(flags::SYN) && read.has(flags::ACK) && fits => {
-                session.server_next = read.end();
-                session.server_acked = read.end();
-                session.client_edge = read.acknowledgement.wrapping_add(u32::from(read.window));
-                let client = session.client_scale();
-                match read.options.window_scale {
-                    Some(server) => session.set_scales(client, server, server),
-                    None => session.set_scales(0, 0, 0),
+            Direction::ToClient if read.has(flags::SYN) && read.has(flags::ACK) => {
+                if !fits {
+                    return self.begin_tracked_anew(id, lookup, &read, packet, ctx);
                 }
+                note_answer(session, &read);
             }
             Direction::ToServer
-                if read.has(flags::ACK)
-                    && session.server_next != session.server_acked.wrapping_sub(1)
+                if read.flags & (flags::ACK | flags::SYN | flags::RST) == flags::ACK
+                    && is_answered(session)
                     && read.acknowledgement == session.server_next
                     && read.sequence == session.client_acked =>
             {
+                self.stop_counting_half_open(id);
+                let session = self.sessions.get_mut(id);
                 session.state = State::Established;
+                session.last_seen = self.tick;
                 session.note_client(read.end(), read.acknowledgement, read.has(flags::FIN));
                 self.arm_idle(id, ctx);
                 ctx.counters.count(Event::SessionOpened);
@@ -120,11 +148,39 @@ impl<B: Buffer> Guard<B> {
     }
 }
 
+/// Takes a server's SYN-ACK over. The client's scale counts only if both sides scale.
+fn note_answer(session: &mut Session, read: &Segment) {
+    session.server_next = read.end();
+    session.server_acked = read.end();
+    session.client_edge = read.acknowledgement.wrapping_add(u32::from(read.window));
+    let client = session.client_scale();
+    match read.options.window_scale {
+        Some(server) => session.set_scales(client, server, server),
+        None => session.set_scales(0, 0, 0),
+    }
+}
+
+/// Whether the server of a tracked session has answered: until then its numbers differ.
+fn is_answered(session: &Session) -> bool {
+    session.server_next == session.server_acked
+}
+
 /// A tracked session that this SYN begins.
 fn begun_by(lookup: &Lookup, read: &Segment) -> Session {
     let mut session = Session::opening(lookup.key, read.sequence);
     session.flags = flag::TRACKED;
+    session.server_acked = session.server_next.wrapping_add(1);
     session.set_scales(read.options.window_scale.unwrap_or(0), 0, 0);
+    session
+}
+
+/// A tracked session whose SYN was not followed, by its server's answer. The client's window scale is
+/// unknown, so the widest is assumed.
+fn answered_by(lookup: &Lookup, read: &Segment) -> Session {
+    let mut session = Session::opening(lookup.key, read.acknowledgement.wrapping_sub(1));
+    session.flags = flag::TRACKED;
+    session.set_scales(14, 0, 0);
+    note_answer(&mut session, read);
     session
 }
 

@@ -9,7 +9,7 @@ use super::config::{Action, Mode, Unknown};
 use super::cookie::{Awaited, Claim, Codes, Cookie, CookieError, Tuple};
 use super::handshake::agree;
 use super::session::{SessionKey, State, flag};
-use super::splice::{Segment, check_client, skip_unseen, to_client, to_server};
+use super::splice::{Segment, check_client, is_out_of_turn, skip_unseen, to_client, to_server};
 use crate::context::Context;
 use crate::counters::Event;
 use crate::drop_reason::DropReason;
@@ -253,13 +253,14 @@ impl<B: Buffer> Guard<B> {
         usual: &Usual,
         ctx: &mut Context<'_, I>,
     ) -> UsualVerdict<B> {
+        let is_shared = self.shares.is_on();
         let session = self.sessions.get_mut(id);
         let is_usual = session.state == State::Established && session.flags & UNUSUAL == 0;
         let read = match read_usual(packet.bytes(), usual) {
             Some(read) if is_usual && usual.is_plain() => read,
             _ => return General(packet),
         };
-        if check_client(session, &read).is_err() {
+        if check_client(session, &read).is_err() || is_shared && is_out_of_turn(session, &read) {
             return General(packet);
         }
         let acknowledgement = read.acknowledgement.wrapping_add(session.sequence_delta);

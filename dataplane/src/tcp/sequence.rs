@@ -12,6 +12,18 @@ pub const fn before(a: u32, b: u32) -> bool {
     after(b, a)
 }
 
+/// The later of two numbers.
+#[inline]
+pub const fn later(a: u32, b: u32) -> u32 {
+    if after(a, b) { a } else { b }
+}
+
+/// Whether two numbers are less than `distance` apart, whichever comes first.
+#[inline]
+pub const fn near(a: u32, b: u32, distance: u32) -> bool {
+    a.wrapping_sub(b) < distance || b.wrapping_sub(a) < distance
+}
+
 /// Whether `low <= value <= high` on the circle.
 #[inline]
 pub const fn within(value: u32, low: u32, high: u32) -> bool {

@@ -21,14 +21,10 @@ use crate::packet::Buffer;
 use crate::parse::flags;
 use crate::replicate::FromPeers;
 use crate::replicate::record::{Record, Stage};
-use crate::tcp::sequence;
+use crate::tcp::sequence::{self, later};
 
 /// How far apart two guards that got the same cookie back can have begun with it.
 const OPENED_TWICE_MS: u32 = 64_000;
-
-fn later(a: u32, b: u32) -> u32 {
-    if sequence::after(a, b) { a } else { b }
-}
 
 impl<B: Buffer> Guard<B> {
     /// Takes notice of what a peer says.
@@ -82,7 +78,7 @@ impl<B: Buffer> Guard<B> {
         let apart_ms = incarnation.wrapping_sub(record.incarnation) as i32;
         let is_opened_twice = session.state != State::Closed
             && apart_ms.unsigned_abs() < OPENED_TWICE_MS
-            && session.opening_sequence == record.client_sequence as u16
+            && session.client_isn() == record.client_sequence
             && !session.has(flag::TRACKED);
         if incarnation == record.incarnation || is_opened_twice {
             let mark = &mut self.shares.marks[id.0 as usize];
@@ -96,7 +92,11 @@ impl<B: Buffer> Guard<B> {
             State::Opening if !self.sessions.get(id).has(flag::TRACKED) => {
                 self.release_opening(id, DropReason::SessionExpired, ctx);
             }
-            _ => self.remove(id),
+            _ => {
+                if !self.forget(id, ctx) {
+                    self.remove(id);
+                }
+            }
         }
         None
     }
@@ -170,14 +170,13 @@ impl<B: Buffer> Guard<B> {
             agreed: Agreed::from_packed(record.agreed),
             client_timestamp: record.client_timestamp,
             client_window_bytes: record.client_edge,
-            beginnings: 0,
             attempts: 0,
             is_elsewhere: false,
             held: arrayvec::ArrayVec::new(),
         };
         let source = source_of(record.key.client);
         let place = self.pending.insert(pending, source);
-        self.sessions.get_mut(id).pending = place.unwrap_or(u32::MAX);
+        self.sessions.get_mut(id).place_or_isn = place.unwrap_or(u32::MAX);
         // Whoever opens it asks its server again before this is due. If it died, and the client
         // speaks to us, we do.
         let wait_ns = self.config.timers.server_syn_ns * 3;
@@ -197,8 +196,7 @@ impl<B: Buffer> Guard<B> {
         session.client_edge = record.client_edge;
         session.server_next = record.server_next;
         session.server_acked = record.server_acked;
-        // What earlier sessions began with is known only where they were.
-        session.pending = 0;
+        session.place_or_isn = record.client_sequence;
     }
 
     /// Brings a session that is known up to what a record of the same incarnation says.
@@ -240,12 +238,11 @@ impl<B: Buffer> Guard<B> {
     ) {
         let session = self.sessions.get(id);
         let source = source_of(session.client);
-        let pending = self.pending.remove(session.pending, source);
+        let pending = self.pending.remove(session.place_or_isn, source);
         self.splice_as_told(id, record);
         let Some(pending) = pending else {
             return;
         };
-        self.sessions.get_mut(id).pending = pending.beginnings;
         self.arm_idle(id, ctx);
         for mut held in pending.held {
             self.deliver_held(id, &mut held);
@@ -259,8 +256,14 @@ impl<B: Buffer> Guard<B> {
         let seen = self.tick_of(record.seen_ms);
         let session = self.sessions.get_mut(id);
         let fins = flag::CLIENT_FIN | flag::SERVER_FIN;
+        let is_news = record.flags & !session.flags & flag::CLIENT_FIN != 0;
         session.flags |= record.flags & fins;
-        session.client_next = later(session.client_next, record.client_next);
+        // A FIN tells where the client's bytes end.
+        session.client_next = if is_news {
+            later(session.client_acked, record.client_next)
+        } else {
+            later(session.client_next, record.client_next)
+        };
         session.client_acked = later(session.client_acked, record.client_acked);
         session.client_edge = later(session.client_edge, record.client_edge);
         session.server_next = later(session.server_next, record.server_next);

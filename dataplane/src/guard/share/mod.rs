@@ -190,6 +190,15 @@ impl<B> Shares<B> {
         }
     }
 
+    /// Whether a guard that drains may still open the present session: its peers hear of it at once,
+    /// and carry it when this guard has gone.
+    pub(super) fn opens_for_peers(&mut self) -> bool {
+        if self.share == Share::Deferred {
+            self.share = Share::Established;
+        }
+        self.peers > 0 && self.share != Share::Never
+    }
+
     /// Whether a guard of which nothing is known here yet may carry sessions of this site.
     pub(super) fn may_be_ignorant(&self, now_ns: u64) -> bool {
         let settled = self

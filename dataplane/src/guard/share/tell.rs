@@ -62,8 +62,7 @@ impl<B: Buffer> Guard<B> {
             client_scale: session.client_scale(),
             server_scale: session.server_scale(),
             told_scale: session.told_scale(),
-            // Of an established one only the low half is known, and only that is ever asked for.
-            client_sequence: u32::from(session.opening_sequence),
+            client_sequence: session.client_isn(),
             sequence: session.sequence_delta,
             timestamp: session.timestamp_delta,
             client_next: session.client_next,
@@ -74,9 +73,8 @@ impl<B: Buffer> Guard<B> {
             seen_ms: self.wall_ms_of(session.last_seen),
             ..Record::default()
         };
-        if let (State::Opening, Some(pending)) = (session.state, self.pending.get(session.pending))
+        if let (State::Opening, Some(pending)) = (session.state, self.pending.get(session.place_or_isn))
         {
-            record.client_sequence = pending.client_sequence;
             record.sequence = pending.cookie.sequence;
             record.timestamp = pending.cookie.timestamp;
             record.client_timestamp = pending.client_timestamp;

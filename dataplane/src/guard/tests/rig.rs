@@ -62,6 +62,7 @@ pub(super) struct Rig {
     pub(super) counters: Counters,
     pub(super) client_port: u16,
     pub(super) client_isn: u32,
+    pub(super) client_scale: u8,
     pub(super) client_clock: u32,
     pub(super) server_clock: u32,
     pub(super) server_options: SynOptions,
@@ -120,6 +121,7 @@ impl Rig {
             counters: Counters::default(),
             client_port: 40_000,
             client_isn: CLIENT_ISN,
+            client_scale: 9,
             client_clock: 5_000,
             server_clock: 900_000,
             server_options: SynOptions {
@@ -216,6 +218,19 @@ impl Rig {
         }
     }
 
+    /// The only session there is.
+    pub(super) fn session(&self) -> crate::guard::session::Session {
+        let (_, session) = self.guard.next_session(None).expect("a session");
+        *session
+    }
+
+    /// Whether a client's frame has the numbers of a segment of the only session.
+    pub(super) fn has_numbers_of_session(&self, frame: &[u8]) -> bool {
+        let parsed = parse(frame).expect("a frame of this test");
+        let read = crate::guard::splice::Segment::read(frame, &parsed).expect("a sound segment");
+        crate::guard::splice::check_client(&self.session(), &read).is_ok()
+    }
+
     /// What the guard made since the last call.
     pub(super) fn sent(&mut self) -> Vec<Segment> {
         self.outbox
@@ -281,7 +296,7 @@ impl Rig {
     pub(super) fn client_syn(&self) -> Vec<u8> {
         let options = SynOptions {
             mss: Some(1460),
-            window_scale: Some(9),
+            window_scale: Some(self.client_scale),
             sack_permitted: true,
             timestamps: Some((self.client_clock, 0)),
         };
@@ -414,7 +429,7 @@ impl Rig {
             .wrapping_sub(session.map_or(0, |session| session.timestamp_delta))
     }
 
-    fn client_octets(
+    pub(super) fn client_octets(
         &self,
         sequence: u32,
         acknowledgement: u32,

@@ -465,9 +465,15 @@ fn a_guard_that_took_no_part_catches_up_with_a_session_that_comes_its_way() {
     let delta = SERVER_ISN.wrapping_sub(cookie.sequence);
     assert_eq!(seen.acknowledgement, next.wrapping_add(delta));
     assert_eq!(site.count(1, Event::BeyondView), 1);
+    // Anybody could have said so: it is not noted until the server bears it out.
     let more = site.guards[1].client_segment(90_000_004, next, ACK, b"more");
+    forwarded(site.guards[1].client_sends(more.clone()));
+    assert_eq!(site.count(1, Event::BeyondView), 2);
+    let acked = CLIENT_ISN.wrapping_add(90_000_008);
+    let answer = site.guards[1].server_segment(50_000_000, acked, ACK, b"");
+    forwarded(site.guards[1].server_sends(answer));
     forwarded(site.guards[1].client_sends(more));
-    assert_eq!(site.count(1, Event::BeyondView), 1, "it follows now");
+    assert_eq!(site.count(1, Event::BeyondView), 2, "it follows now");
     // What an outsider guesses goes on, for the server to judge, and changes nothing here.
     let guessed = site.guards[1].client_segment(7, next, FIN_ACK, b"");
     forwarded(site.guards[1].client_sends(guessed));
@@ -475,7 +481,7 @@ fn a_guard_that_took_no_part_catches_up_with_a_session_that_comes_its_way() {
 }
 
 #[test]
-fn an_exact_reset_ends_it_at_once_and_another_when_its_server_keeps_silent() {
+fn b1_an_exact_reset_ends_a_shared_session_and_another_is_for_its_server_to_confirm() {
     // CASES 3
     let mut site = Site::new(2);
     let cookie = site.open([0, 0, 0]);
@@ -487,18 +493,78 @@ fn an_exact_reset_ends_it_at_once_and_another_when_its_server_keeps_silent() {
         assert_eq!(rig.guard.status().live, 0);
     }
 
+    for is_believed in [false, true] {
+        let mut site = Site::new(2);
+        let cookie = site.open([0, 0, 0]);
+        let next = cookie.sequence.wrapping_add(1);
+        let inexact = site.guards[1].client_segment(700, next, flags::RST, b"");
+        forwarded(site.guards[1].client_sends(inexact));
+        // A keepalive: one byte before what the server has acknowledged.
+        let question = site.guards[1].only_sent();
+        assert_eq!((question.flags, question.sequence), (ACK, CLIENT_ISN));
+        assert_eq!(question.acknowledgement, SERVER_ISN.wrapping_add(1));
+        let reply = if is_believed { flags::RST } else { ACK };
+        let reply = site.guards[0].server_frame(
+            question.acknowledgement,
+            CLIENT_ISN.wrapping_add(1),
+            reply,
+            b"",
+        );
+        forwarded(site.guards[0].server_sends(reply));
+        for _ in 0..20 {
+            site.guards.iter_mut().for_each(|rig| rig.advance_s(1));
+            site.exchange();
+        }
+        for rig in &site.guards {
+            assert_eq!(rig.guard.status().live, usize::from(!is_believed));
+        }
+    }
+}
+
+#[test]
+fn f6_a_guard_that_drains_opens_what_its_peers_will_carry() {
+    for (peers, is_opened) in [(1, true), (0, false)] {
+        let mut site = Site::new(2);
+        site.guards[0].hear(&FromPeers::Peers(peers));
+        let cookie = site.guards[0].shake_hands();
+        site.guards[0].guard.drain();
+        let ack = site.guards[0].client_ack(&cookie, b"");
+        let shown = site.guards[0].client_sends(ack);
+        if !is_opened {
+            assert!(matches!(shown, Shown::Reply(reset) if reset.flags & flags::RST != 0));
+            continue;
+        }
+        assert_eq!(shown, Shown::Held);
+        assert_eq!(site.guards[0].only_sent().flags, flags::SYN);
+        site.exchange();
+        // It has gone; the server's answer finds a peer that knows.
+        let answer = site.guards[1].server_syn_ack();
+        assert_eq!(site.guards[1].server_sends(answer), Shown::Held);
+        assert_eq!(site.guards[1].only_sent().flags, ACK);
+        assert_eq!(site.guards[1].guard.status().live, 1);
+    }
+}
+
+#[test]
+fn a_s3_a_guard_that_missed_the_end_lets_the_next_session_begin() {
     let mut site = Site::new(2);
     let cookie = site.open([0, 0, 0]);
-    let next = cookie.sequence.wrapping_add(1);
-    let inexact = site.guards[1].client_segment(700, next, flags::RST, b"");
-    forwarded(site.guards[1].client_sends(inexact));
-    for _ in 0..6 {
-        site.guards.iter_mut().for_each(|rig| rig.advance_s(1));
-        site.exchange();
-    }
-    for rig in &site.guards {
-        assert_eq!(rig.guard.status().live, 0);
-    }
+    // The end passes by the first guard, and its records are lost.
+    site.guards[0].close(&cookie);
+    let _lost = site.told_by(0);
+    site.guards.iter_mut().for_each(|rig| rig.client_isn = CLIENT_ISN.wrapping_add(20_000));
+    let again = site.guards[0].shake_hands();
+    let ack = site.guards[1].client_ack(&again, b"GET /");
+    assert_eq!(site.guards[1].client_sends(ack), Shown::Held, "the peers are asked");
+    site.guards[1].advance_ms(20);
+    assert_eq!(site.guards[1].walk_released(), [Shown::Held]);
+    assert_eq!(site.guards[1].only_sent().flags, flags::SYN);
+    assert_eq!(site.count(1, Event::SessionReplaced), 1);
+    // A late copy of the former handshake does not end the present one.
+    site.guards.iter_mut().for_each(|rig| rig.client_isn = CLIENT_ISN);
+    let late = site.guards[1].client_ack(&cookie, b"");
+    let shown = site.guards[1].client_sends(late);
+    assert_eq!(shown, Shown::Dropped(DropReason::CookieReplayed));
 }
 
 #[test]

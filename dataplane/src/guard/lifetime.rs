@@ -1,0 +1,153 @@
+//! How sessions come into the table, end, and leave it.
+
+use super::Guard;
+use super::session::{OPENED_SLACK_NS, Session, State, flag, opened_at};
+use crate::context::Context;
+use crate::counters::Event;
+use crate::flow::table::{Entry, Hash, Id};
+use crate::io::Io;
+use crate::limits::TRACKED_HALF_OPEN_SHARE;
+use crate::packet::Buffer;
+
+impl<B: Buffer> Guard<B> {
+    /// Puts a session into the table; an ended one makes room when it must.
+    pub(super) fn insert<I: Io<Buffer = B>>(
+        &mut self,
+        hash: Hash,
+        session: Session,
+        ctx: &mut Context<'_, I>,
+    ) -> Option<Id> {
+        self.insert_if_room(hash, session).or_else(|| {
+            self.evict_ended(ctx);
+            self.insert_if_room(hash, session)
+        })
+    }
+
+    /// The same for a session that nobody has proved: nothing makes room for it.
+    pub(super) fn insert_tracked(&mut self, hash: Hash, session: Session) -> Option<Id> {
+        let most = self.sessions.capacity() / TRACKED_HALF_OPEN_SHARE;
+        let is_half_open = session.state == State::Opening;
+        if is_half_open && self.tracked_half_open >= most {
+            return None;
+        }
+        let id = self.insert_if_room(hash, session)?;
+        self.tracked_half_open += usize::from(is_half_open);
+        Some(id)
+    }
+
+    fn insert_if_room(&mut self, hash: Hash, mut session: Session) -> Option<Id> {
+        session.last_seen = self.tick;
+        session.opened = opened_at(self.tick);
+        let id = self.sessions.insert(hash, session).ok()?;
+        self.live += 1;
+        Some(id)
+    }
+
+    fn evict_ended<I: Io<Buffer = B>>(&mut self, ctx: &mut Context<'_, I>) {
+        while let Some(id) = self.ended.pop_front() {
+            if !self.sessions.contains(id) || self.sessions.get(id).state != State::Closed {
+                continue;
+            }
+            if self.forget(id, ctx) {
+                ctx.counters.count(Event::SessionEvicted);
+            } else {
+                self.ended.push_front(id);
+            }
+            return;
+        }
+    }
+
+    /// Takes a session out of the table. If its cookie may still be good, its handshake is
+    /// remembered elsewhere; where there is no room for that it stays, and the answer is false.
+    pub(super) fn forget<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &mut Context<'_, I>) -> bool {
+        let session = self.sessions.get(id);
+        let is_spent = session.state != State::Opening && !session.has(flag::TRACKED);
+        if is_spent && session.is_young(self.tick) && !self.remember(id, ctx) {
+            return false;
+        }
+        self.remove(id);
+        true
+    }
+
+    /// Remembers a session's handshake beyond the session; false when there is no room.
+    pub(super) fn remember<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &mut Context<'_, I>) -> bool {
+        let session = self.sessions.get(id);
+        let (key, isn) = (session.key(), session.client_isn());
+        let has_room = self.spent.insert(&key, isn, ctx.now_ns);
+        if !has_room {
+            ctx.counters.count(Event::SpentFull);
+        }
+        has_room
+    }
+
+    /// Leaves no room in the memory against replays.
+    #[cfg(test)]
+    pub(super) fn fill_spent(&mut self, now_ns: u64) {
+        self.spent.fill(now_ns);
+    }
+
+    /// Takes a session out of the table, whatever its cookie.
+    pub(super) fn remove(&mut self, id: Id) {
+        self.stop_counting_half_open(id);
+        self.live -= usize::from(self.sessions.get(id).state != State::Closed);
+        self.wheel.cancel(id.0);
+        self.sessions.remove(id);
+    }
+
+    /// A half-open session that is only watched is about to become something else.
+    pub(super) fn stop_counting_half_open(&mut self, id: Id) {
+        let session = self.sessions.get(id);
+        let was_counted = session.state == State::Opening && session.has(flag::TRACKED);
+        self.tracked_half_open -= usize::from(was_counted);
+    }
+
+    /// Ends a session, and tells the peers.
+    pub(super) fn close<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        event: Event,
+        ctx: &mut Context<'_, I>,
+    ) {
+        self.end(id, event, ctx);
+        self.tell(id, ctx);
+    }
+
+    /// Ends a session: from now on it only lingers.
+    pub(super) fn end<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        event: Event,
+        ctx: &mut Context<'_, I>,
+    ) {
+        ctx.counters.count(event);
+        self.stop_counting_half_open(id);
+        self.sessions.get_mut(id).state = State::Closed;
+        self.live -= 1;
+        if self.ended.len() == self.sessions.capacity() {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(id);
+        self.linger(id, self.config.timers.linger_ns, ctx);
+    }
+
+    /// Has an ended session stay for so long.
+    pub(super) fn linger<I: Io<Buffer = B>>(&mut self, id: Id, ns: u64, ctx: &Context<'_, I>) {
+        self.wheel.arm(id.0, ctx.now_ns + ns + OPENED_SLACK_NS);
+    }
+
+    /// Takes the end of a session back.
+    pub(super) fn revive<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &mut Context<'_, I>) {
+        let session = self.sessions.get_mut(id);
+        session.state = State::Established;
+        session.flags &= !flag::RESET;
+        self.live += 1;
+        self.arm_idle(id, ctx);
+    }
+
+    /// Arms the timer of a session that is open.
+    pub(super) fn arm_idle<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &Context<'_, I>) {
+        let limit_ns = self.idle_limit_ns(self.sessions.get(id));
+        let wait_ns = self.watch_ns(id, limit_ns);
+        self.wheel.arm(id.0, ctx.now_ns + wait_ns);
+    }
+}
