@@ -2,11 +2,13 @@
 
 use super::Hop;
 use super::config::Link;
+use super::neighbours::Claim;
 use crate::context::Context;
 use crate::drop_reason::DropReason;
 use crate::io::{InterfaceId, Io};
 use crate::packet::Buffer;
 use crate::parse::{Fragment, Parsed, protocol};
+use crate::replicate::desk::Origin;
 use crate::wire::address::{Address, Family, Prefix};
 use crate::wire::ethernet::MacAddress;
 use crate::wire::membership::{MAX_PACKET_BYTES, is_reported, routers, write_report};
@@ -74,6 +76,30 @@ pub(super) fn is_peers_to_group(
 }
 
 impl<B: Buffer> Hop<B> {
+    /// An authentic datagram of a peer's came from there. It names its station as well as an answer
+    /// would, and often comes where questions and answers are lost (RFC 4861 §7.3.1 knows such
+    /// hints). Who stands in the table as a neighbour that can be sent to is left there: its
+    /// address is for ARP and neighbour discovery to change.
+    pub(crate) fn hear_station<I: Io<Buffer = B>>(
+        &mut self,
+        peer: Address,
+        origin: Origin,
+        ctx: &mut Context<'_, I>,
+    ) {
+        let Origin { interface, mac } = origin;
+        // Tables that came meanwhile may have another interface in its place.
+        let is_port = self.tables.replication.map(|port| port.interface) == Some(interface);
+        let link = self.tables.link(interface).filter(|_| is_port);
+        if !mac.is_unicast() || !link.is_some_and(|link| link.connects(peer)) {
+            return;
+        }
+        match self.neighbours.is_usable(interface, peer) {
+            Some(true) => {}
+            Some(false) => self.learn(Claim::Answer, interface, peer, mac, ctx),
+            None => self.learn(Claim::Request, interface, peer, mac, ctx),
+        }
+    }
+
     /// Whether no route is asked for the way to `destination`: it is a group, of one link.
     pub(super) fn is_to_group(&self, destination: Address) -> bool {
         destination.is_multicast_or_broadcast()

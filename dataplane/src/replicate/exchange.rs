@@ -2,9 +2,10 @@
 //! talks to the peers, but for its waiting.
 
 use super::config::{Destination, MAX_PAYLOAD_BYTES};
-use super::desk::{ControlPeers, Datagram};
+use super::desk::{ControlPeers, Datagram, Origin};
 use super::envelope;
 use super::replicator::Replicator;
+use super::stations::Stations;
 use super::{FromPeers, PeerId};
 use crate::limits::{DATAGRAM_RING, NEWS_PER_TURN, RECORDS_PER_TURN};
 use crate::wire::address::Address;
@@ -62,6 +63,7 @@ pub struct Exchange {
     turn_of: usize,
     /// News that found its worker's ring full.
     kept: Option<(usize, FromPeers)>,
+    stations: Stations,
     losses: Losses,
 }
 
@@ -75,6 +77,7 @@ impl Exchange {
             spare: Vec::with_capacity(DATAGRAM_RING),
             turn_of: 0,
             kept: None,
+            stations: Stations::new(),
             losses: Losses::default(),
         }
     }
@@ -148,7 +151,12 @@ impl Exchange {
                 continue;
             }
             match envelope::unpack(datagram.bytes()) {
-                Some((source, payload)) => self.replicator.receive(now, source, payload),
+                Some((source, payload)) => {
+                    let proved = self.replicator.receive(now, source, payload);
+                    if let (Some(peer), Some(origin)) = (proved, datagram.origin()) {
+                        self.tell_station(peer, source.0, origin, now.now_ns);
+                    }
+                }
                 None => self.losses.malformed += 1,
             }
             datagram.set_len(0);
@@ -160,6 +168,19 @@ impl Exchange {
             }
         }
         served
+    }
+
+    /// Tells the workers where an authentic datagram came from, now and then: where peers are sent
+    /// to by a group's address, no worker needs to know.
+    #[inline]
+    fn tell_station(&mut self, peer: PeerId, address: Address, origin: Origin, now_ns: u64) {
+        if self.addresses.group.is_some() || !self.stations.is_news(peer, origin, now_ns) {
+            return;
+        }
+        for desk in &mut self.desks {
+            // With the ring full, it is told again in a second.
+            let _ = desk.news.push(FromPeers::Station(address, origin));
+        }
     }
 
     fn keep(&mut self, datagram: Box<Datagram>) {

@@ -21,15 +21,23 @@ use crate::worker::Time;
 const REPAIRED_AT_FIRST: u64 = 512;
 
 impl Replicator {
-    /// Takes the UDP payload that came from `source`.
-    pub fn receive(&mut self, now: Time, source: (Address, u16), payload: &[u8]) {
+    /// Takes the UDP payload that came from `source`. Whose it is comes back if that is proved: the
+    /// frame is of the life that is believed, and came for the first time, from its peer's address.
+    pub fn receive(&mut self, now: Time, source: (Address, u16), payload: &[u8]) -> Option<PeerId> {
         self.pass_time(now);
         let mut scratch = std::mem::take(&mut self.scratch);
-        match self.receive_frame(source.0, payload, &mut scratch) {
-            Ok(()) => self.tallies.count(Tally::FrameReceived),
-            Err(why) => self.tallies.count(why),
-        }
+        let read = self.receive_frame(source.0, payload, &mut scratch);
         self.scratch = scratch;
+        match read {
+            Ok(proved) => {
+                self.tallies.count(Tally::FrameReceived);
+                proved
+            }
+            Err(why) => {
+                self.tallies.count(why);
+                None
+            }
+        }
     }
 
     fn receive_frame(
@@ -37,7 +45,7 @@ impl Replicator {
         source: Address,
         payload: &[u8],
         scratch: &mut Vec<u8>,
-    ) -> Result<(), Tally> {
+    ) -> Result<Option<PeerId>, Tally> {
         let header = Header::read(payload)?;
         if payload.len() > scratch.capacity() {
             return Err(Tally::RefusedOversized);
@@ -114,7 +122,8 @@ impl Replicator {
         Ok(Some(self.keys.derive(epoch, header.sender, header.boot)))
     }
 
-    /// Reads an authentic frame.
+    /// Reads an authentic frame. Whose it is comes back if it is of the life that is believed, and
+    /// from the address where that peer is known to be.
     fn read(
         &mut self,
         place: usize,
@@ -122,7 +131,7 @@ impl Replicator {
         header: &Header,
         derived: Option<FrameKey>,
         items: &[u8],
-    ) -> Result<(), Tally> {
+    ) -> Result<Option<PeerId>, Tally> {
         let now_ns = self.now.now_ns;
         let greets = matches!(Items::new(items).next(), Some(Ok(Item::Hello(_))));
         let peer = &mut self.peers[place];
@@ -144,13 +153,14 @@ impl Replicator {
         }
         if which == Which::Candidate && !self.try_adopt(place, items) {
             return if greets {
-                Ok(())
+                Ok(None)
             } else {
                 Err(Tally::RefusedNotFresh)
             };
         }
         self.read_items(place, items);
-        Ok(())
+        let peer = &self.peers[place];
+        Ok(peer.address.map(|_| peer.id))
     }
 
     /// Believes a candidate whose greeting shows that it knows this life of ours.
