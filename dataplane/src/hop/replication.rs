@@ -1,13 +1,13 @@
 //! The replication port: which packets are the peers', and the group that they may be sent to.
 
 use super::Hop;
-use super::config::Link;
-use super::neighbours::Claim;
+use super::config::{HopTables, Link};
+use super::neighbours::{Claim, Resolution};
 use crate::context::Context;
 use crate::drop_reason::DropReason;
 use crate::io::{InterfaceId, Io};
 use crate::packet::Buffer;
-use crate::parse::{Fragment, Parsed, protocol};
+use crate::parse::{Fragment, Parsed, parse_network, protocol};
 use crate::replicate::desk::Origin;
 use crate::wire::address::{Address, Family, Prefix};
 use crate::wire::ethernet::MacAddress;
@@ -75,6 +75,14 @@ pub(super) fn is_peers_to_group(
         && port.is_some_and(|port| port.group == Some(parsed.destination))
 }
 
+/// The link of this interface, if the peers are there; tables that came meanwhile may have another
+/// one in its place.
+fn link_of_peers(tables: &HopTables, interface: InterfaceId) -> Option<&Link> {
+    let port = tables.replication?;
+    let link = tables.link(interface)?;
+    (port.interface == interface).then_some(link)
+}
+
 impl<B: Buffer> Hop<B> {
     /// An authentic datagram of a peer's came from there. It names its station as well as an answer
     /// would, and often comes where questions and answers are lost (RFC 4861 §7.3.1 knows such
@@ -87,9 +95,7 @@ impl<B: Buffer> Hop<B> {
         ctx: &mut Context<'_, I>,
     ) {
         let Origin { interface, mac } = origin;
-        // Tables that came meanwhile may have another interface in its place.
-        let is_port = self.tables.replication.map(|port| port.interface) == Some(interface);
-        let link = self.tables.link(interface).filter(|_| is_port);
+        let link = link_of_peers(&self.tables, interface);
         if !mac.is_unicast() || !link.is_some_and(|link| link.connects(peer)) {
             return;
         }
@@ -97,6 +103,32 @@ impl<B: Buffer> Hop<B> {
             Some(true) => {}
             Some(false) => self.learn(Claim::Answer, interface, peer, mac, ctx),
             None => self.learn(Claim::Request, interface, peer, mac, ctx),
+        }
+    }
+
+    /// [`Hop::output`] of what answers a peer that is not proved yet. As long as nothing is known of
+    /// where it is, the answer goes back to where its greeting came from, as any answer to an
+    /// unproved source does (decision 0004), and nothing is learned; it is asked for as ever.
+    #[cold]
+    pub(crate) fn output_back<I: Io<Buffer = B>>(
+        &mut self,
+        packet: B,
+        origin: Origin,
+        ctx: &mut Context<'_, I>,
+    ) {
+        let Origin { interface, mac } = origin;
+        let peer = parse_network(packet.bytes()).map(|parsed| parsed.destination);
+        let (Ok(peer), Some(link)) = (peer, link_of_peers(&self.tables, interface)) else {
+            return self.output(packet, ctx);
+        };
+        let is_too_big = packet.bytes().len() > usize::from(link.mtu_bytes);
+        let is_neighbour = mac.is_unicast() && link.connects(peer);
+        if is_too_big || !is_neighbour || self.neighbours.has_station(interface, peer) {
+            return self.output(packet, ctx);
+        }
+        super::link::emit(link, interface, packet, 0, mac, ctx);
+        if let Resolution::Ask(slot) = self.neighbours.resolve(interface, peer, ctx.now_ns) {
+            self.ask(slot, false, ctx);
         }
     }
 

@@ -64,9 +64,15 @@ impl Datagram {
         fits
     }
 
-    /// Where it came from, if that was told.
+    /// Of a packet that arrived: where it came from. Of one to be sent: where what it answers came
+    /// from, if it answers a peer that is not known yet.
     pub fn origin(&self) -> Option<Origin> {
         self.origin
+    }
+
+    /// Makes a packet to be sent an answer to what came from there, or to nothing.
+    pub fn set_origin(&mut self, origin: Option<Origin>) {
+        self.origin = origin;
     }
 
     /// All the room, to be filled in place; [`Self::set_len`] says how much was.

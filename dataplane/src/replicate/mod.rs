@@ -16,7 +16,7 @@ mod gaps;
 mod item;
 pub mod keys;
 mod peer;
-mod receive;
+pub mod receive;
 pub mod record;
 pub mod replicator;
 mod resync;

@@ -85,7 +85,7 @@ impl<I: Io> Worker<I> {
         {
             served += 1;
             if !datagram.bytes().is_empty() {
-                self.send_datagram(datagram.bytes(), time);
+                self.send_datagram(&datagram, time);
                 datagram.set_len(0);
             }
             self.put_back(datagram);
@@ -113,7 +113,8 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    fn send_datagram(&mut self, packet: &[u8], time: Time) {
+    fn send_datagram(&mut self, datagram: &Datagram, time: Time) {
+        let packet = datagram.bytes();
         let mut ctx = context!(self, time);
         let Some(mut buffer) = ctx.allocate() else {
             return ctx.counters.count(Event::PeersUntold);
@@ -123,6 +124,9 @@ impl<I: Io> Worker<I> {
         }
         buffer.bytes_mut().copy_from_slice(packet);
         ctx.counters.count(Event::PeersTold);
-        self.hop.output(buffer, &mut ctx);
+        match datagram.origin() {
+            Some(origin) => self.hop.output_back(buffer, origin, &mut ctx),
+            None => self.hop.output(buffer, &mut ctx),
+        }
     }
 }

@@ -5,6 +5,7 @@ use dataplane::command::{Command, Report};
 use dataplane::hop::{Neighbour, NeighbourState, ReplicationPort};
 use dataplane::io::InterfaceId;
 use dataplane::limits::DATAGRAM_STOCK;
+use dataplane::packet::Buffer;
 use dataplane::parse::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6};
 use dataplane::replicate::PeerId;
 use dataplane::replicate::config::{PeerConfig, ReplicatorConfig};
@@ -15,7 +16,7 @@ use dataplane::replicate::keys::ReplicationKey;
 use dataplane::replicate::replicator::Replicator;
 use dataplane::replicate::status::PeerState;
 use dataplane::wire::address::{Address, Family};
-use dataplane::wire::ethernet::MacAddress;
+use dataplane::wire::ethernet::{self, MacAddress};
 
 use crate::rig::packets::{address, udp};
 use crate::rig::{INSIDE_MAC, Rig, SECOND_NS, SERVER_MAC, Setup, Side};
@@ -137,7 +138,8 @@ impl Site {
             ..Setup::workers(workers)
         });
         let (replicator, addresses) = replicator(OURS, family, 7, 0, &rig);
-        let near = Exchange::new(replicator, std::mem::take(&mut rig.peers), addresses);
+        let desks = std::mem::take(&mut rig.peers);
+        let near = Exchange::new(replicator, desks, addresses);
         let far = Far::new(family, 7, 0, &rig);
         Self {
             rig,
@@ -146,6 +148,12 @@ impl Site {
             far,
             recorded: Vec::new(),
         }
+    }
+
+    /// Another life of what talks to the peer; the workers keep what they know of neighbours.
+    fn begin_anew(&mut self) {
+        let (replicator, _) = replicator(OURS, self.family, 7, 60_000, &self.rig);
+        *self.near.replicator_mut() = replicator;
     }
 
     /// A packet inside, from a station.
@@ -377,5 +385,42 @@ fn b2_a_peer_that_has_moved_is_found_when_its_old_station_is_silent() {
         for known in site.known() {
             assert_eq!(known.map(|known| known.mac), Some(moved), "{family:?}");
         }
+    }
+}
+
+#[test]
+fn b2_a_guard_that_begins_anew_answers_a_greeting_while_questions_are_lost() {
+    for family in FAMILIES {
+        let mut site = site(2, family, Before::AskedFor);
+        // Its own former life is over; the peer's goes on, and greets it.
+        site.begin_anew();
+        for known in site.known().into_iter().flatten() {
+            assert_eq!(known.state, NeighbourState::Incomplete);
+        }
+        site.live_ms(500, Some(SERVER_MAC));
+        assert!(site.believes_the_peer());
+        for known in site.known() {
+            assert_eq!(known.map(|known| known.mac), Some(SERVER_MAC), "{family:?}");
+        }
+    }
+}
+
+#[test]
+fn b2_an_answer_to_a_greeting_goes_where_its_peer_is_known_to_be() {
+    for family in FAMILIES {
+        let mut site = site(1, family, Before::Stale);
+        let greeting = site.recorded[0].clone();
+        site.begin_anew();
+        site.arrive_from(STRANGER_MAC, &greeting);
+        site.rig.settle();
+        site.rig.advance_ms(60);
+        site.near.turn(site.rig.time());
+        site.rig.poll();
+        let mut stations = Vec::new();
+        while let Some((_, frame)) = site.rig.departed(Side::Inside) {
+            stations.push(ethernet::destination(Buffer::bytes(frame.packet())));
+        }
+        assert!(!stations.is_empty(), "the greeting has its answer");
+        assert_eq!(stations, vec![SERVER_MAC; stations.len()], "{family:?}");
     }
 }
