@@ -232,31 +232,7 @@ impl<B: Buffer> Hop<B> {
         Verdict::Hold
     }
 
-    /// A peer's datagram names its station as well as an answer would, and often comes where
-    /// requests and answers are lost (RFC 4861 §7.3.1 knows such hints).
-    pub(super) fn note_peer<I: Io<Buffer = B>>(
-        &mut self,
-        interface: InterfaceId,
-        peer: Address,
-        datagram: &B,
-        ctx: &mut Context<'_, I>,
-    ) {
-        let link = self.tables.link(interface);
-        if !link.is_some_and(|link| link.connects(peer)) {
-            return;
-        }
-        let station = ethernet::source(datagram.bytes());
-        match self.neighbours.is_usable(interface, peer) {
-            Some(true) => {}
-            Some(false) => self.learn(Claim::Answer, interface, peer, station, ctx),
-            None => {
-                self.neighbours.pass_on(interface, peer, station);
-                self.learn(Claim::Request, interface, peer, station, ctx);
-            }
-        }
-    }
-
-    fn learn<I: Io<Buffer = B>>(
+    pub(super) fn learn<I: Io<Buffer = B>>(
         &mut self,
         claim: Claim,
         interface: InterfaceId,

@@ -114,7 +114,6 @@ impl<B: Buffer> Hop<B> {
         Concluded::Done(match judgement {
             Judgement::Own if parsed.is_whole_tcp() => return Concluded::Local(buffer),
             Judgement::Own if is_peers(self.tables.replication, interface, parsed) => {
-                self.note_peer(interface, parsed.source, &buffer, ctx);
                 return Concluded::Peers(buffer);
             }
             Judgement::Own => take_own(buffer, parsed, ctx),

@@ -319,6 +319,17 @@ impl Neighbours {
         ))
     }
 
+    /// Whether packets for `address` are sent anywhere at all.
+    pub(crate) fn has_station(&mut self, interface: InterfaceId, address: Address) -> bool {
+        let found = self.find(interface, address);
+        found.is_some_and(|slot| {
+            matches!(
+                self.entries[usize::from(slot)].state,
+                Some(NeighbourState::Reachable | NeighbourState::Stale | NeighbourState::Probe)
+            )
+        })
+    }
+
     /// Tells the other workers of an answer that nobody here asked for: perhaps one of them did.
     pub(crate) fn pass_on(&mut self, interface: InterfaceId, address: Address, mac: MacAddress) {
         self.tell(interface, address, mac, false);

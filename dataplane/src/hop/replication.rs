@@ -1,12 +1,14 @@
 //! The replication port: which packets are the peers', and the group that they may be sent to.
 
 use super::Hop;
-use super::config::Link;
+use super::config::{HopTables, Link};
+use super::neighbours::{Claim, Resolution};
 use crate::context::Context;
 use crate::drop_reason::DropReason;
 use crate::io::{InterfaceId, Io};
 use crate::packet::Buffer;
-use crate::parse::{Fragment, Parsed, protocol};
+use crate::parse::{Fragment, Parsed, parse_network, protocol};
+use crate::replicate::desk::Origin;
 use crate::wire::address::{Address, Family, Prefix};
 use crate::wire::ethernet::MacAddress;
 use crate::wire::membership::{MAX_PACKET_BYTES, is_reported, routers, write_report};
@@ -73,7 +75,63 @@ pub(super) fn is_peers_to_group(
         && port.is_some_and(|port| port.group == Some(parsed.destination))
 }
 
+/// The link of this interface, if the peers are there; tables that came meanwhile may have another
+/// one in its place.
+fn link_of_peers(tables: &HopTables, interface: InterfaceId) -> Option<&Link> {
+    let port = tables.replication?;
+    let link = tables.link(interface)?;
+    (port.interface == interface).then_some(link)
+}
+
 impl<B: Buffer> Hop<B> {
+    /// An authentic datagram of a peer's came from there. It names its station as well as an answer
+    /// would, and often comes where questions and answers are lost (RFC 4861 §7.3.1 knows such
+    /// hints). Who stands in the table as a neighbour that can be sent to is left there: its
+    /// address is for ARP and neighbour discovery to change.
+    pub(crate) fn hear_station<I: Io<Buffer = B>>(
+        &mut self,
+        peer: Address,
+        origin: Origin,
+        ctx: &mut Context<'_, I>,
+    ) {
+        let Origin { interface, mac } = origin;
+        let link = link_of_peers(&self.tables, interface);
+        if !mac.is_unicast() || !link.is_some_and(|link| link.connects(peer)) {
+            return;
+        }
+        match self.neighbours.is_usable(interface, peer) {
+            Some(true) => {}
+            Some(false) => self.learn(Claim::Answer, interface, peer, mac, ctx),
+            None => self.learn(Claim::Request, interface, peer, mac, ctx),
+        }
+    }
+
+    /// [`Hop::output`] of what answers a peer that is not proved yet. As long as nothing is known of
+    /// where it is, the answer goes back to where its greeting came from, as any answer to an
+    /// unproved source does (decision 0004), and nothing is learned; it is asked for as ever.
+    #[cold]
+    pub(crate) fn output_back<I: Io<Buffer = B>>(
+        &mut self,
+        packet: B,
+        origin: Origin,
+        ctx: &mut Context<'_, I>,
+    ) {
+        let Origin { interface, mac } = origin;
+        let peer = parse_network(packet.bytes()).map(|parsed| parsed.destination);
+        let (Ok(peer), Some(link)) = (peer, link_of_peers(&self.tables, interface)) else {
+            return self.output(packet, ctx);
+        };
+        let is_too_big = packet.bytes().len() > usize::from(link.mtu_bytes);
+        let is_neighbour = mac.is_unicast() && link.connects(peer);
+        if is_too_big || !is_neighbour || self.neighbours.has_station(interface, peer) {
+            return self.output(packet, ctx);
+        }
+        super::link::emit(link, interface, packet, 0, mac, ctx);
+        if let Resolution::Ask(slot) = self.neighbours.resolve(interface, peer, ctx.now_ns) {
+            self.ask(slot, false, ctx);
+        }
+    }
+
     /// Whether no route is asked for the way to `destination`: it is a group, of one link.
     pub(super) fn is_to_group(&self, destination: Address) -> bool {
         destination.is_multicast_or_broadcast()

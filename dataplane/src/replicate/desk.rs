@@ -6,12 +6,25 @@
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::{FromPeers, ToPeers};
+use crate::io::InterfaceId;
 use crate::limits::{DATAGRAM_BYTES, DATAGRAM_RING, PEER_RING};
+use crate::wire::ethernet::MacAddress;
+
+/// Where a packet came from, as its frame says. Whether that is true is known only once the packet
+/// is found authentic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The interface that it came in by.
+    pub interface: InterfaceId,
+    /// The MAC address of its sender.
+    pub mac: MacAddress,
+}
 
 /// An IP packet of the replication port, on its way between a worker and the control thread. Empty
 /// ones travel to the worker, so that it need not allocate.
 #[derive(Debug)]
 pub struct Datagram {
+    origin: Option<Origin>,
     length: u16,
     bytes: [u8; DATAGRAM_BYTES],
 }
@@ -20,6 +33,7 @@ impl Datagram {
     /// One without content.
     pub fn empty() -> Box<Self> {
         Box::new(Self {
+            origin: None,
             length: 0,
             bytes: [0; DATAGRAM_BYTES],
         })
@@ -36,8 +50,29 @@ impl Datagram {
         if fits {
             self.bytes[..bytes.len()].copy_from_slice(bytes);
             self.length = bytes.len() as u16;
+            self.origin = None;
         }
         fits
+    }
+
+    /// [`Self::set`] for a packet that came from there.
+    pub fn set_from(&mut self, origin: Origin, bytes: &[u8]) -> bool {
+        let fits = self.set(bytes);
+        if fits {
+            self.origin = Some(origin);
+        }
+        fits
+    }
+
+    /// Of a packet that arrived: where it came from. Of one to be sent: where what it answers came
+    /// from, if it answers a peer that is not known yet.
+    pub fn origin(&self) -> Option<Origin> {
+        self.origin
+    }
+
+    /// Makes a packet to be sent an answer to what came from there, or to nothing.
+    pub fn set_origin(&mut self, origin: Option<Origin>) {
+        self.origin = origin;
     }
 
     /// All the room, to be filled in place; [`Self::set_len`] says how much was.

@@ -2,9 +2,11 @@
 //! talks to the peers, but for its waiting.
 
 use super::config::{Destination, MAX_PAYLOAD_BYTES};
-use super::desk::{ControlPeers, Datagram};
+use super::desk::{ControlPeers, Datagram, Origin};
 use super::envelope;
+use super::receive::Heard;
 use super::replicator::Replicator;
+use super::stations::Stations;
 use super::{FromPeers, PeerId};
 use crate::limits::{DATAGRAM_RING, NEWS_PER_TURN, RECORDS_PER_TURN};
 use crate::wire::address::Address;
@@ -62,6 +64,7 @@ pub struct Exchange {
     turn_of: usize,
     /// News that found its worker's ring full.
     kept: Option<(usize, FromPeers)>,
+    stations: Stations,
     losses: Losses,
 }
 
@@ -75,6 +78,7 @@ impl Exchange {
             spare: Vec::with_capacity(DATAGRAM_RING),
             turn_of: 0,
             kept: None,
+            stations: Stations::new(),
             losses: Losses::default(),
         }
     }
@@ -108,7 +112,7 @@ impl Exchange {
             served += self.take_arrived(worker, now);
         }
         self.replicator.tick(now);
-        served + self.give_news() + self.send_datagrams()
+        served + self.give_news() + self.send_datagrams(now.now_ns)
     }
 
     /// When [`Self::turn`] has something to do, if nothing arrives before.
@@ -148,7 +152,12 @@ impl Exchange {
                 continue;
             }
             match envelope::unpack(datagram.bytes()) {
-                Some((source, payload)) => self.replicator.receive(now, source, payload),
+                Some((source, payload)) => {
+                    let heard = self.replicator.receive(now, source, payload);
+                    if let (Some(heard), Some(origin)) = (heard, datagram.origin()) {
+                        self.note_station(heard, source.0, origin, now.now_ns);
+                    }
+                }
                 None => self.losses.malformed += 1,
             }
             datagram.set_len(0);
@@ -160,6 +169,26 @@ impl Exchange {
             }
         }
         served
+    }
+
+    /// Tells the workers where a peer's datagram came from, now and then; a greeting that proves
+    /// nothing only earns its answer. Where peers are sent to by a group's address, no worker needs
+    /// to know.
+    #[inline]
+    fn note_station(&mut self, heard: Heard, address: Address, origin: Origin, now_ns: u64) {
+        if self.addresses.group.is_some() {
+            return;
+        }
+        match heard {
+            Heard::Greeting(peer) => self.stations.note_greeting(peer, origin, now_ns),
+            Heard::Proved(peer) if self.stations.is_news(peer, origin, now_ns) => {
+                for desk in &mut self.desks {
+                    // With the ring full, it is told again in a second.
+                    let _ = desk.news.push(FromPeers::Station(address, origin));
+                }
+            }
+            Heard::Proved(_) => {}
+        }
     }
 
     fn keep(&mut self, datagram: Box<Datagram>) {
@@ -185,7 +214,7 @@ impl Exchange {
         NEWS_PER_TURN
     }
 
-    fn send_datagrams(&mut self) -> usize {
+    fn send_datagrams(&mut self, now_ns: u64) -> usize {
         let mut served = 0;
         // As many as the workers have room for: what waits longer is the replicator's to keep.
         while served < DATAGRAM_RING
@@ -194,12 +223,12 @@ impl Exchange {
             let mut datagram = self.spare.pop().unwrap_or_else(Datagram::empty);
             // Written beside it: only now it is known which headers come before it.
             let mut payload = [0; MAX_PAYLOAD_BYTES];
-            let Some((destination, length)) = self.replicator.next_datagram(&mut payload) else {
+            let Some((to, length)) = self.replicator.next_datagram(&mut payload) else {
                 self.keep(datagram);
                 return served;
             };
             served += 1;
-            let way = self.addresses.of(destination).and_then(|destination| {
+            let way = self.addresses.of(to).and_then(|destination| {
                 let source = self.addresses.source_for(destination)?;
                 Some((source, destination))
             });
@@ -218,6 +247,10 @@ impl Exchange {
                 self.keep(datagram);
                 continue;
             }
+            datagram.set_origin(match to {
+                Destination::Peer(peer) => self.stations.answered(peer, now_ns),
+                Destination::Group => None,
+            });
             if let Err(rtrb::PushError::Full(datagram)) =
                 self.desks[worker].departing.push(datagram)
             {

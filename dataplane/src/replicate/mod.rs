@@ -16,12 +16,13 @@ mod gaps;
 mod item;
 pub mod keys;
 mod peer;
-mod receive;
+pub mod receive;
 pub mod record;
 pub mod replicator;
 mod resync;
 mod send;
 mod serve;
+mod stations;
 pub mod status;
 mod stream;
 pub mod tally;
@@ -29,7 +30,9 @@ pub mod tally;
 mod tests;
 mod window;
 
+use self::desk::Origin;
 use self::record::{FlowKey, Record};
+use crate::wire::address::Address;
 
 /// An appliance among those that share: its number in the profile, which must be its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,4 +97,6 @@ pub enum FromPeers {
     /// So many other appliances are there now. After a change, what only a director was told is
     /// told again.
     Peers(u8),
+    /// An authentic datagram of the peer at this address came from there.
+    Station(Address, Origin),
 }

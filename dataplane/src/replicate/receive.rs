@@ -20,16 +20,34 @@ use crate::worker::Time;
 /// them; of one that has sent more, the tables are fetched.
 const REPAIRED_AT_FIRST: u64 = 512;
 
+/// Who is heard by a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The frame is of the life that is believed, and came for the first time: nobody else can have
+    /// sent it.
+    Proved(PeerId),
+    /// A greeting of a life that is not believed yet: somebody may have recorded it.
+    Greeting(PeerId),
+}
+
 impl Replicator {
-    /// Takes the UDP payload that came from `source`.
-    pub fn receive(&mut self, now: Time, source: (Address, u16), payload: &[u8]) {
+    /// Takes the UDP payload that came from `source`. What comes back is who is heard by it, if it
+    /// came from the address where that peer is known to be.
+    pub fn receive(&mut self, now: Time, source: (Address, u16), payload: &[u8]) -> Option<Heard> {
         self.pass_time(now);
         let mut scratch = std::mem::take(&mut self.scratch);
-        match self.receive_frame(source.0, payload, &mut scratch) {
-            Ok(()) => self.tallies.count(Tally::FrameReceived),
-            Err(why) => self.tallies.count(why),
-        }
+        let read = self.receive_frame(source.0, payload, &mut scratch);
         self.scratch = scratch;
+        match read {
+            Ok(heard) => {
+                self.tallies.count(Tally::FrameReceived);
+                heard
+            }
+            Err(why) => {
+                self.tallies.count(why);
+                None
+            }
+        }
     }
 
     fn receive_frame(
@@ -37,7 +55,7 @@ impl Replicator {
         source: Address,
         payload: &[u8],
         scratch: &mut Vec<u8>,
-    ) -> Result<(), Tally> {
+    ) -> Result<Option<Heard>, Tally> {
         let header = Header::read(payload)?;
         if payload.len() > scratch.capacity() {
             return Err(Tally::RefusedOversized);
@@ -122,7 +140,7 @@ impl Replicator {
         header: &Header,
         derived: Option<FrameKey>,
         items: &[u8],
-    ) -> Result<(), Tally> {
+    ) -> Result<Option<Heard>, Tally> {
         let now_ns = self.now.now_ns;
         let greets = matches!(Items::new(items).next(), Some(Ok(Item::Hello(_))));
         let peer = &mut self.peers[place];
@@ -144,13 +162,19 @@ impl Replicator {
         }
         if which == Which::Candidate && !self.try_adopt(place, items) {
             return if greets {
-                Ok(())
+                Ok(self.heard(place, Heard::Greeting))
             } else {
                 Err(Tally::RefusedNotFresh)
             };
         }
         self.read_items(place, items);
-        Ok(())
+        Ok(self.heard(place, Heard::Proved))
+    }
+
+    /// What is known of a frame's sender, if its address counts.
+    fn heard(&self, place: usize, heard: impl Fn(PeerId) -> Heard) -> Option<Heard> {
+        let peer = &self.peers[place];
+        peer.address.map(|_| heard(peer.id))
     }
 
     /// Believes a candidate whose greeting shows that it knows this life of ours.

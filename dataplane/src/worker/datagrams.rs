@@ -5,12 +5,13 @@ use super::{Time, Worker, context};
 use crate::context::Context;
 use crate::counters::Event;
 use crate::drop_reason::DropReason;
-use crate::io::Io;
+use crate::io::{InterfaceId, Io};
 use crate::limits::{DATAGRAM_STOCK, MAX_DATAGRAMS_PER_LOOP};
 use crate::packet::Buffer;
 use crate::parse::Parsed;
-use crate::replicate::desk::{Datagram, WorkerPeers};
+use crate::replicate::desk::{Datagram, Origin, WorkerPeers};
 use crate::verdict::Verdict;
+use crate::wire::ethernet;
 
 /// Empty packets.
 #[derive(Debug)]
@@ -30,11 +31,13 @@ impl Stock {
 }
 
 impl<I: Io> Worker<I> {
-    /// Passes a packet of the replication port on, as a copy from its IP header on.
+    /// Passes a packet of the replication port on, as a copy from its IP header on, with
+    /// where it came from: what that is worth is known when the copy is found authentic.
     pub(super) fn take_from_peers(
         &mut self,
         frame: I::Buffer,
         parsed: &Parsed,
+        interface: InterfaceId,
     ) -> Verdict<I::Buffer> {
         let Some(peers) = &mut self.peers else {
             return Verdict::Drop(frame, DropReason::NotForUs);
@@ -46,7 +49,11 @@ impl<I: Io> Worker<I> {
         let Some(mut datagram) = self.stock.0.pop() else {
             return Verdict::Drop(frame, DropReason::PeersBusy);
         };
-        if !datagram.set(packet) {
+        let origin = Origin {
+            interface,
+            mac: ethernet::source(frame.bytes()),
+        };
+        if !datagram.set_from(origin, packet) {
             self.stock.0.push(datagram);
             return Verdict::Drop(frame, DropReason::PeersBusy);
         }
@@ -78,7 +85,7 @@ impl<I: Io> Worker<I> {
         {
             served += 1;
             if !datagram.bytes().is_empty() {
-                self.send_datagram(datagram.bytes(), time);
+                self.send_datagram(&datagram, time);
                 datagram.set_len(0);
             }
             self.put_back(datagram);
@@ -106,7 +113,8 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    fn send_datagram(&mut self, packet: &[u8], time: Time) {
+    fn send_datagram(&mut self, datagram: &Datagram, time: Time) {
+        let packet = datagram.bytes();
         let mut ctx = context!(self, time);
         let Some(mut buffer) = ctx.allocate() else {
             return ctx.counters.count(Event::PeersUntold);
@@ -116,6 +124,9 @@ impl<I: Io> Worker<I> {
         }
         buffer.bytes_mut().copy_from_slice(packet);
         ctx.counters.count(Event::PeersTold);
-        self.hop.output(buffer, &mut ctx);
+        match datagram.origin() {
+            Some(origin) => self.hop.output_back(buffer, origin, &mut ctx),
+            None => self.hop.output(buffer, &mut ctx),
+        }
     }
 }

@@ -6,6 +6,7 @@ use crate::context::Context;
 use crate::counters::Event;
 use crate::io::{InterfaceId, Io};
 use crate::limits::{NEWS_PER_LOOP, RELEASED_PER_LOOP};
+use crate::replicate::FromPeers;
 
 impl<I: Io> Worker<I> {
     /// Takes the peers' news, and walks the packets that waited for it.
@@ -19,7 +20,11 @@ impl<I: Io> Worker<I> {
             // What a record has delivered may fill the outbox.
             && let Some(news) = self.peers.as_mut().and_then(|desk| desk.news.pop().ok())
         {
-            self.guard.hear(&news, &mut context!(self, time));
+            let mut ctx = context!(self, time);
+            match news {
+                FromPeers::Station(peer, origin) => self.hop.hear_station(peer, origin, &mut ctx),
+                news => self.guard.hear(&news, &mut ctx),
+            }
             self.route_outbox(time);
             served += 1;
         }

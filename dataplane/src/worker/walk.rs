@@ -287,7 +287,7 @@ impl<I: Io> Worker<I> {
         {
             Concluded::Done(verdict) => verdict,
             Concluded::Local(frame) => self.guard.take_local(frame, parsed, interface, &mut ctx),
-            Concluded::Peers(frame) => self.take_from_peers(frame, parsed),
+            Concluded::Peers(frame) => self.take_from_peers(frame, parsed, interface),
         };
         self.settle(verdict, parsed, interface, None, time);
         self.route_outbox(time);

@@ -10,6 +10,7 @@ mod peers;
 mod refusals;
 mod runtime;
 mod several;
+mod stations;
 mod steps;
 mod sums;
 mod verdicts;

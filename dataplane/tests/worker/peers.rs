@@ -214,35 +214,6 @@ fn what_the_peers_are_told_is_routed_and_its_packets_come_back() {
 }
 
 #[test]
-fn a_peers_datagram_says_where_it_is_when_no_answer_does() {
-    for workers in 1..=2 {
-        for family in FAMILIES {
-            let mut rig = Rig::new(setup(workers, None));
-            rig.neighbours_answer = false;
-            let packet = udp(ours(family), peer(family), (PORT, PORT), b"sealed");
-            tell(&mut rig, 0, &packet);
-            assert_eq!(rig.settle(), []);
-            // Another host's datagram helps nobody.
-            let other = match family {
-                Family::V4 => address("10.0.0.3"),
-                Family::V6 => address("fd00:1::3"),
-            };
-            rig.send(Side::Inside, &udp(other, ours(family), (PORT, 53), b"?"));
-            assert_eq!(rig.settle(), []);
-            let datagram = udp(peer(family), ours(family), (PORT, PORT), b"sealed");
-            rig.send(Side::Inside, &datagram);
-            assert_eq!(rig.settle_one(Side::Inside), packet);
-            assert_eq!(heard(&mut rig), [datagram]);
-            // Nor is it asked for again, whoever sends to it.
-            for worker in 0..workers {
-                tell(&mut rig, worker, &packet);
-                assert_eq!(rig.settle_one(Side::Inside), packet);
-            }
-        }
-    }
-}
-
-#[test]
 fn groups_are_told_on_the_replication_port_alone() {
     for group in GROUPS {
         let family = address(group).family();

@@ -42,6 +42,8 @@ impl<B: Buffer> Guard<B> {
             }
             FromPeers::Page(page) => self.tell_page(page, ctx),
             FromPeers::Peers(count) => self.peers_changed(*count, ctx.now_ns),
+            // The hop's.
+            FromPeers::Station(..) => {}
         }
     }
 

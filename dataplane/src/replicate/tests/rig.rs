@@ -136,6 +136,7 @@ impl Worker {
                 self.peers = Some(*count);
                 Vec::new()
             }
+            FromPeers::Station(..) => panic!("it does not know of stations"),
         }
     }
 }
