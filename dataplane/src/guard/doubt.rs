@@ -61,9 +61,10 @@ impl<B: Buffer> Guard<B> {
         self.pass_to_server(id, read, packet, parsed, ctx)
     }
 
-    /// A client's RST goes on. It ends the session if its number is the one that the server
-    /// expects, as RFC 5961 §3.2 has the server judge it; a watched session also by the one that the
-    /// client has come to. Else the server is asked whether it believed it.
+    /// A client's RST goes on. It ends the session if it bears the number that the server expects, as
+    /// the server will judge it (RFC 5961 §3.2); where no other guard carries packets that this one
+    /// does not see, also by the number that the client has come to. Unless the server expects it,
+    /// it is asked whether it believed it.
     fn take_client_reset<I: Io<Buffer = B>>(
         &mut self,
         id: Id,
@@ -74,19 +75,22 @@ impl<B: Buffer> Guard<B> {
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
         let verdict = self.pass_to_server(id, read, packet, parsed, ctx);
+        let is_shared = self.shares.is_on();
         let session = self.sessions.get_mut(id);
         let is_tracked = session.has(flag::TRACKED);
-        if read.sequence == session.client_acked || is_exact && is_tracked {
+        let is_expected = read.sequence == session.client_acked;
+        if is_expected || is_exact && (is_tracked || !is_shared) {
             session.flags |= flag::RESET;
             self.close(id, Event::SessionReset, ctx);
-        } else if !is_tracked {
+        }
+        if !is_expected && !is_tracked {
             self.ask_server(id, ctx);
         }
         verdict
     }
 
     /// Asks the server of a session whether it still knows it, as a keepalive does (RFC 9293 §3.8.4):
-    /// its RST ends the session, its ACK changes nothing.
+    /// its RST ends the session, its ACK tells that it lives.
     fn ask_server<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &mut Context<'_, I>) {
         let session = self.sessions.get_mut(id);
         if !session.may_challenge(ctx.now_ns) {

@@ -16,6 +16,7 @@ use crate::drop_reason::DropReason;
 use crate::io::Io;
 use crate::packet::{Buffer, ChecksumStatus};
 use crate::parse::{Parsed, flags, protocol};
+use crate::tcp::sequence;
 use crate::verdict::Verdict;
 use crate::wire::address::Family;
 use crate::wire::checksum::{pseudo_header, transport_is_valid};
@@ -197,8 +198,8 @@ impl<B: Buffer> Guard<B> {
             Err(_) if let Some(former) = former.filter(|former| former.is_late) => {
                 return self.splice_late_to_server(former.id, read, packet, parsed, ctx);
             }
-            Err(_) if former.is_some_and(|former| self.is_open(former)) => {
-                return Verdict::Drop(packet, DropReason::AckOfUnsent);
+            Err(_) if let Some(reason) = former.and_then(|it| self.open_refuses(it, &read)) => {
+                return Verdict::Drop(packet, reason);
             }
             // Protection has just gone off: whoever has no cookie passes.
             Err(_) if !self.is_active() => {
@@ -236,9 +237,16 @@ impl<B: Buffer> Guard<B> {
         self.open_server_side(lookup, &proof, &read, packet, parsed, ctx)
     }
 
-    /// Whether a session of the segment's ports opens or is open, which the segment does not fit.
-    fn is_open(&self, former: Former) -> bool {
-        self.sessions.get(former.id).state != State::Closed
+    /// Why a session that opens, or is open, has no use for a segment of its ports.
+    fn open_refuses(&self, former: Former, read: &Segment) -> Option<DropReason> {
+        let session = self.sessions.get(former.id);
+        let first = session.client_acked;
+        let is_in_window = sequence::within(read.sequence, first, first.wrapping_add(0xffff));
+        (session.state != State::Closed).then_some(if is_in_window {
+            DropReason::AckOfUnsent
+        } else {
+            DropReason::OutOfWindow
+        })
     }
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! Group A: the next connection of the ports of a session that has ended. Whatever way the former one
 //! ended, a good cookie begins the next one, and nothing of the former stands in its way.
 
-use super::rig::{CLIENT_ISN, Rig, SERVER_ISN, Segment, Shown};
+use super::rig::{CLIENT_ISN, Rig, SERVER_ISN, Segment, Shown, wire};
 use crate::counters::Event;
 use crate::drop_reason::DropReason;
 use crate::guard::config::{Action, GuardConfig, Mode};
@@ -111,11 +111,17 @@ fn find_swallowed(rig: &mut Rig, from: u32) -> Option<(Segment, Vec<u8>)> {
 #[test]
 fn a1_a_good_cookie_begins_the_next_session_whatever_its_numbers_fit() {
     // CASES 4
-    for how in ENDS {
-        // Milliseconds after the former one, and before it, as random numbers are.
-        for from in [500, 1_000_000_u32.wrapping_neg()] {
-            let mut rig = Rig::new();
-            rig.client_scale = 14;
+    // Milliseconds after the former one, and before it, as random numbers are.
+    let froms = [500, 1_000_000_u32.wrapping_neg()];
+    let kinds = (0..2).flat_map(|family| [false, true].map(|is_wire| (family, is_wire)));
+    for (family, is_wire) in kinds {
+        for (how, from) in ENDS.into_iter().flat_map(|how| froms.map(|from| (how, from))) {
+            let mut rig = Rig::with(100, |config| {
+                if is_wire {
+                    wire(config);
+                }
+            });
+            (rig.family, rig.client_scale) = (family, 14);
             end(&mut rig, how);
             let from = CLIENT_ISN.wrapping_add(from);
             let Some((_, ack)) = find_swallowed(&mut rig, from) else {

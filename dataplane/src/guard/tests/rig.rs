@@ -1,23 +1,25 @@
 //! A guard between one client and one server, without a hop.
 
+use crate::bridge::{Bridge, WirePort};
 use crate::classify::Rules;
 use crate::context::{Context, Outbox};
 use crate::counters::Counters;
 use crate::drop_reason::DropReason;
+use crate::echo::EchoJar;
 use crate::guard::Guard;
 use crate::guard::config::{
-    Action, FloodThresholds, GuardConfig, InterfaceSet, Mode, ProtectedServer, ServerOverrides,
-    Timers, Unknown,
+    Action, EchoMode, FloodThresholds, GuardConfig, InterfaceSet, Mode, ProtectedServer,
+    ServerOverrides, Timers, Transparent, Unknown,
 };
 use crate::guard::cookie::{CookieJar, CookieKey};
-use crate::io::InterfaceId;
+use crate::io::{InterfaceId, PortId};
 use crate::memory::{MemoryBuffer, MemoryIo};
 use crate::packet::Buffer;
 use crate::parse::{flags, parse, parse_network, protocol};
 use crate::replicate::FromPeers;
 use crate::transmit::Transmit;
 use crate::verdict::Verdict;
-use crate::wire::address::Address;
+use crate::wire::address::{Address, Family};
 use crate::wire::bytes::u32_at;
 use crate::wire::checksum::{pseudo_header, transport_is_valid};
 use crate::wire::tcp::Tcp;
@@ -27,9 +29,18 @@ use crate::wire::tcp_segment::{TcpSegment, write_segment};
 pub(super) const CLIENT_ISN: u32 = 0xffff_fff0;
 pub(super) const SERVER_ISN: u32 = 0x7fff_fff8;
 pub(super) const HALF_OPEN_PER_SOURCE: u16 = 4;
-const CLIENT: Address = Address::from_v4([198, 51, 100, 7]);
-const SERVER: Address = Address::from_v4([10, 0, 0, 10]);
 pub(super) const OWN: Address = Address::from_v4([10, 0, 0, 1]);
+/// Client and server of each family.
+const ENDS: [(Address, Address); 2] = [
+    (
+        Address::from_v4([198, 51, 100, 7]),
+        Address::from_v4([10, 0, 0, 10]),
+    ),
+    (
+        Address::from_bits(0x2001_0db8 << 96 | 7),
+        Address::from_bits(0xfd00_0001 << 96 | 0x10),
+    ),
+];
 const SERVER_PORT: u16 = 80;
 const OUTSIDE: InterfaceId = InterfaceId(0);
 const INSIDE: InterfaceId = InterfaceId(1);
@@ -60,6 +71,8 @@ pub(super) enum Shown {
 pub(super) struct Rig {
     pub(super) guard: Guard<MemoryBuffer>,
     pub(super) counters: Counters,
+    /// Which of the families its hosts speak.
+    pub(super) family: usize,
     pub(super) client_port: u16,
     pub(super) client_isn: u32,
     pub(super) client_scale: u8,
@@ -77,11 +90,14 @@ fn config() -> GuardConfig {
         outside: InterfaceSet::default().with(OUTSIDE),
         inside: InterfaceSet::default().with(INSIDE),
         mode: Mode::Always,
-        servers: vec![ProtectedServer {
-            address: SERVER,
-            ports: [SERVER_PORT..=SERVER_PORT].into_iter().collect(),
-            overrides: ServerOverrides::default(),
-        }],
+        servers: ENDS
+            .iter()
+            .map(|&(_, server)| ProtectedServer {
+                address: server,
+                ports: [SERVER_PORT..=SERVER_PORT].into_iter().collect(),
+                overrides: ServerOverrides::default(),
+            })
+            .collect(),
         rules: Rules::all(Action::Guard),
         jar: CookieJar::new(&[CookieKey {
             not_before_s: 0,
@@ -103,6 +119,27 @@ fn config() -> GuardConfig {
     }
 }
 
+/// Makes the guard a transparent wire that answers SYNs itself.
+pub(super) fn wire(config: &mut GuardConfig) {
+    let end = |port, interface| WirePort {
+        port: PortId(port),
+        interface,
+        mtu_bytes: 1500,
+    };
+    let key = CookieKey {
+        not_before_s: 0,
+        secret: [9; 16],
+    };
+    config.transparent = Some(Transparent {
+        bridge: Bridge {
+            outside: end(0, OUTSIDE),
+            inside: end(1, INSIDE),
+        },
+        echo: EchoMode::Off,
+        jar: EchoJar::new(&[key]),
+    });
+}
+
 impl Rig {
     pub(super) fn new() -> Self {
         Self::with_capacity(100)
@@ -119,6 +156,7 @@ impl Rig {
         Self {
             guard: Guard::new(Box::new(config), capacity, [1, 2]),
             counters: Counters::default(),
+            family: 0,
             client_port: 40_000,
             client_isn: CLIENT_ISN,
             client_scale: 9,
@@ -374,7 +412,7 @@ impl Rig {
         let mut bytes = [0; 40];
         let length = self.server_options.write(&mut bytes);
         let frame = frame(&TcpSegment {
-            source: SERVER,
+            source: ENDS[self.family].1,
             destination: OWN,
             source_port: SERVER_PORT,
             destination_port: port,
@@ -439,8 +477,8 @@ impl Rig {
         payload: &[u8],
     ) -> Vec<u8> {
         frame(&TcpSegment {
-            source: CLIENT,
-            destination: SERVER,
+            source: ENDS[self.family].0,
+            destination: ENDS[self.family].1,
             source_port: self.client_port,
             destination_port: SERVER_PORT,
             sequence,
@@ -464,8 +502,8 @@ impl Rig {
         payload: &[u8],
     ) -> Vec<u8> {
         frame(&TcpSegment {
-            source: SERVER,
-            destination: CLIENT,
+            source: ENDS[self.family].1,
+            destination: ENDS[self.family].0,
             source_port: SERVER_PORT,
             destination_port: self.client_port,
             sequence,
@@ -490,7 +528,11 @@ fn stamps(value: u32, echo: u32) -> Vec<u8> {
 
 fn frame(segment: &TcpSegment<'_>) -> Vec<u8> {
     let mut frame = vec![0; 14 + 100 + segment.payload.len()];
-    frame[12..14].copy_from_slice(&[0x08, 0x00]);
+    let ether_type: [u8; 2] = match segment.source.family() {
+        Family::V4 => [0x08, 0x00],
+        Family::V6 => [0x86, 0xdd],
+    };
+    frame[12..14].copy_from_slice(&ether_type);
     let octets = write_segment(&mut frame[14..], segment).expect("room");
     frame.truncate(14 + octets);
     frame

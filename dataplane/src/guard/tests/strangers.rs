@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::rig::{Rig, SERVER_ISN, Segment, Shown};
+use super::rig::{Rig, SERVER_ISN, Segment, Shown, wire};
 use crate::counters::Event;
 use crate::guard::config::{GuardConfig, Mode, Sharing};
 use crate::guard::session::{State, flag};
@@ -55,6 +55,8 @@ enum Kind {
     Tracked,
     /// Spliced and shared with a peer.
     Shared,
+    /// Spliced on a transparent wire.
+    Wire,
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
@@ -63,6 +65,7 @@ fn kind() -> impl Strategy<Value = Kind> {
         Kind::SplicedUnprotected,
         Kind::Tracked,
         Kind::Shared,
+        Kind::Wire,
     ])
 }
 
@@ -74,14 +77,15 @@ fn forwarded(shown: Shown) -> Segment {
 }
 
 /// One session, and where its numbers are for its client: the offset of the server's.
-fn open(kind: Kind, scale: u8) -> (Rig, u32) {
+fn open(kind: Kind, scale: u8, family: usize) -> (Rig, u32) {
     let change = |config: &mut GuardConfig| match kind {
         Kind::Tracked => config.mode = Mode::Monitor,
         Kind::Shared => config.sharing = Some(Sharing::default()),
-        _ => {}
+        Kind::Wire => wire(config),
+        Kind::Spliced | Kind::SplicedUnprotected => {}
     };
     let mut rig = Rig::with(100, change);
-    rig.client_scale = scale;
+    (rig.client_scale, rig.family) = (scale, family);
     rig.server_options.window_scale = Some(scale);
     if kind == Kind::Shared {
         rig.hear(&FromPeers::Peers(1));
@@ -106,9 +110,10 @@ proptest! {
     fn b_what_a_stranger_guesses_changes_no_session(
         guesses in proptest::collection::vec(guess(), 1..60), kind in kind(),
         scale in proptest::sample::select(vec![0u8, 7, 10, 14]), is_half_closed in any::<bool>(),
+        family in 0usize..2,
     ) {
         // CASES 3
-        let (mut rig, next) = open(kind, scale);
+        let (mut rig, next) = open(kind, scale, family);
         let acked = rig.client_isn.wrapping_add(1);
         let (mut server, mut client_next) = (1, next);
         if is_half_closed {
@@ -141,6 +146,9 @@ proptest! {
         // Protection goes on, and its ends speak and close as they please.
         rig.configure(|config| {
             config.sharing = (kind == Kind::Shared).then(Sharing::default);
+            if kind == Kind::Wire {
+                wire(config);
+            }
         });
         let data = rig.client_segment(1, client_next, ACK, b"hello");
         forwarded(rig.client_sends(data));
@@ -196,7 +204,7 @@ fn b_syns_that_pass_take_a_share_of_the_table_and_push_nothing_out() {
 
 #[test]
 fn b_a_forged_fin_that_fits_is_undone_by_what_the_ends_say() {
-    let (mut rig, next) = open(Kind::Spliced, 7);
+    let (mut rig, next) = open(Kind::Spliced, 7, 0);
     // By luck in the window: it says that the client's bytes end at 500.
     forwarded(rig.client_sends(rig.client_segment(499, next, FIN_ACK, b"")));
     assert!(rig.session().has(flag::CLIENT_FIN));
