@@ -29,12 +29,30 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// Reads the segment of a frame.
+    /// Reads the segment of a frame, its options as its receiver reads them.
+    ///
+    /// # Errors
+    /// When its header is malformed.
+    #[inline(always)]
+    pub(super) fn read(frame: &[u8], parsed: &Parsed) -> Result<Self, DropReason> {
+        Self::read_with(frame, parsed, |options| Ok(tcp_options::read(options)))
+    }
+
+    /// Reads a client's SYN, which is refused for options that no client sends.
     ///
     /// # Errors
     /// When its header or its options are malformed.
     #[inline(always)]
-    pub(super) fn read(frame: &[u8], parsed: &Parsed) -> Result<Self, DropReason> {
+    pub(super) fn read_syn(frame: &[u8], parsed: &Parsed) -> Result<Self, DropReason> {
+        Self::read_with(frame, parsed, tcp_options::parse)
+    }
+
+    #[inline(always)]
+    fn read_with(
+        frame: &[u8],
+        parsed: &Parsed,
+        options: impl Fn(&[u8]) -> Result<TcpOptions, DropReason>,
+    ) -> Result<Self, DropReason> {
         let tcp = Tcp::new(&frame[usize::from(parsed.transport)..usize::from(parsed.end)])?;
         let flags = tcp.flags();
         let virtual_octets =
@@ -45,7 +63,7 @@ impl Segment {
             length: parsed.payload_bytes() as u32 + virtual_octets,
             window: tcp.window(),
             flags,
-            options: tcp_options::parse(tcp.options())?,
+            options: options(tcp.options())?,
         })
     }
 

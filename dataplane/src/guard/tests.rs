@@ -1,6 +1,7 @@
 //! The guard on its own, packet by packet. Frames are made with the wire module and read back with
 //! it; the guard sees them as a worker would hand them over.
 
+mod odd_options;
 mod rig;
 mod sharing;
 

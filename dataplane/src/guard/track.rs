@@ -8,6 +8,7 @@ use super::splice::Segment;
 use super::{Direction, Lookup};
 use crate::context::Context;
 use crate::counters::Event;
+use crate::drop_reason::DropReason;
 use crate::flow::table::Id;
 use crate::io::Io;
 use crate::packet::Buffer;
@@ -25,7 +26,7 @@ impl<B: Buffer> Guard<B> {
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
-        let read = match Segment::read(packet.bytes(), parsed) {
+        let read = match read_passing(&packet, parsed, lookup.direction) {
             Ok(read) => read,
             Err(reason) if self.config.mode == Mode::OnFlood => {
                 return Verdict::Drop(packet, reason);
@@ -79,9 +80,15 @@ impl<B: Buffer> Guard<B> {
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
-        let read = match Segment::read(packet.bytes(), parsed) {
+        let read = match read_passing(&packet, parsed, direction) {
             Ok(read) => read,
-            Err(reason) => return Verdict::Drop(packet, reason),
+            Err(reason) if self.config.mode == Mode::OnFlood => {
+                return Verdict::Drop(packet, reason);
+            }
+            Err(_) => {
+                ctx.counters.count(Event::WouldRefuse);
+                return Verdict::Forward(packet);
+            }
         };
         let session = self.sessions.get_mut(id);
         session.last_seen = self.tick;
@@ -117,6 +124,20 @@ impl<B: Buffer> Guard<B> {
         }
         ctx.counters.count(Event::Forwarded);
         Verdict::Forward(packet)
+    }
+}
+
+/// Reads a segment that nothing is refused of but a client's SYN.
+fn read_passing<B: Buffer>(
+    packet: &B,
+    parsed: &Parsed,
+    direction: Direction,
+) -> Result<Segment, DropReason> {
+    let is_syn = parsed.tcp_flags & (flags::SYN | flags::ACK) == flags::SYN;
+    if is_syn && direction == Direction::ToServer {
+        Segment::read_syn(packet.bytes(), parsed)
+    } else {
+        Segment::read(packet.bytes(), parsed)
     }
 }
 

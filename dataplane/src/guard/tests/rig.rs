@@ -46,6 +46,8 @@ pub(super) struct Segment {
     pub(super) payload: Vec<u8>,
     pub(super) octets: usize,
     pub(super) source_port: u16,
+    /// From the TCP header to the end.
+    pub(super) raw: Vec<u8>,
 }
 
 /// What became of a frame.
@@ -299,10 +301,8 @@ impl Rig {
 
     /// The client's answer to a SYN-ACK.
     pub(super) fn client_ack(&self, syn_ack: &Segment, payload: &[u8]) -> Vec<u8> {
-        let stamps = stamps(
-            self.client_clock,
-            syn_ack.options.timestamps.map_or(0, |t| t.value),
-        );
+        let told = syn_ack.options.timestamps;
+        let stamps = told.map_or(Vec::new(), |told| stamps(self.client_clock, told.value));
         let acknowledgement = syn_ack.sequence.wrapping_add(1);
         let sequence = self.client_isn.wrapping_add(1);
         self.client_octets(
@@ -414,7 +414,7 @@ impl Rig {
             .wrapping_sub(session.map_or(0, |session| session.timestamp_delta))
     }
 
-    fn client_octets(
+    pub(super) fn client_octets(
         &self,
         sequence: u32,
         acknowledgement: u32,
@@ -440,7 +440,7 @@ impl Rig {
         })
     }
 
-    fn server_octets(
+    pub(super) fn server_octets(
         &self,
         sequence: u32,
         acknowledgement: u32,
@@ -506,7 +506,7 @@ fn show(packet: &[u8]) -> Segment {
         "bad checksum: {bytes:02x?}"
     );
     let tcp = Tcp::new(bytes).expect("a whole segment");
-    let options = tcp_options::parse(tcp.options()).expect("well-formed options");
+    let options = tcp_options::read(tcp.options());
     let edges: Vec<u32> = options
         .sack_blocks
         .iter()
@@ -523,5 +523,6 @@ fn show(packet: &[u8]) -> Segment {
         payload: tcp.payload().to_vec(),
         octets: packet.len() + 14,
         source_port: tcp.source_port(),
+        raw: bytes.to_vec(),
     }
 }
