@@ -24,6 +24,7 @@ mod tests;
 mod timers;
 mod track;
 mod usual;
+mod window;
 
 use std::collections::VecDeque;
 

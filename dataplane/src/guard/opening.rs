@@ -10,6 +10,7 @@ use super::pending::{Pending, Refused, source_of};
 use super::server::Offered;
 use super::session::{Session, State, flag};
 use super::splice::{self, Segment};
+use super::window;
 use crate::context::Context;
 use crate::counters::Event;
 use crate::drop_reason::DropReason;
@@ -450,7 +451,7 @@ impl<B: Buffer> Guard<B> {
             sequence: session.client_next,
             acknowledgement: session.server_acked,
             flags: flags::ACK,
-            window: 0xffff >> session.client_scale(),
+            window: window::in_place_of_client(session),
         };
         answer::reply(packet, parsed, &answer, &options)
     }
@@ -509,7 +510,8 @@ fn splice_of<B>(session: &mut Session, pending: &Pending<B>, read: &Segment) {
     session.sequence_delta = read.sequence.wrapping_sub(pending.cookie.sequence);
     session.server_next = server_first;
     session.server_acked = server_first;
-    session.client_edge = session.client_acked.wrapping_add(u32::from(read.window));
+    // The cookie's SYN-ACK may have offered more than this one does.
+    session.client_edge = session.client_acked.wrapping_add(0xffff);
     if let Some(stamps) = read.options.timestamps.filter(|_| agreed.timestamps) {
         session.timestamp_delta = stamps.value.wrapping_sub(pending.cookie.timestamp);
         session.flags |= flag::TIMESTAMPS;

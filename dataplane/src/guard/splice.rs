@@ -3,6 +3,7 @@
 use super::Guard;
 use super::answer::{self, Answer, Ends};
 use super::session::{Session, State, flag};
+use super::window;
 use crate::context::Context;
 use crate::counters::Event;
 use crate::drop_reason::DropReason;
@@ -142,7 +143,7 @@ pub(super) fn to_client(session: &Session, segment: &mut [u8], read: &Segment) {
     }
     if session.server_scale() != session.told_scale() {
         let bytes = u32::from(read.window) << session.server_scale();
-        let window = (bytes >> session.told_scale()).min(0xffff) as u16;
+        let window = window::told(bytes, session.told_scale());
         update = update.set_word(segment, field::WINDOW, window);
     }
     apply(update, segment);
@@ -239,8 +240,9 @@ pub(super) fn check_client(session: &Session, read: &Segment) -> Result<(), Refu
     }
     let window = 0xffff << session.server_scale();
     let low = session.client_acked.wrapping_sub(window);
-    // A probe of a closed window may carry one octet more than is offered.
-    let high = session.client_edge.wrapping_add(1);
+    // A probe of a closed window may carry one octet more than is offered, and what is offered was
+    // told in whole units.
+    let high = session.client_edge.wrapping_add(1 << session.told_scale());
     let in_window = !sequence::after(read.sequence, high) && !sequence::before(read.end(), low);
     if read.has(flags::RST) {
         let is_exact =
@@ -470,7 +472,7 @@ impl<B: Buffer> Guard<B> {
                     sequence: session.server_next.wrapping_sub(session.sequence_delta),
                     acknowledgement: session.client_acked,
                     flags: flags::ACK,
-                    window: (offered >> session.told_scale()).min(0xffff) as u16,
+                    window: window::told(offered, session.told_scale()),
                 };
                 // No timestamps: the server's clock is not known here, and what the refused
                 // segment echoes may be an outsider's number, by which the client would judge

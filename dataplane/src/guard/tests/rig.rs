@@ -66,7 +66,9 @@ pub(super) struct Rig {
     pub(super) client_isn: u32,
     pub(super) client_clock: u32,
     pub(super) server_clock: u32,
+    pub(super) client_options: SynOptions,
     pub(super) server_options: SynOptions,
+    pub(super) server_window: u16,
     io: MemoryIo,
     outbox: Outbox<MemoryBuffer>,
     transmit: Transmit<MemoryBuffer>,
@@ -124,6 +126,13 @@ impl Rig {
             client_isn: CLIENT_ISN,
             client_clock: 5_000,
             server_clock: 900_000,
+            client_options: SynOptions {
+                mss: Some(1460),
+                window_scale: Some(9),
+                sack_permitted: true,
+                timestamps: Some((5_000, 0)),
+            },
+            server_window: 1000,
             server_options: SynOptions {
                 mss: Some(1460),
                 window_scale: Some(7),
@@ -281,12 +290,7 @@ impl Rig {
     }
 
     pub(super) fn client_syn(&self) -> Vec<u8> {
-        let options = SynOptions {
-            mss: Some(1460),
-            window_scale: Some(9),
-            sack_permitted: true,
-            timestamps: Some((self.client_clock, 0)),
-        };
+        let options = self.client_options;
         let mut bytes = [0; 40];
         let length = options.write(&mut bytes);
         self.client_octets(
@@ -456,7 +460,7 @@ impl Rig {
             sequence,
             acknowledgement,
             flags,
-            window: 1000,
+            window: self.server_window,
             options,
             payload,
             ttl: 60,
