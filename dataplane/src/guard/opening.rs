@@ -312,6 +312,7 @@ impl<B: Buffer> Guard<B> {
             ecn: agreed.ecn,
         };
         let ecn = read.flags & (flags::ECE | flags::CWR) == flags::ECE;
+        let told_window = self.servers.get(session.server).traits().window;
         self.servers
             .get_mut(session.server)
             .learn(offered, &read.options, read.window, ecn);
@@ -328,7 +329,7 @@ impl<B: Buffer> Guard<B> {
             return Verdict::Drop(packet, DropReason::ServerAnswerInvalid);
         };
         let session = self.sessions.get_mut(id);
-        splice_of(session, &pending, read);
+        splice_of(session, &pending, read, told_window);
         session.last_seen = self.tick;
         let place = session.server;
         ctx.counters.count(Event::SessionOpened);
@@ -501,8 +502,8 @@ impl<B: Buffer> Guard<B> {
     }
 }
 
-/// Fills in an opening session from the server's SYN-ACK.
-fn splice_of<B>(session: &mut Session, pending: &Pending<B>, read: &Segment) {
+/// Fills in an opening session from the server's SYN-ACK. The cookie's may have offered more.
+fn splice_of<B>(session: &mut Session, pending: &Pending<B>, read: &Segment, told_window: u16) {
     let agreed = pending.agreed;
     let server_first = read.sequence.wrapping_add(1);
     session.state = State::Established;
@@ -510,8 +511,8 @@ fn splice_of<B>(session: &mut Session, pending: &Pending<B>, read: &Segment) {
     session.sequence_delta = read.sequence.wrapping_sub(pending.cookie.sequence);
     session.server_next = server_first;
     session.server_acked = server_first;
-    // The cookie's SYN-ACK may have offered more than this one does.
-    session.client_edge = session.client_acked.wrapping_add(0xffff);
+    let window = told_window.max(read.window);
+    session.client_edge = session.client_acked.wrapping_add(u32::from(window));
     if let Some(stamps) = read.options.timestamps.filter(|_| agreed.timestamps) {
         session.timestamp_delta = stamps.value.wrapping_sub(pending.cookie.timestamp);
         session.flags |= flag::TIMESTAMPS;

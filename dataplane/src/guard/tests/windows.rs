@@ -100,7 +100,7 @@ fn e1_a_challenge_does_not_close_a_window_that_is_open() {
     let (mut rig, cookie) = open(Some(9), None, Some(10), true);
     rig.server_window = 500;
     let (sequence, next) = (CLIENT_ISN.wrapping_add(1), cookie.sequence.wrapping_add(1));
-    let acked = sequence.wrapping_add(0xffff);
+    let acked = sequence.wrapping_add(u32::from(cookie.window));
     let data = rig.client_octets(acked.wrapping_sub(1), next, ACK, 500, &[], b"x");
     window(rig.client_sends(data));
     window(rig.server_sends(rig.server_frame(SERVER_ISN.wrapping_add(1), acked, ACK, b"")));
