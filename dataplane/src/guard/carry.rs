@@ -218,7 +218,7 @@ impl<B: Buffer> Guard<B> {
             return self.answer_syn(place, packet, parsed, ctx);
         };
         let can_be = bridge::check_syn(packet.bytes(), parsed)
-            .and_then(|()| Segment::read(packet.bytes(), parsed).map(drop));
+            .and_then(|()| Segment::read_syn(packet.bytes(), parsed).map(drop));
         if let Err(reason) = can_be {
             return Verdict::Drop(packet, reason);
         }
@@ -364,7 +364,7 @@ impl<B: Buffer> Guard<B> {
         if self.is_draining {
             return Verdict::Drop(packet, DropReason::Draining);
         }
-        let answered = Segment::read(packet.bytes(), syn)
+        let answered = Segment::read_syn(packet.bytes(), syn)
             .and_then(|read| self.cookie_answer(place, &read, syn, ctx));
         let (answer, options) = match answered {
             Ok(answered) => answered,

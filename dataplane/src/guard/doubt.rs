@@ -24,7 +24,10 @@ use crate::verdict::Verdict;
 impl<B: Buffer> Guard<B> {
     /// A client's segment on an open session that was refused, is a RST, or is out of turn.
     #[inline(never)]
-    #[expect(clippy::too_many_arguments, reason = "the packet, what was read of it, and its session")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the packet, what was read of it, and its session"
+    )]
     pub(super) fn take_doubtful<I: Io<Buffer = B>>(
         &mut self,
         id: Id,
@@ -130,7 +133,9 @@ impl<B: Buffer> Guard<B> {
             timestamp: stamps.map_or(0, |stamps| stamps.echo),
         };
         let (tuple, jar) = (tuple_of(parsed, isn), &self.config.jar);
-        let is_good = jar.check(&tuple, cookie, stamps.is_some(), ctx.unix_s()).is_ok();
+        let is_good = jar
+            .check(&tuple, cookie, stamps.is_some(), ctx.unix_s())
+            .is_ok();
         is_good
             && self.takes_cookies(lookup, parsed, ctx.now_ns)
             && !self.spent.contains(&lookup.key, isn, ctx.now_ns)

@@ -217,7 +217,9 @@ fn is_late_of_server(session: &Session, read: &Segment) -> bool {
         session.server_next.wrapping_add(window)
     };
     let (low, high) = (
-        session.client_acked.wrapping_sub(0xffff << session.server_scale()),
+        session
+            .client_acked
+            .wrapping_sub(0xffff << session.server_scale()),
         sequence::later(session.client_next, session.client_edge),
     );
     sequence::within(read.end(), oldest, newest)

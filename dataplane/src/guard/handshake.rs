@@ -46,7 +46,7 @@ impl<B: Buffer> Guard<B> {
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
-        match Segment::read(packet.bytes(), parsed) {
+        match Segment::read_syn(packet.bytes(), parsed) {
             Ok(read) => self.answer_read_syn(place, read, packet, parsed, ctx),
             Err(reason) => Verdict::Drop(packet, reason),
         }

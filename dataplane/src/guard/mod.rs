@@ -28,6 +28,7 @@ mod tests;
 mod timers;
 mod track;
 mod usual;
+mod window;
 
 use std::collections::VecDeque;
 
@@ -137,10 +138,7 @@ impl<B: Buffer> Guard<B> {
             pending: PendingTable::new(MAX_HALF_OPEN.min(capacity as usize), seed[0] ^ seed[1]),
             shares: Shares::new(config.sharing.as_ref(), capacity, seed),
             ended: VecDeque::with_capacity(capacity as usize),
-            spent: SpentTable::new(
-                MIN_SPENT.max(capacity as usize * SPENT_PER_SESSION),
-                seed,
-            ),
+            spent: SpentTable::new(MIN_SPENT.max(capacity as usize * SPENT_PER_SESSION), seed),
             live: 0,
             tracked_half_open: 0,
             flood: FloodMeter::default(),

@@ -11,6 +11,7 @@ use super::pending::{Pending, Refused, source_of};
 use super::server::Offered;
 use super::session::{Session, State, flag};
 use super::splice::{self, Segment};
+use super::window;
 use crate::context::Context;
 use crate::counters::Event;
 use crate::drop_reason::DropReason;
@@ -225,7 +226,10 @@ impl<B: Buffer> Guard<B> {
         self.handle_stranger(lookup, Some(former), packet, parsed, lookup.interface, ctx)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the packet, what was read of it, and its session")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the packet, what was read of it, and its session"
+    )]
     fn begin_beside_or_drop<I: Io<Buffer = B>>(
         &mut self,
         id: Id,
@@ -358,7 +362,11 @@ impl<B: Buffer> Guard<B> {
         let session = self.sessions.get(id);
         let ahead = read.acknowledgement.wrapping_sub(session.client_acked);
         let is_open = ahead < ELSEWHERE_BYTES;
-        if let Some(pending) = self.pending.get_mut(session.place_or_isn).filter(|_| is_open) {
+        if let Some(pending) = self
+            .pending
+            .get_mut(session.place_or_isn)
+            .filter(|_| is_open)
+        {
             pending.is_elsewhere = true;
         }
         is_open
@@ -389,6 +397,7 @@ impl<B: Buffer> Guard<B> {
             ecn: agreed.ecn,
         };
         let ecn = read.flags & (flags::ECE | flags::CWR) == flags::ECE;
+        let told_window = self.servers.get(session.server).traits().window;
         self.servers
             .get_mut(session.server)
             .learn(offered, &read.options, read.window, ecn);
@@ -405,7 +414,7 @@ impl<B: Buffer> Guard<B> {
             return Verdict::Drop(packet, DropReason::ServerAnswerInvalid);
         };
         let session = self.sessions.get_mut(id);
-        splice_of(session, &pending, read);
+        splice_of(session, &pending, read, told_window);
         session.last_seen = self.tick;
         let place = session.server;
         ctx.counters.count(Event::SessionOpened);
@@ -528,7 +537,7 @@ impl<B: Buffer> Guard<B> {
             sequence: session.client_next,
             acknowledgement: session.server_acked,
             flags: flags::ACK,
-            window: 0xffff >> session.client_scale(),
+            window: window::in_place_of_client(session),
         };
         answer::reply(packet, parsed, &answer, &options)
     }
@@ -578,8 +587,8 @@ impl<B: Buffer> Guard<B> {
     }
 }
 
-/// Fills in an opening session from the server's SYN-ACK.
-fn splice_of<B>(session: &mut Session, pending: &Pending<B>, read: &Segment) {
+/// Fills in an opening session from the server's SYN-ACK. The cookie's may have offered more.
+fn splice_of<B>(session: &mut Session, pending: &Pending<B>, read: &Segment, told_window: u16) {
     let agreed = pending.agreed;
     let server_first = read.sequence.wrapping_add(1);
     session.state = State::Established;
@@ -587,7 +596,8 @@ fn splice_of<B>(session: &mut Session, pending: &Pending<B>, read: &Segment) {
     session.sequence_delta = read.sequence.wrapping_sub(pending.cookie.sequence);
     session.server_next = server_first;
     session.server_acked = server_first;
-    session.client_edge = session.client_acked.wrapping_add(u32::from(read.window));
+    let window = told_window.max(read.window);
+    session.client_edge = session.client_acked.wrapping_add(u32::from(window));
     if let Some(stamps) = read.options.timestamps.filter(|_| agreed.timestamps) {
         session.timestamp_delta = stamps.value.wrapping_sub(pending.cookie.timestamp);
         session.flags |= flag::TIMESTAMPS;

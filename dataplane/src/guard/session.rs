@@ -82,8 +82,7 @@ pub mod flag {
 const OPENED_SHIFT: u32 = 27;
 
 /// Units of [`OPENED_SHIFT`] that a cookie is good for at most, and one for rounding.
-const COOKIE_LIFE: u64 =
-    (super::cookie::MAX_AGE_S * 1_000_000_000).div_ceil(1 << OPENED_SHIFT) + 1;
+const COOKIE_LIFE: u64 = (super::cookie::MAX_AGE_S * 1_000_000_000).div_ceil(1 << OPENED_SHIFT) + 1;
 
 /// By how much the memory of an ended session outlasts its cookie, so that rounding does not matter.
 pub(super) const OPENED_SLACK_NS: u64 = 3 << OPENED_SHIFT;

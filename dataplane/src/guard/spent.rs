@@ -81,7 +81,11 @@ impl SpentTable {
     pub(super) fn insert(&mut self, key: &SessionKey, client_isn: u32, now_ns: u64) -> bool {
         let sought = self.seek(key, client_isn);
         let is_free = |place: &u64| !is_kept(*place, now_ns);
-        let free = |line| self.places[line..line + LINE].iter().filter(|place| is_free(place));
+        let free = |line| {
+            self.places[line..line + LINE]
+                .iter()
+                .filter(|place| is_free(place))
+        };
         // The emptier line, so that both fill evenly.
         let rooms = sought.lines.map(|line| free(line).count());
         let line = sought.lines[usize::from(rooms[1] > rooms[0])];

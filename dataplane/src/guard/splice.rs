@@ -2,7 +2,7 @@
 
 use super::answer::{self, Answer, Ends};
 use super::session::{Session, State, flag};
-use super::{Guard, Lookup};
+use super::{Guard, Lookup, window};
 use crate::context::Context;
 use crate::counters::Event;
 use crate::drop_reason::DropReason;
@@ -29,12 +29,30 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// Reads the segment of a frame.
+    /// Reads the segment of a frame, its options as its receiver reads them.
+    ///
+    /// # Errors
+    /// When its header is malformed.
+    #[inline(always)]
+    pub(super) fn read(frame: &[u8], parsed: &Parsed) -> Result<Self, DropReason> {
+        Self::read_with(frame, parsed, |options| Ok(tcp_options::read(options)))
+    }
+
+    /// Reads a client's SYN, which is refused for options that no client sends.
     ///
     /// # Errors
     /// When its header or its options are malformed.
     #[inline(always)]
-    pub(super) fn read(frame: &[u8], parsed: &Parsed) -> Result<Self, DropReason> {
+    pub(super) fn read_syn(frame: &[u8], parsed: &Parsed) -> Result<Self, DropReason> {
+        Self::read_with(frame, parsed, tcp_options::parse)
+    }
+
+    #[inline(always)]
+    fn read_with(
+        frame: &[u8],
+        parsed: &Parsed,
+        options: impl Fn(&[u8]) -> Result<TcpOptions, DropReason>,
+    ) -> Result<Self, DropReason> {
         let tcp = Tcp::new(&frame[usize::from(parsed.transport)..usize::from(parsed.end)])?;
         let flags = tcp.flags();
         let virtual_octets =
@@ -45,7 +63,7 @@ impl Segment {
             length: parsed.payload_bytes() as u32 + virtual_octets,
             window: tcp.window(),
             flags,
-            options: tcp_options::parse(tcp.options())?,
+            options: options(tcp.options())?,
         })
     }
 
@@ -124,7 +142,7 @@ pub(super) fn to_client(session: &Session, segment: &mut [u8], read: &Segment) {
     }
     if session.server_scale() != session.told_scale() {
         let bytes = u32::from(read.window) << session.server_scale();
-        let window = (bytes >> session.told_scale()).min(0xffff) as u16;
+        let window = window::told(bytes, session.told_scale());
         update = update.set_word(segment, field::WINDOW, window);
     }
     apply(update, segment);
@@ -220,8 +238,9 @@ pub(super) fn check_client(session: &Session, read: &Segment) -> Result<(), Refu
     }
     let window = 0xffff << session.server_scale();
     let low = session.client_acked.wrapping_sub(window);
-    // A probe of a closed window may carry one octet more than is offered.
-    let high = session.client_edge.wrapping_add(1);
+    // A probe of a closed window may carry one octet more than is offered, and what is offered was
+    // told in whole units.
+    let high = session.client_edge.wrapping_add(1 << session.told_scale());
     let in_window = !sequence::after(read.sequence, high) && !sequence::before(read.end(), low);
     if read.has(flags::RST) {
         let is_exact =
@@ -454,7 +473,7 @@ impl<B: Buffer> Guard<B> {
                     sequence: session.server_next.wrapping_sub(session.sequence_delta),
                     acknowledgement: session.client_acked,
                     flags: flags::ACK,
-                    window: (offered >> session.told_scale()).min(0xffff) as u16,
+                    window: window::told(offered, session.told_scale()),
                 };
                 // No timestamps: the server's clock is not known here, and what the refused
                 // segment echoes may be an outsider's number, by which the client would judge

@@ -9,6 +9,7 @@ use super::splice::Segment;
 use super::{Direction, Lookup};
 use crate::context::Context;
 use crate::counters::Event;
+use crate::drop_reason::DropReason;
 use crate::flow::table::Id;
 use crate::io::Io;
 use crate::packet::Buffer;
@@ -26,7 +27,7 @@ impl<B: Buffer> Guard<B> {
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
-        let read = match Segment::read(packet.bytes(), parsed) {
+        let read = match read_passing(&packet, parsed, lookup.direction) {
             Ok(read) => read,
             Err(reason) if self.config.mode == Mode::OnFlood => {
                 return Verdict::Drop(packet, reason);
@@ -109,9 +110,15 @@ impl<B: Buffer> Guard<B> {
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
-        let read = match Segment::read(packet.bytes(), parsed) {
+        let read = match read_passing(&packet, parsed, lookup.direction) {
             Ok(read) => read,
-            Err(reason) => return Verdict::Drop(packet, reason),
+            Err(reason) if self.config.mode == Mode::OnFlood => {
+                return Verdict::Drop(packet, reason);
+            }
+            Err(_) => {
+                ctx.counters.count(Event::WouldRefuse);
+                return Verdict::Forward(packet);
+            }
         };
         let session = self.sessions.get_mut(id);
         let fits = read.has(flags::ACK) && read.acknowledgement == session.client_acked;
@@ -163,6 +170,20 @@ fn note_answer(session: &mut Session, read: &Segment) {
 /// Whether the server of a tracked session has answered: until then its numbers differ.
 fn is_answered(session: &Session) -> bool {
     session.server_next == session.server_acked
+}
+
+/// Reads a segment that nothing is refused of but a client's SYN.
+fn read_passing<B: Buffer>(
+    packet: &B,
+    parsed: &Parsed,
+    direction: Direction,
+) -> Result<Segment, DropReason> {
+    let is_syn = parsed.tcp_flags & (flags::SYN | flags::ACK) == flags::SYN;
+    if is_syn && direction == Direction::ToServer {
+        Segment::read_syn(packet.bytes(), parsed)
+    } else {
+        Segment::read(packet.bytes(), parsed)
+    }
 }
 
 /// A tracked session that this SYN begins.

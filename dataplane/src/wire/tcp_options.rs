@@ -127,7 +127,8 @@ fn next_option(options: &[u8], mut at: usize) -> Result<Option<Found>, DropReaso
 /// Reads a header's options, which begin after its first 20 octets.
 ///
 /// Strict in what it knows: an option of wrong size or one that is repeated refuses the segment.
-/// Unknown options are passed over, and the list may end early.
+/// Unknown options are passed over, and the list may end early. For SYNs of clients; anything else
+/// is [`read`].
 ///
 /// # Errors
 /// [`DropReason::MalformedTcpOptions`].
@@ -137,6 +138,46 @@ pub fn parse(options: &[u8]) -> Result<TcpOptions, DropReason> {
         return Ok(usual);
     }
     parse_list(options)
+}
+
+/// Reads a header's options as Linux does (`tcp_parse_options`), and with it what segments of a live
+/// connection say: whoever receives them takes them, whatever stands between the options.
+///
+/// It never fails. The list ends where a length is below 2 or beyond the header; an option that is
+/// unknown or of a wrong size is passed over; of one that is repeated the last counts.
+#[inline(always)]
+pub fn read(options: &[u8]) -> TcpOptions {
+    match parse_usual(options) {
+        Some(usual) => usual,
+        None => read_list(options),
+    }
+}
+
+#[inline(never)]
+fn read_list(options: &[u8]) -> TcpOptions {
+    let options = &options[..options.len().min(MAX_OPTION_BYTES)];
+    let mut read = TcpOptions::default();
+    let mut at = 0;
+    while let Ok(Some(found)) = next_option(options, at) {
+        at = found.end;
+        let body = &options[found.start + 2..found.end];
+        // The fields of `one` that stay empty are those that this option says nothing of.
+        let mut one = TcpOptions::default();
+        let offset = HEADER_BYTES + found.start + 2;
+        if take_option(&mut one, found.kind, body, offset).is_none() {
+            continue;
+        }
+        read = TcpOptions {
+            // A size of 0 says nothing.
+            mss: one.mss.filter(|&mss| mss > 0).or(read.mss),
+            window_scale: one.window_scale.or(read.window_scale),
+            sack_permitted: one.sack_permitted | read.sack_permitted,
+            timestamps: one.timestamps.or(read.timestamps),
+            sack_blocks: one.sack_blocks.or(read.sack_blocks),
+            fast_open: one.fast_open | read.fast_open,
+        };
+    }
+    read
 }
 
 /// [`parse`] of what nearly every segment bears: nothing, timestamps behind two NOPs, or what
@@ -522,7 +563,38 @@ mod tests {
         })
     }
 
+    #[test]
+    fn e3_what_a_syn_is_refused_for_is_read_as_linux_reads_it() {
+        assert_eq!(
+            read(&[kind::SACK_PERMITTED, 2, kind::SACK_PERMITTED, 2]),
+            read(&[4, 2])
+        );
+        assert_eq!(
+            read(&[99, 0, kind::SACK_PERMITTED, 2]),
+            TcpOptions::default()
+        );
+        assert_eq!(
+            read(&[99, 9, kind::SACK_PERMITTED, 2]),
+            TcpOptions::default()
+        );
+        assert!(read(&[kind::SACK, 2, kind::SACK_PERMITTED, 2]).sack_permitted);
+        assert!(read(&[kind::MSS, 3, 5, kind::SACK_PERMITTED, 2]).sack_permitted);
+        let last = [&[kind::TIMESTAMPS, 10][..], &[9; 8], &TIMESTAMPS].concat();
+        assert_eq!(read(&last).timestamps.unwrap().offset, 32);
+        let sizes = [kind::MSS, 4, 5, 0xb4, kind::MSS, 4, 0, 0];
+        assert_eq!(read(&sizes).mss, Some(1460), "0 says nothing");
+    }
+
     proptest! {
+        #[test]
+        fn e3_what_is_accepted_is_read_the_same(options in option_list()) {
+            let read = read(&options);
+            if let Ok(parsed) = parse(&options) {
+                let mss = parsed.mss.filter(|&mss| mss > 0);
+                prop_assert_eq!(read, TcpOptions { mss, ..parsed });
+            }
+        }
+
         #[test]
         fn every_accepted_offset_lies_within_the_header(options in option_list()) {
             prop_assert_eq!(parse(&options), parse_list(&options));
@@ -620,6 +692,7 @@ mod tests {
         #[test]
         fn no_octets_make_it_panic(mut options in proptest::collection::vec(any::<u8>(), 0..60)) {
             let _ = parse(&options);
+            let _ = read(&options);
             let _ = blank(&mut options, kind::SACK);
         }
     }

@@ -15,6 +15,7 @@ use crate::guard::config::Share;
 use crate::guard::cookie::{Agreed, Cookie, Tuple};
 use crate::guard::pending::{Pending, source_of};
 use crate::guard::session::{Session, SessionKey, State, flag};
+use crate::guard::window;
 use crate::io::Io;
 use crate::limits::{MAX_RELEASED, MAX_WAITING_PER_FLOW};
 use crate::packet::Buffer;
@@ -348,7 +349,7 @@ impl<B: Buffer> Guard<B> {
             sequence: session.client_acked,
             acknowledgement: session.server_next,
             flags: flags::ACK,
-            window: 0xffff >> session.client_scale(),
+            window: window::in_place_of_client(session),
         };
         let options = answer::Options {
             timestamps,

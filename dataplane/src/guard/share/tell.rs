@@ -73,7 +73,8 @@ impl<B: Buffer> Guard<B> {
             seen_ms: self.wall_ms_of(session.last_seen),
             ..Record::default()
         };
-        if let (State::Opening, Some(pending)) = (session.state, self.pending.get(session.place_or_isn))
+        if let (State::Opening, Some(pending)) =
+            (session.state, self.pending.get(session.place_or_isn))
         {
             record.sequence = pending.cookie.sequence;
             record.timestamp = pending.cookie.timestamp;

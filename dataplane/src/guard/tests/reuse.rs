@@ -59,8 +59,14 @@ fn end(rig: &mut Rig, how: End) {
             (true, rig.client_segment(1, next, ACK, b"")),
             (false, rig.server_segment(1, acked, ACK, b"")),
             (false, rig.server_segment(1, acked, FIN_ACK, b"")),
-            (true, rig.client_segment(1, next.wrapping_add(1), FIN_ACK, b"")),
-            (false, rig.server_segment(2, acked.wrapping_add(1), ACK, b"")),
+            (
+                true,
+                rig.client_segment(1, next.wrapping_add(1), FIN_ACK, b""),
+            ),
+            (
+                false,
+                rig.server_segment(2, acked.wrapping_add(1), ACK, b""),
+            ),
         ];
         for (from_client, frame) in frames {
             forwarded(if from_client {
@@ -115,7 +121,10 @@ fn a1_a_good_cookie_begins_the_next_session_whatever_its_numbers_fit() {
     let froms = [500, 1_000_000_u32.wrapping_neg()];
     let kinds = (0..2).flat_map(|family| [false, true].map(|is_wire| (family, is_wire)));
     for (family, is_wire) in kinds {
-        for (how, from) in ENDS.into_iter().flat_map(|how| froms.map(|from| (how, from))) {
+        for (how, from) in ENDS
+            .into_iter()
+            .flat_map(|how| froms.map(|from| (how, from)))
+        {
             let mut rig = Rig::with(100, |config| {
                 if is_wire {
                     wire(config);
@@ -234,7 +243,10 @@ fn a_s4_a_client_that_comes_again_while_its_server_is_silent_is_answered() {
         let before = rig.session().client_isn();
         assert_eq!(rig.client_sends(rig.client_ack(&cookie, b"")), Shown::Held);
         let sent = rig.sent();
-        let kinds: Vec<_> = sent.iter().map(|sent| (sent.flags, sent.sequence)).collect();
+        let kinds: Vec<_> = sent
+            .iter()
+            .map(|sent| (sent.flags, sent.sequence))
+            .collect();
         let expected = [
             (flags::RST, before.wrapping_add(1)),
             (flags::SYN, rig.client_isn),
@@ -256,10 +268,18 @@ fn a_s6_s7_only_the_server_brings_a_session_back_and_only_from_a_clients_reset()
     let next = session.server_acked.wrapping_sub(session.sequence_delta);
     let late = rig.client_frame(CLIENT_ISN.wrapping_add(1), next, ACK, b"");
     rig.client_sends(late);
-    assert_eq!(rig.session().state, State::Closed, "the client has given up");
+    assert_eq!(
+        rig.session().state,
+        State::Closed,
+        "the client has given up"
+    );
     let speaks = rig.server_segment(1, CLIENT_ISN.wrapping_add(1), ACK, b"");
     forwarded(rig.server_sends(speaks));
-    assert_eq!(rig.session().state, State::Established, "its server has not");
+    assert_eq!(
+        rig.session().state,
+        State::Established,
+        "its server has not"
+    );
 
     let mut rig = Rig::new();
     end(&mut rig, End::Fins);

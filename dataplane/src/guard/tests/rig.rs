@@ -57,6 +57,8 @@ pub(super) struct Segment {
     pub(super) payload: Vec<u8>,
     pub(super) octets: usize,
     pub(super) source_port: u16,
+    /// From the TCP header to the end.
+    pub(super) raw: Vec<u8>,
 }
 
 /// What became of a frame.
@@ -78,7 +80,9 @@ pub(super) struct Rig {
     pub(super) client_scale: u8,
     pub(super) client_clock: u32,
     pub(super) server_clock: u32,
+    pub(super) client_options: SynOptions,
     pub(super) server_options: SynOptions,
+    pub(super) server_window: u16,
     io: MemoryIo,
     outbox: Outbox<MemoryBuffer>,
     transmit: Transmit<MemoryBuffer>,
@@ -162,6 +166,13 @@ impl Rig {
             client_scale: 9,
             client_clock: 5_000,
             server_clock: 900_000,
+            client_options: SynOptions {
+                mss: Some(1460),
+                window_scale: Some(9),
+                sack_permitted: true,
+                timestamps: Some((5_000, 0)),
+            },
+            server_window: 1000,
             server_options: SynOptions {
                 mss: Some(1460),
                 window_scale: Some(7),
@@ -333,10 +344,9 @@ impl Rig {
 
     pub(super) fn client_syn(&self) -> Vec<u8> {
         let options = SynOptions {
-            mss: Some(1460),
-            window_scale: Some(self.client_scale),
-            sack_permitted: true,
-            timestamps: Some((self.client_clock, 0)),
+            window_scale: self.client_options.window_scale.map(|_| self.client_scale),
+            timestamps: (self.client_options.timestamps).map(|_| (self.client_clock, 0)),
+            ..self.client_options
         };
         let mut bytes = [0; 40];
         let length = options.write(&mut bytes);
@@ -352,10 +362,8 @@ impl Rig {
 
     /// The client's answer to a SYN-ACK.
     pub(super) fn client_ack(&self, syn_ack: &Segment, payload: &[u8]) -> Vec<u8> {
-        let stamps = stamps(
-            self.client_clock,
-            syn_ack.options.timestamps.map_or(0, |t| t.value),
-        );
+        let told = syn_ack.options.timestamps;
+        let stamps = told.map_or(Vec::new(), |told| stamps(self.client_clock, told.value));
         let acknowledgement = syn_ack.sequence.wrapping_add(1);
         let sequence = self.client_isn.wrapping_add(1);
         self.client_octets(
@@ -493,7 +501,7 @@ impl Rig {
         })
     }
 
-    fn server_octets(
+    pub(super) fn server_octets(
         &self,
         sequence: u32,
         acknowledgement: u32,
@@ -509,7 +517,7 @@ impl Rig {
             sequence,
             acknowledgement,
             flags,
-            window: 1000,
+            window: self.server_window,
             options,
             payload,
             ttl: 60,
@@ -563,7 +571,7 @@ fn show(packet: &[u8]) -> Segment {
         "bad checksum: {bytes:02x?}"
     );
     let tcp = Tcp::new(bytes).expect("a whole segment");
-    let options = tcp_options::parse(tcp.options()).expect("well-formed options");
+    let options = tcp_options::read(tcp.options());
     let edges: Vec<u32> = options
         .sack_blocks
         .iter()
@@ -580,5 +588,6 @@ fn show(packet: &[u8]) -> Segment {
         payload: tcp.payload().to_vec(),
         octets: packet.len() + 14,
         source_port: tcp.source_port(),
+        raw: bytes.to_vec(),
     }
 }

@@ -552,16 +552,24 @@ fn a_s3_a_guard_that_missed_the_end_lets_the_next_session_begin() {
     // The end passes by the first guard, and its records are lost.
     site.guards[0].close(&cookie);
     let _lost = site.told_by(0);
-    site.guards.iter_mut().for_each(|rig| rig.client_isn = CLIENT_ISN.wrapping_add(20_000));
+    site.guards
+        .iter_mut()
+        .for_each(|rig| rig.client_isn = CLIENT_ISN.wrapping_add(20_000));
     let again = site.guards[0].shake_hands();
     let ack = site.guards[1].client_ack(&again, b"GET /");
-    assert_eq!(site.guards[1].client_sends(ack), Shown::Held, "the peers are asked");
+    assert_eq!(
+        site.guards[1].client_sends(ack),
+        Shown::Held,
+        "the peers are asked"
+    );
     site.guards[1].advance_ms(20);
     assert_eq!(site.guards[1].walk_released(), [Shown::Held]);
     assert_eq!(site.guards[1].only_sent().flags, flags::SYN);
     assert_eq!(site.count(1, Event::SessionReplaced), 1);
     // A late copy of the former handshake does not end the present one.
-    site.guards.iter_mut().for_each(|rig| rig.client_isn = CLIENT_ISN);
+    site.guards
+        .iter_mut()
+        .for_each(|rig| rig.client_isn = CLIENT_ISN);
     let late = site.guards[1].client_ack(&cookie, b"");
     let shown = site.guards[1].client_sends(late);
     assert_eq!(shown, Shown::Dropped(DropReason::CookieReplayed));

@@ -208,11 +208,17 @@ fn b_a_forged_fin_that_fits_is_undone_by_what_the_ends_say() {
     // By luck in the window: it says that the client's bytes end at 500.
     forwarded(rig.client_sends(rig.client_segment(499, next, FIN_ACK, b"")));
     assert!(rig.session().has(flag::CLIENT_FIN));
-    assert!(!rig.session().is_closing(), "the server has not acknowledged it");
+    assert!(
+        !rig.session().is_closing(),
+        "the server has not acknowledged it"
+    );
     let data = vec![b'x'; 600];
     forwarded(rig.client_sends(rig.client_segment(1, next, ACK, &data)));
     let acked = rig.client_isn.wrapping_add(601);
     forwarded(rig.server_sends(rig.server_segment(1, acked, ACK, b"")));
-    assert!(!rig.session().has(flag::CLIENT_FIN), "the server has taken more");
+    assert!(
+        !rig.session().has(flag::CLIENT_FIN),
+        "the server has taken more"
+    );
     assert_eq!(rig.session().client_next, acked);
 }
