@@ -12,6 +12,7 @@ pub mod cookie;
 pub mod flood;
 mod handshake;
 mod icmp;
+pub mod mss;
 mod opening;
 mod pending;
 mod probe;

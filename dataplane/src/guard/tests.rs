@@ -4,6 +4,7 @@
 mod odd_options;
 mod rig;
 mod sharing;
+mod sizes;
 mod windows;
 
 use self::rig::{CLIENT_ISN, Rig, SERVER_ISN, Shown};
