@@ -40,6 +40,7 @@ drop_reasons! {
     TooManyExtensionHeaders "too_many_extension_headers" "The IPv6 packet has more extension headers than are followed.",
     MalformedTransport "malformed_transport" "The TCP, UDP or ICMP header is truncated or contradicts itself.",
     MalformedTcpOptions "malformed_tcp_options" "An option of a SYN has length 0 or 1, ends past the header, has the wrong size or is repeated.",
+    MssTooSmall "mss_too_small" "A SYN for a protected service offers an MSS below 48, which no stack does.",
     BadTcpFlags "bad_tcp_flags" "The TCP flags make no sense together (none, SYN with FIN or RST, all).",
     BadTransportChecksum "bad_transport_checksum" "The TCP, UDP or ICMP checksum is wrong.",
     MultiSegment "multi_segment" "The frame came in several buffers, which the port was told not to do.",

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 
 use aes::Aes128Enc;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
-use dataplane::guard::cookie::{Agreed, CookieJar, CookieKey, MSS_IPV4, MSS_IPV6, Tuple};
+use dataplane::guard::cookie::{Agreed, CookieJar, CookieKey, Tuple};
+use dataplane::guard::mss::{MSS_IPV4, MSS_IPV6, MSS_WITH_TIMESTAMPS};
 use dataplane::wire::address::Address;
 use dataplane::wire::tcp::MAX_OPTION_BYTES;
 use dataplane::wire::tcp_options::SynOptions;
@@ -18,7 +19,7 @@ const UNIX_S: u64 = 1_763_673_000;
 
 fn agreed(timestamps: bool) -> Agreed {
     let agreed = Agreed {
-        mss_class: 6,
+        mss_class: if timestamps { 22 } else { 6 },
         window_scale: Some(8),
         told_scale: Some(7),
         sack: true,
@@ -44,7 +45,7 @@ fn assert_on_page(what: &str) {
 /// The cipher's key: the cookie key's code of a label.
 fn cipher_key() -> [u8; 16] {
     let mut hasher = SipHasher24::new_with_key(&KEY);
-    hasher.write(b"tidegatecookie 2");
+    hasher.write(b"tidegatecookie 3");
     hasher.finish128().as_bytes()
 }
 
@@ -58,8 +59,12 @@ fn example(client: &str, server: &str, timestamps: bool, input: &str, details: u
     });
     let word = |at: usize| u64::from_le_bytes(output[at..at + 8].try_into().unwrap());
 
-    let coarse = if timestamps { 0 } else { details };
-    let sequence = (word(0) as u32 & 0xff_ffff) << 8 | 1 << 6 | 6 << 3 | coarse;
+    let low = if timestamps {
+        22 << 1
+    } else {
+        6 << 3 | details
+    };
+    let sequence = (word(0) as u32 & 0xff_ffff) << 8 | 1 << 6 | low;
     let timestamp = (word(8) as u32 & 0x3f_ffff) << 10 | details;
 
     let address = |text: &str| Address::from(text.parse::<IpAddr>().unwrap());
@@ -100,7 +105,7 @@ fn the_examples_of_the_page_are_what_the_guard_makes() {
         "198.51.100.7",
         "10.0.0.10",
         true,
-        "1dfc480300e201860000000000000000c63364070a00000a5000409c78563412",
+        "1dfc480300e201960000000000000000c63364070a00000a5000409c78563412",
         details,
     );
     example(
@@ -114,7 +119,7 @@ fn the_examples_of_the_page_are_what_the_guard_makes() {
         "2001:db8::7",
         "fd00:1::10",
         true,
-        "1dfc480300e201c65000409c7856341220010db8000000000000000000000007\
+        "1dfc480300e201d65000409c7856341220010db8000000000000000000000007\
          fd000001000000000000000000000010",
         details,
     );
@@ -125,6 +130,14 @@ fn the_classes_of_the_page_are_those_of_the_code() {
     for (family, table) in [("IPv4", MSS_IPV4), ("IPv6", MSS_IPV6)] {
         let row: Vec<String> = table.iter().map(u16::to_string).collect();
         assert_on_page(&format!("| {family} MSS | {} |", row.join(" | ")));
+    }
+    for (first, row) in (0..).step_by(8).zip(MSS_WITH_TIMESTAMPS.chunks(8)) {
+        let row: Vec<String> = row.iter().map(u16::to_string).collect();
+        assert_on_page(&format!(
+            "| {first} to {} | {} |",
+            first + 7,
+            row.join(" | ")
+        ));
     }
     let scales: Vec<Option<u8>> = (0..=14)
         .map(|scale| Agreed {

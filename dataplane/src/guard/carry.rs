@@ -218,7 +218,11 @@ impl<B: Buffer> Guard<B> {
             return self.answer_syn(place, packet, parsed, ctx);
         };
         let can_be = bridge::check_syn(packet.bytes(), parsed)
-            .and_then(|()| Segment::read_syn(packet.bytes(), parsed).map(drop));
+            .and_then(|()| Segment::read_syn(packet.bytes(), parsed))
+            .and_then(|read| match read.is_mss_too_small() {
+                true => Err(DropReason::MssTooSmall),
+                false => Ok(()),
+            });
         if let Err(reason) = can_be {
             return Verdict::Drop(packet, reason);
         }

@@ -8,6 +8,7 @@ use arrayvec::ArrayVec;
 use bindings::cipher::CipherKey;
 use zeroize::Zeroize;
 
+use super::mss;
 use crate::limits::BURST;
 use crate::siphash::SipKey;
 use crate::wire::address::{Address, Family};
@@ -19,10 +20,6 @@ pub const TICK_S: u64 = 32;
 /// How long a cookie can be good at most, in seconds.
 pub const MAX_AGE_S: u64 = 2 * TICK_S;
 
-/// The maximum segment sizes that a cookie can tell for IPv4, rising; a client's is rounded down.
-pub const MSS_IPV4: [u16; 8] = [216, 536, 1200, 1360, 1400, 1440, 1460, 8960];
-/// The same for IPv6.
-pub const MSS_IPV6: [u16; 8] = [216, 1200, 1220, 1340, 1380, 1420, 1440, 8940];
 /// The window scales that a cookie without timestamps can tell; a client's is rounded down, which
 /// only makes its window look smaller than it is.
 const COARSE_SCALES: [u8; 6] = [0, 3, 5, 7, 8, 10];
@@ -35,7 +32,8 @@ const DETAIL_MASK: u32 = (1 << DETAIL_BITS) - 1;
 /// What the connection has agreed on, as far as both ends will know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Agreed {
-    /// The client's maximum segment size, by its place in the family's table.
+    /// The client's maximum segment size, by its place in the table: one for those that do
+    /// timestamps, one of the family for others.
     pub mss_class: u8,
     /// The client's window scale, if both sides scale.
     pub window_scale: Option<u8>,
@@ -52,37 +50,35 @@ pub struct Agreed {
 impl Agreed {
     /// The client's maximum segment size in octets.
     pub fn mss(&self, family: Family) -> u16 {
-        mss_table(family)[usize::from(self.mss_class & 7)]
+        mss::of_class(self.mss_class, family, self.timestamps)
     }
 
     /// The class of the largest tabled size that does not exceed `mss`; sizes below the table are
     /// told as its smallest.
-    #[inline]
-    pub fn class_of_mss(mss: u16, family: Family) -> u8 {
-        // All of them, rather than up to the first that is larger: they are compared at once.
-        let tabled = mss_table(family).iter();
-        let up_to: u8 = tabled.map(|&tabled| u8::from(tabled <= mss)).sum();
-        up_to.saturating_sub(1)
+    #[inline(always)]
+    pub fn class_of_mss(mss: u16, family: Family, timestamps: bool) -> u8 {
+        mss::class_of(mss, family, timestamps)
     }
 
-    /// What remains of this when the cookie has to do without timestamps: ECN is not told, and
-    /// window scaling only together with SACK, coarsely, the server's scale as [`COARSE_TOLD_SCALE`].
+    /// What remains of this when the cookie has to do without timestamps, of which `mss_class` must
+    /// be one already: ECN is not told, and window scaling only together with SACK, coarsely, the
+    /// server's scale as [`COARSE_TOLD_SCALE`].
     #[inline]
     pub fn without_timestamps(mut self) -> Self {
         self.timestamps = false;
         Self::from_coarse(self.mss_class, self.coarse())
     }
 
-    /// All of it in fourteen bits, for records.
+    /// All of it in sixteen bits, for records.
     pub(crate) fn packed(&self) -> u16 {
-        self.fine() | u16::from(self.mss_class & 7) << 10 | u16::from(self.timestamps) << 13
+        self.fine() | u16::from(self.mss_class & 31) << 10 | u16::from(self.timestamps) << 15
     }
 
     /// What [`Self::packed`] made.
     pub(crate) fn from_packed(packed: u16) -> Self {
         Self {
-            timestamps: packed >> 13 & 1 != 0,
-            ..Self::from_fine((packed >> 10 & 7) as u8, packed & 0x3ff)
+            timestamps: packed >> 15 & 1 != 0,
+            ..Self::from_fine((packed >> 10 & 31) as u8, packed & 0x3ff)
         }
     }
 
@@ -135,13 +131,6 @@ impl Agreed {
             ecn: fine & 1 != 0,
             timestamps: true,
         }
-    }
-}
-
-fn mss_table(family: Family) -> &'static [u16; 8] {
-    match family {
-        Family::V4 => &MSS_IPV4,
-        Family::V6 => &MSS_IPV6,
     }
 }
 
@@ -208,7 +197,7 @@ struct PreparedKey {
 fn prepare(key: &CookieKey) -> PreparedKey {
     const LABEL: [u64; 2] = [
         u64::from_le_bytes(*b"tidegate"),
-        u64::from_le_bytes(*b"cookie 2"),
+        u64::from_le_bytes(*b"cookie 3"),
     ];
     let mut master = SipKey::new(&key.secret);
     let derived = master.hash(&LABEL);
@@ -263,7 +252,7 @@ impl Claim {
         Self {
             tick: unix_s / TICK_S,
             age: 0,
-            mss_class: agreed.mss_class & 7,
+            mss_class: agreed.mss_class & if agreed.timestamps { 31 } else { 7 },
             timestamps: agreed.timestamps,
             details: if agreed.timestamps {
                 agreed.fine()
@@ -286,7 +275,11 @@ impl Claim {
                 now.saturating_sub(u64::from(age))
             },
             age,
-            mss_class: (cookie.sequence >> 3 & 7) as u8,
+            mss_class: if timestamps {
+                (cookie.sequence >> 1 & 31) as u8
+            } else {
+                (cookie.sequence >> 3 & 7) as u8
+            },
             timestamps,
             // What was agreed on is authenticated as it stands, and read when it is found good.
             details: if timestamps {
@@ -300,12 +293,13 @@ impl Claim {
     /// The cookie that says so.
     #[inline(always)]
     pub(crate) fn cookie(&self, codes: Codes) -> Cookie {
-        let coarse = if self.timestamps { 0 } else { self.details };
+        let low = if self.timestamps {
+            u32::from(self.mss_class) << 1
+        } else {
+            u32::from(self.mss_class) << 3 | u32::from(self.details)
+        };
         Cookie {
-            sequence: codes.sequence << 8
-                | (self.tick as u32 & 3) << 6
-                | u32::from(self.mss_class) << 3
-                | u32::from(coarse),
+            sequence: codes.sequence << 8 | (self.tick as u32 & 3) << 6 | low,
             timestamp: if self.timestamps {
                 codes.timestamp << DETAIL_BITS | u32::from(self.details)
             } else {
@@ -321,7 +315,7 @@ impl Claim {
         let sequence_fits = codes.sequence << 8 == cookie.sequence & !0xff;
         let timestamp_fits =
             !timestamps || codes.timestamp << DETAIL_BITS == cookie.timestamp & !DETAIL_MASK;
-        let details_fit = !timestamps || coarse == 0;
+        let details_fit = !timestamps || coarse & 1 == 0;
         if !(sequence_fits & timestamp_fits & details_fit) {
             return Err(CookieError::Invalid);
         }
@@ -509,7 +503,7 @@ mod tests {
 
     fn full() -> Agreed {
         Agreed {
-            mss_class: 6,
+            mss_class: 22,
             window_scale: Some(9),
             told_scale: Some(4),
             sack: true,
@@ -572,11 +566,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_rounded_down() {
-        assert_eq!(Agreed::class_of_mss(1460, Family::V4), 6);
-        assert_eq!(Agreed::class_of_mss(1459, Family::V4), 5);
-        assert_eq!(Agreed::class_of_mss(65_535, Family::V6), 7);
-        assert_eq!(Agreed::class_of_mss(1, Family::V4), 0);
+    fn scales_are_rounded_down() {
         let coarse = Agreed {
             window_scale: Some(9),
             sack: true,
@@ -590,7 +580,7 @@ mod tests {
     fn any_agreed() -> impl Strategy<Value = Agreed> {
         let scale = || proptest::option::of(0u8..15);
         (
-            0u8..8,
+            0u8..32,
             scale(),
             scale(),
             any::<bool>(),
@@ -610,7 +600,12 @@ mod tests {
                     if timestamps {
                         agreed
                     } else {
-                        agreed.without_timestamps()
+                        let mss_class = mss_class & 7;
+                        Agreed {
+                            mss_class,
+                            ..agreed
+                        }
+                        .without_timestamps()
                     }
                 },
             )
@@ -634,6 +629,7 @@ mod tests {
             let jar = CookieJar::new(&[key(7, 0)]);
             let cookie = jar.make(&tuple, agreed, unix_s);
             prop_assert_eq!(jar.check(&tuple, cookie, agreed.timestamps, unix_s), Ok(agreed));
+            prop_assert_eq!(Agreed::from_packed(agreed.packed()), agreed);
         }
 
         #[test]

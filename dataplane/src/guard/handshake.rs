@@ -76,7 +76,7 @@ impl<B: Buffer> Guard<B> {
     /// The SYN-ACK with a cookie for the SYN that was read.
     ///
     /// # Errors
-    /// When it would be longer than the SYN itself.
+    /// When it would be longer than the SYN itself, or the SYN's MSS is smaller than can be told.
     #[inline(always)]
     pub(super) fn cookie_answer<I: Io<Buffer = B>>(
         &mut self,
@@ -102,6 +102,9 @@ impl<B: Buffer> Guard<B> {
         codes: Option<Codes>,
         ctx: &mut Context<'_, I>,
     ) -> Result<(Answer, Options), DropReason> {
+        if read.is_mss_too_small() {
+            return Err(DropReason::MssTooSmall);
+        }
         let family = tuple.client.family();
         let traits = self.servers.get(place).traits();
         let told_mss = traits.mss.min(self.largest_mss(family));
@@ -323,13 +326,14 @@ pub(super) fn agree(
         Family::V4 => 536,
         Family::V6 => 1220,
     };
+    let timestamps = options.timestamps.is_some() && traits.timestamps;
     let agreed = Agreed {
-        mss_class: Agreed::class_of_mss(options.mss.unwrap_or(assumed_mss), family),
+        mss_class: Agreed::class_of_mss(options.mss.unwrap_or(assumed_mss), family, timestamps),
         window_scale: scales.map(|(client, _)| client),
         told_scale: scales.map(|(_, server)| server),
         sack: options.sack_permitted && traits.sack,
         ecn: read.flags & (flags::ECE | flags::CWR) == flags::ECE | flags::CWR && traits.ecn,
-        timestamps: options.timestamps.is_some() && traits.timestamps,
+        timestamps,
     };
     if agreed.timestamps {
         agreed

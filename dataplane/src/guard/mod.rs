@@ -15,6 +15,7 @@ pub mod flood;
 mod handshake;
 mod icmp;
 mod lifetime;
+pub mod mss;
 mod opening;
 mod pending;
 mod probe;

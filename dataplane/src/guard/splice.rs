@@ -1,6 +1,7 @@
 //! Translating a live session's segments, and refusing those that cannot be its own.
 
 use super::answer::{self, Answer, Ends};
+use super::mss::SMALLEST_MSS;
 use super::session::{Session, State, flag};
 use super::{Guard, Lookup, window};
 use crate::context::Context;
@@ -84,6 +85,12 @@ impl Segment {
             flags,
             options: tcp_options::parse_usual(tcp.options())?,
         })
+    }
+
+    /// Whether a SYN offers a size that no cookie can tell, since that would be more.
+    #[inline(always)]
+    pub(super) fn is_mss_too_small(&self) -> bool {
+        self.options.mss.is_some_and(|mss| mss < SMALLEST_MSS)
     }
 
     /// One past its last sequence number.

@@ -6,6 +6,7 @@ mod replays;
 mod reuse;
 mod rig;
 mod sharing;
+mod sizes;
 mod strangers;
 mod windows;
 

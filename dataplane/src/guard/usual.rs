@@ -367,10 +367,10 @@ impl<B: Buffer> Guard<B> {
         let tuple = tuple_of(usual, read.sequence);
         let room = usize::from(usual.payload) - OPTIONS;
         self.count_syn(ctx);
-        let Ok((answer, options)) =
-            self.cookie_for(lookup.server, &read, &tuple, room, lookup.codes, ctx)
-        else {
-            return Drop(packet, DropReason::MalformedTcpOptions);
+        let answered = self.cookie_for(lookup.server, &read, &tuple, room, lookup.codes, ctx);
+        let (answer, options) = match answered {
+            Ok(answered) => answered,
+            Err(reason) => return Drop(packet, reason),
         };
         let ends = Ends {
             source: tuple.server,

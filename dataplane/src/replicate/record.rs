@@ -12,7 +12,7 @@ pub const RECORD_BYTES: usize = 84;
 /// Octets of a flow's key on the wire.
 pub const FLOW_KEY_BYTES: usize = 36;
 /// The version of the layout that [`Record::write`] writes.
-pub const RECORD_VERSION: u8 = 1;
+pub const RECORD_VERSION: u8 = 2;
 
 /// A flow, by the addresses and ports that it has on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -271,7 +271,7 @@ mod tests {
             bytes[at] = octet;
             Record::read(&bytes)
         };
-        assert_eq!(with(0, 2), Err(RecordError::Version(2)));
+        assert_eq!(with(0, 1), Err(RecordError::Version(1)));
         assert_eq!(with(1, 4), Err(RecordError::Invalid));
         assert_eq!(with(12, 0x20), Err(RecordError::Invalid));
         let short = &good[..RECORD_BYTES - 1];

@@ -5,7 +5,7 @@ use crate::replicate::Audience;
 use crate::replicate::frame::{BootId, EVERYONE, HEADER_BYTES, Header, MINOR};
 use crate::replicate::item::{self, Hello};
 use crate::replicate::keys::{Keys, ReplicationKey};
-use crate::replicate::record::{RECORD_BYTES, Stage};
+use crate::replicate::record::{RECORD_BYTES, RECORD_VERSION, Stage};
 use crate::replicate::status::PeerEvent;
 use crate::replicate::tally::Tally;
 
@@ -288,7 +288,7 @@ fn what_a_newer_version_adds_is_passed_over() {
     items.extend(((12 + 2 * long) as u16).to_be_bytes());
     items.extend(2u64.to_be_bytes());
     items.extend([0, 2, 0, long as u8]);
-    for (number, version) in [(2, 1), (3, 9)] {
+    for (number, version) in [(2, RECORD_VERSION), (3, RECORD_VERSION - 1)] {
         let mut bytes = record(number, 9, Stage::Established, 0).write().to_vec();
         bytes[0] = version;
         bytes.extend([7; 6]);
