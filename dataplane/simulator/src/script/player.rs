@@ -113,7 +113,7 @@ impl Player {
             site::inside_address(setting.family, site::SERVER_HOST),
             site::SERVICE_PORT,
         )];
-        let internet = Internet::new(Vec::new(), targets, Overheard::default(), 1);
+        let internet = Internet::new(Vec::new(), targets, Vec::new(), Overheard::default(), 1);
         let puppets = [
             site.add_outside(&mut world, "client", client, link).0,
             site.add_inside(&mut world, "server", server, link).0,
