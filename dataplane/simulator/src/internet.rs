@@ -107,7 +107,6 @@ const REMEMBERED: usize = 256;
 /// Lets an attacker overhear what clients send to the appliance.
 pub struct Eavesdropper {
     appliance: NodeId,
-    internet: Mac,
     overheard: Overheard,
 }
 
@@ -117,7 +116,6 @@ impl Eavesdropper {
     pub fn new(appliance: NodeId, overheard: Overheard) -> Self {
         Self {
             appliance,
-            internet: INTERNET_MAC,
             overheard,
         }
     }
@@ -132,7 +130,8 @@ impl Invariant for Eavesdropper {
         let is_arrival = passage.node == self.appliance && passage.place == Place::Arrived;
         let packet = passage.packet.as_ref();
         let is_client = packet.is_some_and(|packet| {
-            packet.from_station != self.internet && packet.segment().is_some()
+            let is_attacker = [INTERNET_MAC, BLIND_MAC].contains(&packet.from_station);
+            !is_attacker && packet.segment().is_some()
         });
         if is_arrival && is_client && passage.port == crate::appliance::OUTSIDE {
             let mut overheard = self.overheard.borrow_mut();
@@ -147,6 +146,8 @@ impl Invariant for Eavesdropper {
 
 /// The Internet's station.
 pub const INTERNET_MAC: Mac = [2, 0, 0, 0, 0, 0xfe];
+/// The station that the blind attacker's segments come from.
+pub const BLIND_MAC: Mac = [2, 0, 0, 0, 0, 0xfd];
 
 /// The router to everywhere, with attackers behind it. What is sent to their made-up sources ends
 /// here.
@@ -361,7 +362,9 @@ impl Internet {
             payload: vec![0xbb; octets],
             ..Segment::default()
         };
-        Some(self.frame(ends, segment))
+        let mut frame = self.frame(ends, segment);
+        frame[6..12].copy_from_slice(&BLIND_MAC);
+        Some(frame)
     }
 
     fn malformed_option(&mut self) -> Vec<u8> {

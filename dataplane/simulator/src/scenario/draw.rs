@@ -20,6 +20,9 @@ const CROWD: u16 = 60;
 /// How many small ones there are at most beside it.
 const SMALL_CONNECTIONS: u32 = 48;
 
+/// The port of a client's connections that follow each other, counted from its first one.
+const CHAIN_PORT: u16 = 50;
+
 /// Draws scenarios.
 pub(super) struct Draw {
     random: Random,
@@ -88,6 +91,13 @@ impl Circumstances {
         silence_ns >= limit_ns
     }
 
+    /// The servers whose links keep the order and lose nothing.
+    fn near_servers(&self) -> Vec<u8> {
+        let links = self.servers.iter().map(|(_, link)| link.loss + link.reorder);
+        let numbered = links.zip(0..).filter(|(worst, _)| *worst == 0.0);
+        numbered.map(|(_, number)| number).collect()
+    }
+
     /// Whether both ends of a connection must see an orderly close.
     fn must_close(&self, is_orderly: bool) -> bool {
         let is_replayed = self.campaigns.iter().any(Campaign::replays);
@@ -121,7 +131,10 @@ impl Draw {
         let has_crowd = self.random.chance(0.15);
         let appliance = self.appliance(server_count, has_crowd);
         let servers: Vec<_> = (0..server_count)
-            .map(|n| (self.host(n, true), self.link(1, 0.005)))
+            .map(|n| {
+                let worst = self.pick(&[0.0, 0.0, 0.005]);
+                (self.host(n, true), self.link(1, worst))
+            })
             .collect();
         let faults = self.faults(servers.len());
         let campaigns = self.campaigns(has_crowd || is_short(&appliance.timers));
@@ -151,7 +164,8 @@ impl Draw {
         let mut host = self.host(number, false);
         let mut link = self.link(40, worst);
         let is_orderly = link.loss + link.reorder == 0.0;
-        let has_chain = is_orderly && self.random.chance(0.6);
+        let near = around.near_servers();
+        let has_chain = is_orderly && !near.is_empty() && self.random.chance(0.6);
         if has_chain {
             // Near enough for the next connection to begin soon after the last one did; and its
             // last acknowledgement must be out by then.
@@ -177,15 +191,18 @@ impl Draw {
             plans.push(again);
         }
         if has_chain {
-            plans.extend(self.chain(&client, 50, around));
+            let server = near[self.below(near.len() as u64) as usize];
+            plans.extend(self.chain(&client, server, around));
         }
         (client.host, link, plans)
     }
 
     /// Connections of the very same ports, each begun as soon as the client's end of the one before
     /// it is over.
-    fn chain(&mut self, client: &Client, port: u16, around: &Circumstances) -> Vec<Plan> {
-        let (server, first) = self.plan(client.number, port, around.servers.len());
+    fn chain(&mut self, client: &Client, server: u8, around: &Circumstances) -> Vec<Plan> {
+        let (_, mut first) = self.plan(client.number, CHAIN_PORT, 1);
+        let family = Family::of(first.server);
+        first.server = site::inside_address(family, site::SERVER_HOST + server);
         let length = 2 + self.below(7) as usize;
         let mut plans: Vec<Plan> = Vec::with_capacity(length);
         for place in 0..length {
@@ -202,7 +219,7 @@ impl Draw {
                 ..first.clone()
             };
             plan.pause = self.pause(&plan, 0.1);
-            plan.must_succeed = !around.may_break(client, server, &plan);
+            plan.must_succeed = !around.may_break(client, server.into(), &plan);
             plan.must_close = around.must_close(true) && !around.may_lose();
             plans.push(plan);
         }

@@ -12,7 +12,7 @@ use dataplane::guard::cookie::CookieKey;
 use self::draw::Draw;
 use crate::appliance::{Appliance, ApplianceSettings};
 use crate::host::{Book, Host, HostSettings, Plan, SharedBook};
-use crate::internet::{Campaign, Eavesdropper, INTERNET_MAC, Internet, Overheard};
+use crate::internet::{BLIND_MAC, Campaign, Eavesdropper, INTERNET_MAC, Internet, Overheard};
 use crate::invariant::{Accounting, Bounds, Checksums, Lives, Proof, Splice, Streams};
 use crate::link::LinkSettings;
 use crate::site::{self, Site};
@@ -131,10 +131,10 @@ impl Scenario {
         world.require(Accounting::new(appliance));
         world.require(Bounds::new(appliance));
         world.require(Checksums::new(appliance));
-        world.require(Lives::new(appliance, INTERNET_MAC));
+        world.require(Lives::new(appliance, BLIND_MAC));
         if self.appliance.mode == Mode::Always {
             world.require(Proof::new(appliance, self.services()));
-            world.require(Splice::new(appliance));
+            world.require(Splice::new(appliance, [INTERNET_MAC, BLIND_MAC]));
         }
     }
 
