@@ -43,10 +43,13 @@ pub enum Attack {
     BadSources,
     /// Octets that are nothing.
     Garbage,
+    /// What somebody sends in a real client's name who knows the ends of its connections and
+    /// nothing else (CASES 3).
+    Blind,
 }
 
 impl Attack {
-    /// All of them.
+    /// All of them but the blind one.
     pub const ALL: [Self; 13] = [
         Self::SynFlood,
         Self::AckFlood,
@@ -104,7 +107,6 @@ const REMEMBERED: usize = 256;
 /// Lets an attacker overhear what clients send to the appliance.
 pub struct Eavesdropper {
     appliance: NodeId,
-    internet: Mac,
     overheard: Overheard,
 }
 
@@ -114,7 +116,6 @@ impl Eavesdropper {
     pub fn new(appliance: NodeId, overheard: Overheard) -> Self {
         Self {
             appliance,
-            internet: INTERNET_MAC,
             overheard,
         }
     }
@@ -129,7 +130,8 @@ impl Invariant for Eavesdropper {
         let is_arrival = passage.node == self.appliance && passage.place == Place::Arrived;
         let packet = passage.packet.as_ref();
         let is_client = packet.is_some_and(|packet| {
-            packet.from_station != self.internet && packet.segment().is_some()
+            let is_attacker = [INTERNET_MAC, BLIND_MAC].contains(&packet.from_station);
+            !is_attacker && packet.segment().is_some()
         });
         if is_arrival && is_client && passage.port == crate::appliance::OUTSIDE {
             let mut overheard = self.overheard.borrow_mut();
@@ -144,6 +146,8 @@ impl Invariant for Eavesdropper {
 
 /// The Internet's station.
 pub const INTERNET_MAC: Mac = [2, 0, 0, 0, 0, 0xfe];
+/// The station that the blind attacker's segments come from.
+pub const BLIND_MAC: Mac = [2, 0, 0, 0, 0, 0xfd];
 
 /// The router to everywhere, with attackers behind it. What is sent to their made-up sources ends
 /// here.
@@ -152,6 +156,8 @@ pub struct Internet {
     campaigns: Vec<Campaign>,
     next_ns: Vec<u64>,
     targets: Vec<(IpAddr, u16)>,
+    /// Connections that there are, or were, or will be.
+    known: Vec<Ends>,
     overheard: Overheard,
     random: Random,
     waiting: Vec<Vec<u8>>,
@@ -159,11 +165,12 @@ pub struct Internet {
 }
 
 impl Internet {
-    /// An Internet that attacks these services.
+    /// An Internet that attacks these services, and these connections.
     #[must_use]
     pub fn new(
         campaigns: Vec<Campaign>,
         targets: Vec<(IpAddr, u16)>,
+        known: Vec<Ends>,
         overheard: Overheard,
         seed: u64,
     ) -> Self {
@@ -176,6 +183,7 @@ impl Internet {
             next_ns: campaigns.iter().map(|campaign| campaign.start_ns).collect(),
             campaigns,
             targets,
+            known,
             overheard,
             random: Random::new(seed),
             waiting: Vec::new(),
@@ -201,6 +209,7 @@ impl Internet {
             Attack::BadSources => vec![self.bad_source()],
             Attack::Garbage => vec![self.garbage()],
             Attack::Fragments => self.fragments(),
+            Attack::Blind => self.blind().into_iter().collect(),
             _ => self.abuse(attack).into_iter().collect(),
         };
         *self.sent.entry(attack).or_default() += frames.len() as u64;
@@ -312,6 +321,50 @@ impl Internet {
                 ..Segment::default()
             },
         )
+    }
+
+    /// A segment of a real connection as far as its ends go, and drawn as far as all else.
+    fn blind(&mut self) -> Option<Vec<u8>> {
+        if self.known.is_empty() {
+            return None;
+        }
+        let place = self.random.below(self.known.len() as u64) as usize;
+        let ends = self.known[place];
+        let flags = self.pick(&[
+            flag::RST,
+            flag::RST | flag::ACK,
+            flag::FIN | flag::ACK,
+            flag::ACK,
+            flag::PSH | flag::ACK,
+            flag::SYN,
+            flag::SYN | flag::ACK,
+        ]);
+        let stamps = TcpOption::Timestamps {
+            value: self.number(),
+            echo: self.number(),
+        };
+        let options = match (flags & flag::SYN != 0, self.random.chance(0.5)) {
+            (false, false) => Vec::new(),
+            (false, true) => vec![TcpOption::Nop, TcpOption::Nop, stamps],
+            (true, false) => vec![TcpOption::Mss(1460)],
+            (true, true) => vec![TcpOption::Mss(1460), TcpOption::SackPermitted, stamps],
+        };
+        let octets = match flags & flag::PSH {
+            0 => 0,
+            _ => 1 + self.random.below(500) as usize,
+        };
+        let segment = Segment {
+            sequence: self.number(),
+            acknowledgement: self.number(),
+            flags,
+            window: self.number() as u16,
+            options,
+            payload: vec![0xbb; octets],
+            ..Segment::default()
+        };
+        let mut frame = self.frame(ends, segment);
+        frame[6..12].copy_from_slice(&BLIND_MAC);
+        Some(frame)
     }
 
     fn malformed_option(&mut self) -> Vec<u8> {

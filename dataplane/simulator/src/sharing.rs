@@ -9,7 +9,7 @@ use dataplane::replicate::PeerId;
 
 use crate::appliance::{Appliance, ApplianceSettings, Replication, SYNC, Side};
 use crate::frame::Mac;
-use crate::host::{Book, Close, Host, HostSettings, Pace, Plan, SharedBook};
+use crate::host::{Book, Close, Host, HostSettings, Manner, Pace, Plan, SharedBook};
 use crate::invariant::{Accounting, Checksums, Streams};
 use crate::link::LinkSettings;
 use crate::node::Switch;
@@ -384,6 +384,7 @@ fn host(random: &mut Random, number: u8, is_server: bool) -> HostSettings {
         send_bytes: 64_000,
         ack_delay_ns: [None, Some(10 * MS)][random.below(2) as usize],
         nagle: random.chance(0.5),
+        manner: Manner::default(),
         listens: if is_server {
             vec![site::SERVICE_PORT]
         } else {
@@ -429,6 +430,8 @@ fn draw_plan(random: &mut Random, client: u8, number: u16) -> Plan {
         ][random.below(5) as usize],
         client_pace: [Pace::EAGER, slow][random.below(2) as usize],
         server_pace: [Pace::EAGER, slow][random.below(2) as usize],
+        after_ns: None,
+        pause: None,
         must_succeed: true,
         must_close: false,
     }

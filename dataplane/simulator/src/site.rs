@@ -28,6 +28,16 @@ pub enum Family {
 }
 
 impl Family {
+    /// An address's.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() {
+            Self::V4
+        } else {
+            Self::V6
+        }
+    }
+
     /// Octets of its header without options.
     #[must_use]
     pub fn header_bytes(self) -> u16 {

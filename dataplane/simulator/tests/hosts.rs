@@ -2,7 +2,7 @@
 
 use dataplane::counters::Event;
 use simulator::appliance::Appliance;
-use simulator::host::{Book, Close, Host, HostSettings, Pace, Plan, SharedBook};
+use simulator::host::{Book, Close, Host, HostSettings, Manner, Pace, Plan, SharedBook};
 use simulator::invariant::{Accounting, Bounds, Checksums, Streams};
 use simulator::site::{self, Family, Site};
 use simulator::{LinkSettings, NodeId, Switch, World};
@@ -21,6 +21,7 @@ fn settings(last: u8, addresses: Vec<(std::net::IpAddr, u8)>) -> HostSettings {
         send_bytes: 20_000,
         ack_delay_ns: Some(10 * MS),
         nagle: true,
+        manner: Manner::default(),
         listens: Vec::new(),
         seed: last.into(),
     }
@@ -38,6 +39,8 @@ fn plan(family: Family, number: u16, close: Close, server: std::net::IpAddr) -> 
         close,
         client_pace: Pace::EAGER,
         server_pace: Pace::EAGER,
+        after_ns: None,
+        pause: None,
         must_succeed: true,
         must_close: true,
     }

@@ -6,6 +6,7 @@
 mod checksum;
 mod decode;
 mod describe;
+mod edit;
 mod encode;
 mod neighbour;
 mod options;
@@ -17,6 +18,7 @@ pub use neighbour::Station;
 pub use options::TcpOption;
 
 pub(crate) use describe::describe;
+pub(crate) use edit::Edit;
 
 use std::net::IpAddr;
 

@@ -15,6 +15,8 @@ pub(super) struct Application {
     plan: Option<usize>,
     head: Vec<u8>,
     next_read_ns: u64,
+    /// When its pause is over, once it has begun.
+    resume_ns: Option<u64>,
     is_closed: bool,
 }
 
@@ -26,6 +28,7 @@ impl Application {
             plan: Some(plan),
             head: Vec::new(),
             next_read_ns: 0,
+            resume_ns: None,
             is_closed: false,
         }
     }
@@ -37,13 +40,19 @@ impl Application {
             plan: None,
             head: Vec::new(),
             next_read_ns: 0,
+            resume_ns: None,
             is_closed: false,
         }
     }
 
     /// When it next wants to read, though nothing arrives.
     pub(super) fn next_wake_ns(&self, now_ns: u64) -> Option<u64> {
-        (self.next_read_ns > now_ns).then_some(self.next_read_ns)
+        let times = [Some(self.next_read_ns), self.resume_ns];
+        times
+            .into_iter()
+            .flatten()
+            .filter(|&at_ns| at_ns > now_ns)
+            .min()
     }
 
     /// Reads, writes and closes as planned. False once the socket can be given up.
@@ -55,11 +64,29 @@ impl Application {
             return false;
         };
         let plan = book.records[number].plan.clone();
+        if self.is_pausing(&plan, self.progress(number, book).sent, now_ns) && !is_over(socket) {
+            return true;
+        }
         self.read(socket, &plan, number, book, now_ns);
         self.write(socket, &plan, number, book);
+        // What comes before the pause has just been sent.
+        if self.is_pausing(&plan, self.progress(number, book).sent, now_ns) && !is_over(socket) {
+            return true;
+        }
         self.close(socket, &plan, self.progress(number, book));
         self.note_end(socket, &plan, number, book);
         socket.state() != State::Closed
+    }
+
+    /// Whether it is in its pause, which begins when it has sent so many octets.
+    fn is_pausing(&mut self, plan: &Plan, sent: u64, now_ns: u64) -> bool {
+        let Some(pause) = plan.pause.filter(|pause| pause.by == self.way) else {
+            return false;
+        };
+        if self.resume_ns.is_none() && sent >= pause.after_bytes {
+            self.resume_ns = Some(now_ns + pause.span_ns);
+        }
+        self.resume_ns.is_some_and(|at_ns| now_ns < at_ns)
     }
 
     fn progress<'a>(&self, number: usize, book: &'a mut Book) -> &'a mut Progress {
@@ -155,9 +182,14 @@ impl Application {
                 plan.close != Close::ClientHalf || progress.saw_end,
             ),
         };
+        let is_before_pause = self.resume_ns.is_none();
+        let pause = plan
+            .pause
+            .filter(|pause| pause.by == self.way && is_before_pause);
+        let limit = pause.map_or(total, |pause| total.min(pause.after_bytes));
         let mut chunk = [0; CHUNK_BYTES];
-        while may_begin && !self.is_closed && progress.sent < total && socket.can_send() {
-            let count = CHUNK_BYTES.min((total - progress.sent) as usize);
+        while may_begin && !self.is_closed && progress.sent < limit && socket.can_send() {
+            let count = CHUNK_BYTES.min((limit - progress.sent) as usize);
             fill(number, self.way, progress.sent, &mut chunk[..count]);
             match socket.send_slice(&chunk[..count]) {
                 Ok(0) | Err(_) => break,

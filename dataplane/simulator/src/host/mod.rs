@@ -1,10 +1,11 @@
 //! Hosts with a TCP stack of their own, which shares nothing with the appliance's.
 
+mod accent;
 mod application;
 mod plan;
 
 use std::cell::Cell;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
@@ -13,11 +14,15 @@ use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr, IpEndpoint};
 
+use self::accent::{Accent, Opinion};
 use self::application::Application;
-use crate::frame::{self, Mac, flag};
+use crate::frame::{self, Ends, Mac, flag};
 use crate::node::{Departure, Node};
 
-pub use plan::{Book, Close, End, HEAD_BYTES, Pace, Plan, Progress, Record, SharedBook, Way};
+pub use accent::Manner;
+pub use plan::{
+    Book, Close, End, HEAD_BYTES, Pace, Pause, Plan, Progress, Record, SharedBook, Way,
+};
 
 /// What a host's stack is like.
 #[derive(Clone, Debug)]
@@ -40,6 +45,8 @@ pub struct HostSettings {
     pub ack_delay_ns: Option<u64>,
     /// Whether small segments wait for each other.
     pub nagle: bool,
+    /// How it speaks where that is not its stack's own manner.
+    pub manner: Manner,
     /// Ports that it serves.
     pub listens: Vec<u16>,
     /// Seed of its sequence numbers.
@@ -68,11 +75,16 @@ pub struct Host {
     settings: HostSettings,
     interface: Interface,
     wire: Wire,
+    accent: Accent,
     sockets: SocketSet<'static>,
     listening: Vec<(u16, SocketHandle)>,
     connections: Vec<Connection>,
     /// Plans of this host's that are not begun, soonest first.
     waiting: VecDeque<(u64, usize)>,
+    /// Of plans that another one waits for the end of: how long after it which one is begun.
+    successors: BTreeMap<usize, (u64, usize)>,
+    /// What SYNs that do not fit are answered with, for the next poll.
+    challenges: Vec<Vec<u8>>,
     book: SharedBook,
     is_on: bool,
     next_stack_ns: Option<u64>,
@@ -105,6 +117,7 @@ impl Host {
             assert!(earlier, "the host has room for its routes");
         }
         let mut host = Self {
+            accent: Accent::new(settings.manner),
             settings,
             interface,
             wire,
@@ -112,6 +125,8 @@ impl Host {
             listening: Vec::new(),
             connections: Vec::new(),
             waiting: VecDeque::new(),
+            successors: BTreeMap::new(),
+            challenges: Vec::new(),
             book,
             is_on: true,
             next_stack_ns: None,
@@ -123,11 +138,17 @@ impl Host {
     /// Has this host's client open the connections of these plans. To be called before the run.
     pub fn begin(&mut self, plans: impl IntoIterator<Item = usize>) {
         let book = self.book.borrow();
-        self.waiting.extend(
-            plans
-                .into_iter()
-                .map(|plan| (book.records[plan].plan.start_ns, plan)),
-        );
+        let mut before = None;
+        for plan in plans {
+            let record = &book.records[plan];
+            match record.plan.after_ns.zip(before) {
+                Some((gap_ns, before)) => {
+                    self.successors.insert(before, (gap_ns, plan));
+                }
+                None => self.waiting.push_back((record.plan.start_ns, plan)),
+            }
+            before = Some(plan);
+        }
         drop(book);
         self.waiting.make_contiguous().sort_unstable();
     }
@@ -161,22 +182,55 @@ impl Host {
         self.connections.len()
     }
 
-    /// Whether `frame` is a SYN of a connection that is there already. The stack would let another
-    /// listening socket take it, as if it were a new one.
-    fn is_repeated_syn(&self, frame: &[u8]) -> bool {
+    /// Whether the stack may have a frame. A SYN of a connection that is there already it may not:
+    /// it would let a listening socket take it, as if it were a new one. In TIME-WAIT it is one, if
+    /// it is newer.
+    fn admits(&mut self, frame: &[u8]) -> bool {
         let Some(packet) = frame::decode(frame) else {
-            return false;
+            return true;
         };
         let (Some(ends), Some(segment)) = (packet.ends(), packet.segment()) else {
-            return false;
+            return true;
         };
-        segment.has(flag::SYN)
-            && !segment.has(flag::ACK)
-            && self.connections.iter().any(|connection| {
-                let socket = self.sockets.get::<Socket<'_>>(connection.handle);
-                let remote = IpEndpoint::new(ends.source.into(), ends.source_port);
-                socket.remote_endpoint() == Some(remote)
-            })
+        if !segment.has(flag::SYN) || segment.has(flag::ACK) {
+            return true;
+        }
+        let own = ends.reversed();
+        let Some((place, state)) = self.find(own) else {
+            return true;
+        };
+        match state {
+            State::SynSent | State::SynReceived => false,
+            State::TimeWait if self.accent.judge(own, segment) == Opinion::New => {
+                let old = self.connections.swap_remove(place);
+                self.sockets.remove(old.handle);
+                true
+            }
+            _ => {
+                let challenge = self
+                    .accent
+                    .challenge(self.settings.mac, packet.from_station, own);
+                self.challenges.extend(challenge);
+                false
+            }
+        }
+    }
+
+    /// The connection between these ends, and its state.
+    fn find(&self, own: Ends) -> Option<(usize, State)> {
+        let local = Some(IpEndpoint::new(own.source.into(), own.source_port));
+        let remote = Some(IpEndpoint::new(
+            own.destination.into(),
+            own.destination_port,
+        ));
+        let state_of = |connection: &Connection| {
+            let socket = self.sockets.get::<Socket<'_>>(connection.handle);
+            let is_it = socket.remote_endpoint() == remote && socket.local_endpoint() == local;
+            is_it.then(|| socket.state())
+        };
+        let mut states = self.connections.iter().map(state_of);
+        let place = states.position(|state| state.is_some())?;
+        Some((place, state_of(&self.connections[place])?))
     }
 
     fn socket(&self) -> Socket<'static> {
@@ -216,6 +270,11 @@ impl Host {
         {
             self.waiting.pop_front();
             let plan = self.book.borrow().records[number].plan.clone();
+            // Who begins anew may cut its own TIME-WAIT short.
+            if let Some((place, State::TimeWait | State::Closed)) = self.find(plan.ends()) {
+                let old = self.connections.swap_remove(place);
+                self.sockets.remove(old.handle);
+            }
             let mut socket = self.socket();
             let local = (IpAddress::from(plan.client), plan.client_port);
             let remote = (IpAddress::from(plan.server), plan.server_port);
@@ -278,12 +337,30 @@ impl Host {
             }
             lives
         });
+        drop(book);
+        self.follow_up(now_ns);
+    }
+
+    /// Has those begin soon that waited for another's end.
+    fn follow_up(&mut self, now_ns: u64) {
+        let book = self.book.borrow();
+        let is_over = |plan: &usize| book.records[*plan].client.end.is_some();
+        let over: Vec<usize> = self.successors.keys().copied().filter(is_over).collect();
+        for plan in over {
+            let Some((gap_ns, next)) = self.successors.remove(&plan) else {
+                continue;
+            };
+            let start = (now_ns + gap_ns, next);
+            let place = self.waiting.partition_point(|earlier| *earlier < start);
+            self.waiting.insert(place, start);
+        }
     }
 }
 
 impl Node for Host {
-    fn receive(&mut self, _port: usize, frame: Vec<u8>, _now_ns: u64) {
-        if self.is_on && !self.is_repeated_syn(&frame) {
+    fn receive(&mut self, _port: usize, mut frame: Vec<u8>, _now_ns: u64) {
+        if self.is_on && self.admits(&frame) {
+            self.accent.hear(&mut frame);
             self.wire.arrived.push_back(frame);
         }
     }
@@ -309,7 +386,11 @@ impl Node for Host {
             .interface
             .poll_at(now, &self.sockets)
             .map(|at| (at.total_micros() as u64 * 1000).max(now_ns + 1000));
-        out.extend(self.wire.departed.drain(..).map(|frame| (0, frame)));
+        for mut frame in self.wire.departed.drain(..) {
+            self.accent.speak(&mut frame, now_ns);
+            out.push((0, frame));
+        }
+        out.extend(self.challenges.drain(..).map(|frame| (0, frame)));
     }
 
     fn next_wake_ns(&self, now_ns: u64) -> Option<u64> {

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use crate::frame::Ends;
+
 /// Who closes first, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Close {
@@ -40,11 +42,25 @@ impl Pace {
     };
 }
 
+/// A time in the middle of a connection in which one end does nothing: it neither reads, writes nor
+/// closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// The end that sends this way.
+    pub by: Way,
+    /// After how many octets of its own.
+    pub after_bytes: u64,
+    /// For how long.
+    pub span_ns: u64,
+}
+
 /// What one connection is for.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// When the client opens it.
+    /// When the client opens it, unless it waits for another.
     pub start_ns: u64,
+    /// How long after the client's end of the connection before it, in its host's list, is over.
+    pub after_ns: Option<u64>,
     /// The client's address, one of its host's.
     pub client: IpAddr,
     /// The client's port.
@@ -63,11 +79,26 @@ pub struct Plan {
     pub client_pace: Pace,
     /// How fast the server reads.
     pub server_pace: Pace,
+    /// Whether one end pauses.
+    pub pause: Option<Pause>,
     /// Whether it must end as planned: false where a fault may break it.
     pub must_succeed: bool,
     /// Whether that takes an orderly close of both ends, and not all data alone: the stack does not
     /// repeat a FIN whose data is acknowledged a second time.
     pub must_close: bool,
+}
+
+impl Plan {
+    /// The connection's ends, from the client's view.
+    #[must_use]
+    pub fn ends(&self) -> Ends {
+        Ends {
+            source: self.client,
+            source_port: self.client_port,
+            destination: self.server,
+            destination_port: self.server_port,
+        }
+    }
 }
 
 /// Octets at the start of the client's data that tell the server which plan it serves.

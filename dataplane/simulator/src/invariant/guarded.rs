@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::Invariant;
 use crate::appliance::{INSIDE, OUTSIDE};
-use crate::frame::{Body, Ends, Packet, Segment, flag};
+use crate::frame::{Body, Ends, Mac, Packet, Segment, flag};
 use crate::site;
 use crate::trace::{Passage, Place};
 use crate::world::NodeId;
@@ -187,6 +187,11 @@ pub struct Splice {
     /// The one that each client has acknowledged last.
     accepted: BTreeMap<Ends, Numbers>,
     spliced: BTreeMap<Ends, Spliced>,
+    /// Where attackers' frames come from.
+    attackers: [Mac; 2],
+    /// Segments of theirs, by the client's number and what they acknowledge. Whether one that may
+    /// be the client's by its numbers is, only the server can tell.
+    forged: BTreeSet<(Ends, u32, u32)>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -207,16 +212,22 @@ struct Spliced {
 impl Splice {
     /// Of this appliance.
     #[must_use]
-    pub fn new(appliance: NodeId) -> Self {
+    pub fn new(appliance: NodeId, attackers: [Mac; 2]) -> Self {
         Self {
             appliance,
             offered: BTreeMap::new(),
             accepted: BTreeMap::new(),
             spliced: BTreeMap::new(),
+            attackers,
+            forged: BTreeSet::new(),
         }
     }
 
-    fn arrives_outside(&mut self, ends: Ends, segment: &Segment) {
+    fn arrives_outside(&mut self, from: Mac, ends: Ends, segment: &Segment) {
+        if self.attackers.contains(&from) {
+            let numbers = (segment.sequence, segment.acknowledgement);
+            self.forged.insert((ends, numbers.0, numbers.1));
+        }
         let cookie = segment.acknowledgement.wrapping_sub(1);
         let first = segment.sequence.wrapping_sub(1);
         if let Some(&numbers) = self.offered.get(&(ends, cookie, first)) {
@@ -307,6 +318,10 @@ impl Splice {
         let offset = segment
             .acknowledgement
             .wrapping_sub(session.server.sequence);
+        let told = session.cookie.sequence.wrapping_add(offset);
+        if self.forged.contains(&(ends, segment.sequence, told)) {
+            return Ok(());
+        }
         if offset > session.server_end {
             return Err(format!(
                 "the server gets an acknowledgement of what it never sent: {segment}"
@@ -342,7 +357,9 @@ impl Invariant for Splice {
             return Ok(());
         };
         match (passage.place, passage.port) {
-            (Place::Arrived, OUTSIDE) => self.arrives_outside(ends, segment),
+            (Place::Arrived, OUTSIDE) => {
+                self.arrives_outside(packet.from_station, ends, segment);
+            }
             (Place::Arrived, INSIDE) => self.arrives_inside(ends, segment),
             (Place::Departed, OUTSIDE) => self.leaves_outside(ends, segment)?,
             (Place::Departed, INSIDE) => self.leaves_inside(ends, segment)?,

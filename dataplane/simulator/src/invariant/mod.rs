@@ -2,10 +2,12 @@
 
 mod accounting;
 mod guarded;
+mod lives;
 mod streams;
 
 pub use accounting::{Accounting, Bounds, Checksums};
 pub use guarded::{Proof, Splice};
+pub use lives::Lives;
 pub use streams::Streams;
 
 use crate::trace::Passage;

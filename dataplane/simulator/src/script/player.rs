@@ -12,7 +12,7 @@ use super::matcher::Matcher;
 use super::settings::change;
 use crate::appliance::{Appliance, ApplianceSettings, Queues};
 use crate::frame::{Body, Ends, Frame, Mac, Packet, Segment, Station, TcpOption, icmp_error};
-use crate::internet::{Attack, Internet, Overheard};
+use crate::internet::{Attack, BLIND_MAC, INTERNET_MAC, Internet, Overheard};
 use crate::invariant::{Accounting, Bounds, Checksums, Proof, Splice};
 use crate::link::LinkSettings;
 use crate::puppet::Puppet;
@@ -113,7 +113,7 @@ impl Player {
             site::inside_address(setting.family, site::SERVER_HOST),
             site::SERVICE_PORT,
         )];
-        let internet = Internet::new(Vec::new(), targets, Overheard::default(), 1);
+        let internet = Internet::new(Vec::new(), targets, Vec::new(), Overheard::default(), 1);
         let puppets = [
             site.add_outside(&mut world, "client", client, link).0,
             site.add_inside(&mut world, "server", server, link).0,
@@ -144,7 +144,7 @@ impl Player {
                 .map(|(address, ports)| (*address, ports[0]));
             self.world
                 .require(Proof::new(self.site.appliance, services));
-            self.world.require(Splice::new(self.site.appliance));
+            self.world.require(Splice::new(self.site.appliance, [INTERNET_MAC, BLIND_MAC]));
         }
         // The appliance tells its neighbours of itself for some seconds.
         self.run(4_000_000_000)?;

@@ -1,0 +1,355 @@
+//! How a host's stack speaks, where that is not the stack's own manner: first numbers that follow a
+//! clock (RFC 6528), as Linux chooses them, and windows told in coarser units.
+//!
+//! It stands between the stack and the link and translates both ways, so that neither end of a
+//! connection can tell. It also remembers of each connection what a stack needs to know in
+//! TIME-WAIT.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::frame::{Edit, Ends, Frame, Mac, Segment, flag};
+
+/// A host's manner of speaking TCP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// Whether a connection's first number is that of its clock, and not a random one.
+    pub clock: bool,
+    /// The window scale that is offered, where the stack's own is smaller. At most 14
+    /// (RFC 7323 §2.3).
+    pub scale: u8,
+    /// What its first numbers are keyed by.
+    pub key: u64,
+}
+
+impl Manner {
+    /// The receive buffer below which a window would be hardly more than one unit.
+    #[must_use]
+    pub fn smallest_buffer(self) -> usize {
+        4 << self.scale
+    }
+}
+
+/// How many connections a host remembers.
+const REMEMBERED: usize = 4096;
+/// How long the clock of first numbers takes for one of them.
+const TICK_NS: u64 = 64;
+
+/// What is known of one connection of the host's.
+#[derive(Clone, Copy, Debug, Default)]
+struct Voice {
+    /// The first number as the stack chose it.
+    own_first: u32,
+    /// What is added to the stack's numbers.
+    delta: u32,
+    /// By how much more than the stack does, windows are shifted.
+    shift: u8,
+    /// One past the highest number that was sent.
+    next: u32,
+    /// The last acknowledgement that was sent: the next number expected.
+    expected: u32,
+    /// The last timestamp that was echoed.
+    echoed: Option<u32>,
+    /// The last window that was told.
+    window: u16,
+}
+
+/// Translates between a stack and its link.
+#[derive(Debug)]
+pub(super) struct Accent {
+    manner: Manner,
+    /// By the ends as the host sees them.
+    voices: BTreeMap<Ends, Voice>,
+    order: VecDeque<Ends>,
+}
+
+/// What a host in TIME-WAIT thinks of a SYN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opinion {
+    /// It is newer than the last connection, which may be forgotten (RFC 9293 §3.10.7.4, RFC 6191).
+    New,
+    /// It may be a late one of the last connection.
+    Doubtful,
+}
+
+impl Accent {
+    pub(super) fn new(manner: Manner) -> Self {
+        Self {
+            manner,
+            voices: BTreeMap::new(),
+            order: VecDeque::new(),
+        }
+    }
+
+    /// A frame leaves the stack.
+    pub(super) fn speak(&mut self, frame: &mut [u8], now_ns: u64) {
+        let Some(mut edit) = Edit::of(frame) else {
+            return;
+        };
+        let ends = edit.ends();
+        if edit.has(flag::SYN) {
+            self.begin(ends, &mut edit, now_ns);
+        }
+        let Some(voice) = self.voices.get_mut(&ends) else {
+            return;
+        };
+        edit.set_sequence(edit.sequence().wrapping_add(voice.delta));
+        if !edit.has(flag::SYN) && voice.shift > 0 {
+            // Never more than there is: the stack's sender does not repeat what its receiver cut off.
+            edit.set_window(edit.window() >> voice.shift);
+        }
+        if edit.has(flag::RST) {
+            return edit.seal();
+        }
+        if edit.end().wrapping_sub(voice.next) < 1 << 31 {
+            voice.next = edit.end();
+        }
+        if edit.has(flag::ACK) {
+            voice.expected = edit.acknowledgement();
+            voice.echoed = edit.timestamps().map(|(_, echo)| echo);
+            voice.window = edit.window();
+        }
+        edit.seal();
+    }
+
+    /// A frame comes to the stack.
+    pub(super) fn hear(&mut self, frame: &mut [u8]) {
+        let Some(mut edit) = Edit::of(frame) else {
+            return;
+        };
+        let Some(voice) = self.voices.get_mut(&edit.ends().reversed()) else {
+            return;
+        };
+        let is_answer = edit.has(flag::SYN | flag::ACK)
+            && edit.acknowledgement() == voice.own_first.wrapping_add(voice.delta + 1);
+        // A peer that does not scale takes our windows as they stand (RFC 7323 §2.2).
+        if is_answer && edit.window_scale().is_none() {
+            voice.shift = 0;
+        }
+        if edit.has(flag::ACK) {
+            edit.set_acknowledgement(edit.acknowledgement().wrapping_sub(voice.delta));
+            edit.shift_sack(voice.delta.wrapping_neg());
+            edit.seal();
+        }
+    }
+
+    /// A SYN or SYN-ACK leaves: the first of its connection, or a repetition.
+    fn begin(&mut self, ends: Ends, edit: &mut Edit<'_>, now_ns: u64) {
+        let own_first = edit.sequence();
+        let known = self.voices.get(&ends);
+        let is_repeated = known.is_some_and(|voice| voice.own_first == own_first);
+        let own_scale = edit.window_scale();
+        if let Some(own) = own_scale {
+            edit.set_window_scale(own.max(self.manner.scale));
+        }
+        if is_repeated {
+            return;
+        }
+        if known.is_none() {
+            if self.order.len() == REMEMBERED
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.voices.remove(&oldest);
+            }
+            self.order.push_back(ends);
+        }
+        let first = match self.manner.clock {
+            true => self.clock(ends, now_ns),
+            false => own_first,
+        };
+        let voice = Voice {
+            own_first,
+            delta: first.wrapping_sub(own_first),
+            shift: own_scale.map_or(0, |own| self.manner.scale.saturating_sub(own)),
+            next: first,
+            ..Voice::default()
+        };
+        self.voices.insert(ends, voice);
+    }
+
+    /// The clock's number for a connection between these ends.
+    fn clock(&self, ends: Ends, now_ns: u64) -> u32 {
+        let mut mixed = self.manner.key;
+        let addresses = [ends.source, ends.destination].map(|address| match address {
+            std::net::IpAddr::V4(address) => u128::from(address.to_bits()),
+            std::net::IpAddr::V6(address) => address.to_bits(),
+        });
+        let ports = u64::from(ends.source_port) << 16 | u64::from(ends.destination_port);
+        let halves = addresses.map(|bits| [bits as u64, (bits >> 64) as u64]);
+        for word in halves.into_iter().flatten().chain([ports]) {
+            mixed = (mixed ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            mixed ^= mixed >> 29;
+        }
+        (mixed as u32).wrapping_add((now_ns / TICK_NS) as u32)
+    }
+
+    /// What to think of a SYN for a connection in TIME-WAIT; `ends` are the host's view.
+    pub(super) fn judge(&self, ends: Ends, syn: &Segment) -> Opinion {
+        let Some(voice) = self.voices.get(&ends) else {
+            return Opinion::New;
+        };
+        let is_beyond = (1..1 << 31).contains(&syn.sequence.wrapping_sub(voice.expected));
+        let stamps = syn.timestamps().zip(voice.echoed);
+        let is_newer = stamps
+            .is_some_and(|((value, _), echoed)| (1..1 << 31).contains(&value.wrapping_sub(echoed)));
+        if is_beyond || is_newer {
+            Opinion::New
+        } else {
+            Opinion::Doubtful
+        }
+    }
+
+    /// The ACK that says where a connection stands, for a SYN that does not fit (RFC 5961 §4).
+    pub(super) fn challenge(&self, own: Mac, peer: Mac, ends: Ends) -> Option<Vec<u8>> {
+        let voice = self.voices.get(&ends)?;
+        let segment = Segment {
+            source_port: ends.source_port,
+            destination_port: ends.destination_port,
+            sequence: voice.next,
+            acknowledgement: voice.expected,
+            flags: flag::ACK,
+            window: voice.window,
+            ..Segment::default()
+        };
+        Some(Frame::between(own, peer, ends).tcp(&segment))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{TcpOption, decode, verify};
+    use crate::site::{self, Family};
+
+    fn ends() -> Ends {
+        Ends {
+            source: site::outside_address(Family::V4, 20),
+            source_port: 40_000,
+            destination: site::inside_address(Family::V4, 10),
+            destination_port: 80,
+        }
+    }
+
+    fn said(ends: Ends, segment: Segment) -> Vec<u8> {
+        let segment = Segment {
+            source_port: ends.source_port,
+            destination_port: ends.destination_port,
+            ..segment
+        };
+        Frame::between([2; 6], [4; 6], ends).tcp(&segment)
+    }
+
+    fn read(frame: &[u8]) -> Segment {
+        verify(frame).expect("a right checksum");
+        let packet = decode(frame).expect("a packet");
+        packet.segment().expect("a segment").clone()
+    }
+
+    fn syn(sequence: u32) -> Segment {
+        Segment {
+            sequence,
+            flags: flag::SYN,
+            window: 60_000,
+            options: vec![TcpOption::Nop, TcpOption::WindowScale(2)],
+            ..Segment::default()
+        }
+    }
+
+    fn accent() -> Accent {
+        Accent::new(Manner {
+            clock: true,
+            scale: 10,
+            key: 5,
+        })
+    }
+
+    #[test]
+    fn both_ends_see_one_connection() {
+        let mut accent = accent();
+        let mut frame = said(ends(), syn(1000));
+        accent.speak(&mut frame, 6400);
+        let sent = read(&frame);
+        assert_eq!(sent.window_scale(), Some(10));
+        let mut again = said(ends(), syn(1000));
+        accent.speak(&mut again, 64_000);
+        assert_eq!(read(&again).sequence, sent.sequence, "a repeated SYN");
+
+        let answer = Segment {
+            sequence: 7,
+            acknowledgement: sent.sequence.wrapping_add(1),
+            flags: flag::SYN | flag::ACK,
+            options: vec![
+                TcpOption::WindowScale(3),
+                TcpOption::Nop,
+                TcpOption::Sack(vec![(sent.sequence, sent.sequence.wrapping_add(9))]),
+            ],
+            ..Segment::default()
+        };
+        let mut frame = said(ends().reversed(), answer);
+        accent.hear(&mut frame);
+        let heard = read(&frame);
+        assert_eq!((heard.acknowledgement, heard.sequence), (1001, 7));
+        assert_eq!(heard.options[2], TcpOption::Sack(vec![(1000, 1009)]));
+
+        for (window, told) in [(0, 0), (255, 0), (256, 1), (512, 2), (60_000, 234)] {
+            let ack = Segment {
+                sequence: 1001,
+                acknowledgement: 8,
+                flags: flag::ACK,
+                window,
+                ..Segment::default()
+            };
+            let mut frame = said(ends(), ack);
+            accent.speak(&mut frame, 0);
+            let ack = read(&frame);
+            assert_eq!(ack.sequence, sent.sequence.wrapping_add(1));
+            assert_eq!((ack.acknowledgement, ack.window), (8, told));
+        }
+    }
+
+    #[test]
+    fn the_clock_takes_64_ns_for_a_number() {
+        let mut accent = accent();
+        let mut first = |own, now_ns| {
+            let mut frame = said(ends(), syn(own));
+            accent.speak(&mut frame, now_ns);
+            read(&frame).sequence
+        };
+        let (early, late) = (first(1, 1_000_000), first(2, 2_000_000));
+        assert_eq!(late.wrapping_sub(early), 15_625);
+    }
+
+    #[test]
+    fn a_peer_that_does_not_scale_gets_windows_as_they_are() {
+        let mut accent = accent();
+        let mut frame = said(ends(), syn(1000));
+        accent.speak(&mut frame, 0);
+        let answer = Segment {
+            acknowledgement: read(&frame).end(),
+            flags: flag::SYN | flag::ACK,
+            ..Segment::default()
+        };
+        accent.hear(&mut said(ends().reversed(), answer));
+        let ack = Segment {
+            flags: flag::ACK,
+            window: 999,
+            ..Segment::default()
+        };
+        let mut frame = said(ends(), ack);
+        accent.speak(&mut frame, 0);
+        assert_eq!(read(&frame).window, 999);
+    }
+
+    #[test]
+    fn a_later_syn_replaces_what_waits_and_an_earlier_one_does_not() {
+        let mut accent = accent();
+        let answer = Segment {
+            acknowledgement: 5001,
+            flags: flag::SYN | flag::ACK,
+            ..syn(9)
+        };
+        accent.speak(&mut said(ends(), answer), 0);
+        assert_eq!(accent.judge(ends(), &syn(5002)), Opinion::New);
+        assert_eq!(accent.judge(ends(), &syn(5001)), Opinion::Doubtful);
+        assert_eq!(accent.judge(ends(), &syn(4000)), Opinion::Doubtful);
+    }
+}
