@@ -102,8 +102,12 @@ impl<B: Buffer> Guard<B> {
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
         let quoted = error.quoted;
+        let (outside, inside) = (self.config.outside, self.config.inside);
+        if !outside.contains(interface) && !inside.contains(interface) {
+            return self.by_rule(packet, parsed, interface, ctx);
+        }
         // The error goes where the quoted segment came from.
-        let (direction, server, key) = if self.config.outside.contains(interface) {
+        let (direction, server, key) = if outside.contains(interface) {
             let ports = (quoted.destination_port, quoted.source_port);
             (
                 Direction::ToServer,
@@ -153,6 +157,7 @@ impl<B: Buffer> Guard<B> {
                     return Verdict::Drop(packet, DropReason::BadTransportChecksum);
                 }
                 self.reset_client_of_opening(id, ctx);
+                self.tell_gone(id, ctx);
                 self.release_opening(id, DropReason::ServerRefused, ctx);
                 ctx.counters.count(Event::SessionRefused);
             }

@@ -352,6 +352,8 @@ fn on_flood(raw: &RawOnFlood, node: &Node, checker: &mut Checker<'_>) -> OnFlood
     }
 }
 
+/// A session that is over before its cookie is dead has to be remembered beyond its end, in a memory
+/// that is bounded: no time is shorter than a cookie's life.
 fn timers(raw: &RawGuardTimers, node: &Node, checker: &mut Checker<'_>) -> GuardTimers {
     checker.in_range(node, "half_open_s", raw.half_open_s, 1..=120);
     syn_retries(raw, node, checker);
@@ -359,9 +361,9 @@ fn timers(raw: &RawGuardTimers, node: &Node, checker: &mut Checker<'_>) -> Guard
         node,
         "established_idle_s",
         raw.established_idle_s,
-        10..=604_800,
+        COOKIE_LIFETIME_S..=604_800,
     );
-    checker.in_range(node, "closing_s", raw.closing_s, 1..=3600);
+    checker.in_range(node, "closing_s", raw.closing_s, COOKIE_LIFETIME_S..=3600);
     checker.in_range(node, "linger_s", raw.linger_s, COOKIE_LIFETIME_S..=3600);
     checker.in_range(node, "drain_s", raw.drain_s, 0..=86_400);
     GuardTimers {

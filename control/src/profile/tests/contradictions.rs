@@ -163,6 +163,14 @@ fn a_guard_that_cannot_be() {
             ],
         ),
         (
+            "  mode: always",
+            "  timers: { established_idle_s: 63, closing_s: 1 }",
+            &[
+                "16:35: `established_idle_s` cannot be 63; write a number from 64 to 604800",
+                "16:50: `closing_s` cannot be 1; write a number from 64 to 3600",
+            ],
+        ),
+        (
             "server: 10.0.0.10, ports: [80, 443]",
             "server: 10.0.0.10, ports: [80], mss: 1461, window_scale: 15, sack: maybe",
             &["18:76: the text `maybe` cannot be the value of `sack`; write `true` or `false`"],
