@@ -55,6 +55,11 @@ impl Deadlines {
             .map(|&slot| self.due_ns[usize::from(slot)])
     }
 
+    /// The slot with the earliest deadline.
+    pub(crate) fn first(&self) -> Option<u16> {
+        self.heap.first().copied()
+    }
+
     /// Takes the slot with the earliest deadline, if that has come.
     pub(crate) fn pop_due(&mut self, now_ns: u64) -> Option<u16> {
         let slot = *self.heap.first()?;

@@ -34,9 +34,10 @@ pub const MAX_HELD_FOR_NEIGHBOURS: usize = 512;
 pub const MAX_NEIGHBOUR_UPDATES: usize = 64;
 /// Neighbour timers that a worker serves in one loop.
 pub const MAX_NEIGHBOUR_TIMERS: usize = 16;
-/// ICMP errors that a worker sends in a second.
+/// ICMP errors that a worker sends in a second: so many that say that a packet is too big, and so
+/// many others.
 pub const ICMP_ERRORS_PER_SECOND: u64 = 1000;
-/// ICMP errors that a worker sends at once after a pause.
+/// ICMP errors that a worker sends at once after a pause, likewise.
 pub const ICMP_ERROR_BURST: u64 = 50;
 /// Fragments that one packet is cut into on its way out.
 pub const MAX_FRAGMENTS_MADE: usize = 32;

@@ -138,7 +138,7 @@ impl<B: Buffer> Reassembler<B> {
         };
         let slot = match self.slots.get(&key) {
             Some(&slot) => slot,
-            None => match self.begin(key, ctx.now_ns) {
+            None => match self.begin(key, ctx) {
                 Some(slot) => slot,
                 None => return FragmentOutcome::Drop(buffer, DropReason::FragmentLimit),
             },
@@ -146,10 +146,12 @@ impl<B: Buffer> Reassembler<B> {
         if let Some(reason) = self.datagrams[usize::from(slot)].refused {
             return FragmentOutcome::Drop(buffer, reason);
         }
+        let bytes = buffer.bytes().len();
         let checked = self
             .place_of(slot, piece, buffer.bytes())
             .and_then(|before| {
-                let fits = self.has_room(slot, key, buffer.bytes().len());
+                let fits =
+                    self.is_within_share(slot, key, bytes) && self.make_room(slot, bytes, ctx);
                 fits.then_some(before).ok_or(DropReason::FragmentLimit)
             });
         match checked {
@@ -207,19 +209,53 @@ impl<B: Buffer> Reassembler<B> {
         self.held.fragments
     }
 
-    fn begin(&mut self, key: Key, now_ns: u64) -> Option<u16> {
+    fn begin<I: Io<Buffer = B>>(&mut self, key: Key, ctx: &mut Context<'_, I>) -> Option<u16> {
         let source = source_of(key);
         let held = self.sources.get(&source).copied().unwrap_or_default();
         if held.datagrams == MAX_DATAGRAMS_PER_SOURCE {
             return None;
+        }
+        if self.free_datagrams.is_empty() {
+            self.evict(None, ctx);
         }
         let slot = self.free_datagrams.pop()?;
         self.datagrams[usize::from(slot)].key = Some(key);
         self.slots.insert(key, slot);
         self.sources.entry(source).or_default().datagrams += 1;
         self.held.datagrams += 1;
-        self.deadlines.set(slot, now_ns + TIMEOUT_NS);
+        self.deadlines.set(slot, ctx.now_ns + TIMEOUT_NS);
         Some(slot)
+    }
+
+    /// Gives up the datagram that has waited longest, unless it is `but`; whether there was one.
+    /// What a flood of spoofed fragments began makes room for what comes after it: fragments of an
+    /// honest datagram come close together, and meet before their turn has come.
+    #[cold]
+    fn evict<I: Io<Buffer = B>>(&mut self, but: Option<u16>, ctx: &mut Context<'_, I>) -> bool {
+        let Some(slot) = self.deadlines.first().filter(|&slot| Some(slot) != but) else {
+            return false;
+        };
+        self.release(slot, DropReason::FragmentLimit, ctx);
+        self.end(slot);
+        true
+    }
+
+    /// Makes room for one more fragment of the datagram in `slot`, if need be at the cost of those
+    /// that have waited longer.
+    fn make_room<I: Io<Buffer = B>>(
+        &mut self,
+        slot: u16,
+        bytes: usize,
+        ctx: &mut Context<'_, I>,
+    ) -> bool {
+        for _ in 0..MAX_FRAGMENT_TIMERS {
+            let has_room = self.held.fragments < MAX_FRAGMENTS
+                && self.held.bytes + bytes <= MAX_FRAGMENT_BYTES;
+            if has_room || !self.evict(Some(slot), ctx) {
+                return has_room;
+            }
+        }
+        false
     }
 
     /// The fragment after which `piece` belongs, if it contradicts none.
@@ -254,15 +290,14 @@ impl<B: Buffer> Reassembler<B> {
         }
     }
 
-    fn has_room(&self, slot: u16, key: Key, bytes: usize) -> bool {
+    /// Whether neither the datagram nor its source has as much as it may.
+    fn is_within_share(&self, slot: u16, key: Key, bytes: usize) -> bool {
         let source = self
             .sources
             .get(&source_of(key))
             .copied()
             .unwrap_or_default();
         self.datagrams[usize::from(slot)].fragments < MAX_FRAGMENTS_PER_DATAGRAM
-            && self.held.fragments < MAX_FRAGMENTS
-            && self.held.bytes + bytes <= MAX_FRAGMENT_BYTES
             && source.fragments < MAX_FRAGMENTS_PER_SOURCE
             && source.bytes + bytes <= MAX_FRAGMENT_BYTES_PER_SOURCE
     }

@@ -434,6 +434,57 @@ fn a_flood_from_everywhere_is_bounded_and_passes() {
     assert_eq!(rig.io.departed(PortId(0)), None);
 }
 
+/// A first fragment of the `number`th spoofed source.
+fn spoofed(number: u32) -> Cut {
+    let [_, a, b, c] = number.to_be_bytes();
+    Cut {
+        source: [11 + a, 5, b, c],
+        ..cut(0, true)
+    }
+}
+
+/// What becomes of one datagram in two fragments while as many others lie between.
+fn among(make: Make, flood: u32, between: u32, parts: usize) -> Outcome {
+    let data = datagram(1480);
+    let mut rig = Rig::new();
+    let give = |rig: &mut Rig, number: u32| {
+        rig.now_ns += 1_000;
+        for part in 0..parts {
+            let piece = Cut {
+                begin: part * 1480,
+                ..spoofed(number)
+            };
+            // Of IPv6, each source is of its own /64.
+            let mut frame = make(piece, &data);
+            if frame[12] == 0x86 {
+                frame.copy_within(34..38, 26);
+            }
+            rig.give(&frame);
+        }
+    };
+    for number in 0..flood {
+        give(&mut rig, number);
+    }
+    let first = rig.give(&make(cut(0, true), &data));
+    assert_eq!(first, Outcome::Held);
+    for number in flood..flood + between {
+        give(&mut rig, number);
+    }
+    rig.balance();
+    rig.give(&make(cut(1480, false), &data))
+}
+
+#[test]
+fn f2_spoofed_fragments_make_room_for_what_comes_later() {
+    for make in BOTH {
+        for parts in [1, 2, 5] {
+            let between = (MAX_FRAGMENT_BYTES / 2 / 1600 / parts).min(MAX_DATAGRAMS / 2) as u32;
+            let outcome = among(make, 5_000, between, parts);
+            assert!(matches!(outcome, Outcome::Complete(_)), "{outcome:?}");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn any_cut_in_any_order_with_copies_comes_out_whole(

@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::counters::Event;
 use crate::drop_reason::DropReason;
 use crate::io::{InterfaceId, Io};
+use crate::limits::MAX_ADDRESSES;
 use crate::packet::Buffer;
 use crate::parse::{ETHER_TYPE_ARP, ETHER_TYPE_IPV6, Parsed};
 use crate::verdict::Verdict;
@@ -202,7 +203,8 @@ impl<B: Buffer> Hop<B> {
             return Verdict::Drop(buffer, DropReason::UnsolicitedNeighbour);
         }
         let claim = match (said.is_solicited, said.is_override) {
-            (true, _) => Claim::Answer,
+            (true, true) => Claim::Answer,
+            (true, false) => Claim::MeekAnswer,
             (false, true) => Claim::Unasked,
             // It must not change what is known (RFC 4861 §7.2.5).
             (false, false) => return Verdict::Drop(buffer, DropReason::UnsolicitedNeighbour),
@@ -221,8 +223,9 @@ impl<B: Buffer> Hop<B> {
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
         if !self.neighbours.knows(interface, address) {
-            if claim == Claim::Answer {
-                self.neighbours.pass_on(interface, address, mac);
+            if claim != Claim::Unasked {
+                let overrides = claim == Claim::Answer;
+                self.neighbours.pass_on(interface, address, mac, overrides);
             }
             return Verdict::Drop(buffer, DropReason::UnsolicitedNeighbour);
         }
@@ -261,9 +264,16 @@ impl<B: Buffer> Hop<B> {
             return;
         };
         ctx.counters.count(Event::AddressContested);
-        let again = self.defended_ns.map(|at| at + DEFEND_INTERVAL_NS);
-        if again.is_none_or(|again| ctx.now_ns >= again) {
-            self.defended_ns = Some(ctx.now_ns);
+        let mut own = link.addresses.iter().map(|&(own, _)| own);
+        let place = own.position(|own| own == address);
+        let defended_ns = self
+            .defended_ns
+            .get_mut(usize::from(interface.0))
+            .and_then(|defended_ns| defended_ns.get_mut(place.unwrap_or(MAX_ADDRESSES)));
+        if let Some(defended_ns) = defended_ns
+            && defended_ns.is_none_or(|at_ns| ctx.now_ns >= at_ns + DEFEND_INTERVAL_NS)
+        {
+            *defended_ns = Some(ctx.now_ns);
             announce(link, interface, address, ctx);
         }
     }

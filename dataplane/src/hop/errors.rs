@@ -85,7 +85,11 @@ impl<B: Buffer> Hop<B> {
         let Some(source) = self.source_for_errors(ingress, parsed.family) else {
             return;
         };
-        if packet.len() < minimum_error_bytes(parsed.family) || !self.error_limit.take(ctx.now_ns) {
+        let limit = match complaint {
+            Complaint::TooBig { .. } => &mut self.too_big_limit,
+            _ => &mut self.error_limit,
+        };
+        if packet.len() < minimum_error_bytes(parsed.family) || !limit.take(ctx.now_ns) {
             ctx.counters.count(Event::IcmpErrorSuppressed);
             return;
         }

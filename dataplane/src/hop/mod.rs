@@ -19,7 +19,9 @@ use crate::context::Context;
 use crate::counters::Event;
 use crate::drop_reason::DropReason;
 use crate::io::{InterfaceId, Io, PortId};
-use crate::limits::{ICMP_ERROR_BURST, ICMP_ERRORS_PER_SECOND, MAX_NEIGHBOUR_TIMERS};
+use crate::limits::{
+    ICMP_ERROR_BURST, ICMP_ERRORS_PER_SECOND, MAX_ADDRESSES, MAX_INTERFACES, MAX_NEIGHBOUR_TIMERS,
+};
 use crate::packet::Buffer;
 use crate::verdict::Verdict;
 use crate::wire::address::Address;
@@ -98,12 +100,16 @@ pub struct Hop<B> {
     neighbours: Neighbours,
     held: HeldPackets<B>,
     error_limit: ErrorLimit,
+    /// The same for what a sender needs to learn the MTU of its path (RFC 8201 §4): no noise that
+    /// earns other errors uses it up.
+    too_big_limit: ErrorLimit,
     announcements_left: u8,
     announce_ns: u64,
     /// When the peers' group is next told that we belong to it, if this worker tells.
     report_ns: Option<u64>,
-    /// When we last defended an address against another station's claim.
-    defended_ns: Option<u64>,
+    /// When we last defended each interface's addresses against another station's claim; the
+    /// link-local one comes last.
+    defended_ns: Box<[[Option<u64>; MAX_ADDRESSES + 1]; MAX_INTERFACES]>,
     /// For the IPv4 headers of packets made here.
     identification: u16,
 }
@@ -119,10 +125,11 @@ impl<B: Buffer> Hop<B> {
             neighbours: Neighbours::new(key),
             held: HeldPackets::new(),
             error_limit: ErrorLimit::new(ICMP_ERRORS_PER_SECOND, ICMP_ERROR_BURST),
+            too_big_limit: ErrorLimit::new(ICMP_ERRORS_PER_SECOND, ICMP_ERROR_BURST),
             announcements_left: 0,
             announce_ns: 0,
             report_ns: None,
-            defended_ns: None,
+            defended_ns: Box::new([[None; MAX_ADDRESSES + 1]; MAX_INTERFACES]),
             identification: key as u16,
         }
     }

@@ -74,6 +74,8 @@ pub struct NeighbourUpdate {
     /// Whether the telling worker had asked. If not, the answer came in on its queue by chance and
     /// only helps a worker that has an entry.
     pub asked: bool,
+    /// Whether it may replace a station that is known.
+    pub overrides: bool,
 }
 
 /// What to do with a packet for a neighbour.
@@ -109,6 +111,8 @@ pub(crate) enum Due {
 pub(crate) enum Claim {
     /// An answer to us. Changes an entry that exists.
     Answer,
+    /// An answer to us that must not replace a known station (RFC 4861 §7.2.5).
+    MeekAnswer,
     /// The sender of a request for one of our addresses. Makes an entry.
     Request,
     /// Said to everyone, unasked. Changes an entry that exists.
@@ -260,10 +264,16 @@ impl Neighbours {
     ) -> Option<u16> {
         let mut claim = claim;
         let found = self.find(interface, address);
-        if claim == Claim::Answer && !found.is_some_and(|slot| self.waits(slot)) {
+        let overrides = claim != Claim::MeekAnswer;
+        let is_answer = matches!(claim, Claim::Answer | Claim::MeekAnswer);
+        if is_answer && !found.is_some_and(|slot| self.waits(slot)) {
             // Perhaps another worker asked. Here it counts as said to everyone.
-            self.tell(interface, address, mac, false);
+            self.pass_on(interface, address, mac, overrides);
             claim = Claim::Unasked;
+        }
+        if !overrides && let Some(slot) = found.filter(|&slot| self.contradicts(slot, mac)) {
+            self.doubt(slot, now_ns);
+            return None;
         }
         let slot = match (found, claim) {
             (Some(slot), _) => slot,
@@ -272,12 +282,8 @@ impl Neighbours {
         };
         let entry = &mut self.entries[usize::from(slot)];
         let was = entry.state;
-        let answered = matches!(claim, Claim::Answer | Claim::Told);
-        let known = matches!(
-            was,
-            Some(NeighbourState::Reachable | NeighbourState::Stale | NeighbourState::Probe)
-        );
-        if known && !answered {
+        let answered = !matches!(claim, Claim::Request | Claim::Unasked);
+        if is_known(was) && !answered {
             let locked = now_ns < entry.answered_ns + LOCKED_NS;
             if entry.mac == mac || locked {
                 return None;
@@ -294,14 +300,38 @@ impl Neighbours {
             entry.answered_ns = now_ns;
             entry.state = Some(NeighbourState::Reachable);
             self.deadlines.set(slot, now_ns + REACHABLE_NS);
-            if claim == Claim::Answer {
-                self.tell(interface, address, mac, true);
+            if claim != Claim::Told {
+                self.tell(NeighbourUpdate {
+                    interface,
+                    address,
+                    mac,
+                    asked: true,
+                    overrides,
+                });
             }
         } else {
             entry.state = Some(NeighbourState::Stale);
             self.deadlines.set(slot, now_ns + STALE_NS);
         }
         (was == Some(NeighbourState::Incomplete)).then_some(slot)
+    }
+
+    /// Whether a station is known there, and is another.
+    fn contradicts(&self, slot: u16, mac: MacAddress) -> bool {
+        let entry = &self.entries[usize::from(slot)];
+        is_known(entry.state) && entry.mac != mac
+    }
+
+    /// Another station says, without overriding, that it has the address: who is known to have it
+    /// will be asked when next used (RFC 4861 §7.2.5).
+    fn doubt(&mut self, slot: u16, now_ns: u64) {
+        let entry = &mut self.entries[usize::from(slot)];
+        let locked = now_ns < entry.answered_ns + LOCKED_NS;
+        if entry.state == Some(NeighbourState::Reachable) && !locked {
+            self.version += 1;
+            entry.state = Some(NeighbourState::Stale);
+            self.deadlines.set(slot, now_ns + STALE_NS);
+        }
     }
 
     /// Whether there is an entry for `address`.
@@ -322,17 +352,24 @@ impl Neighbours {
     /// Whether packets for `address` are sent anywhere at all.
     pub(crate) fn has_station(&mut self, interface: InterfaceId, address: Address) -> bool {
         let found = self.find(interface, address);
-        found.is_some_and(|slot| {
-            matches!(
-                self.entries[usize::from(slot)].state,
-                Some(NeighbourState::Reachable | NeighbourState::Stale | NeighbourState::Probe)
-            )
-        })
+        found.is_some_and(|slot| is_known(self.entries[usize::from(slot)].state))
     }
 
     /// Tells the other workers of an answer that nobody here asked for: perhaps one of them did.
-    pub(crate) fn pass_on(&mut self, interface: InterfaceId, address: Address, mac: MacAddress) {
-        self.tell(interface, address, mac, false);
+    pub(crate) fn pass_on(
+        &mut self,
+        interface: InterfaceId,
+        address: Address,
+        mac: MacAddress,
+        overrides: bool,
+    ) {
+        self.tell(NeighbourUpdate {
+            interface,
+            address,
+            mac,
+            asked: false,
+            overrides,
+        });
     }
 
     /// Takes what another worker learned. A slot comes back when packets held under it can go.
@@ -342,15 +379,20 @@ impl Neighbours {
             address,
             mac,
             asked,
+            overrides,
         } = update;
-        // An answer by chance counts for one who asked, and no more.
-        let waits = self.find(interface, address);
-        let waits = waits.is_some_and(|slot| self.waits(slot));
-        match (asked, waits) {
-            (true, _) => self.hear(Claim::Told, interface, address, mac, now_ns),
-            (false, true) => self.hear(Claim::Answer, interface, address, mac, now_ns),
-            (false, false) => None,
-        }
+        let found = self.find(interface, address);
+        let waits = found.is_some_and(|slot| self.waits(slot));
+        let contradicts = found.is_some_and(|slot| self.contradicts(slot, mac));
+        // An answer by chance counts for one who asked, and no more; one that does not override
+        // leaves who knows better alone.
+        let claim = match (asked, waits) {
+            (true, _) if overrides || !contradicts => Claim::Told,
+            (false, true) if overrides => Claim::Answer,
+            (false, true) => Claim::MeekAnswer,
+            _ => return None,
+        };
+        self.hear(claim, interface, address, mac, now_ns)
     }
 
     /// Whether an answer is due to us.
@@ -362,14 +404,9 @@ impl Neighbours {
         )
     }
 
-    fn tell(&mut self, interface: InterfaceId, address: Address, mac: MacAddress, asked: bool) {
+    fn tell(&mut self, update: NeighbourUpdate) {
         // With the queue full the other workers ask for themselves.
-        let _ = self.updates.try_push(NeighbourUpdate {
-            interface,
-            address,
-            mac,
-            asked,
-        });
+        let _ = self.updates.try_push(update);
     }
 
     /// What the other workers should be told.
@@ -502,6 +539,14 @@ impl Neighbours {
         self.deadlines.clear(slot);
         self.free.push(slot);
     }
+}
+
+/// Whether an entry in this state has a station.
+fn is_known(state: Option<NeighbourState>) -> bool {
+    matches!(
+        state,
+        Some(NeighbourState::Reachable | NeighbourState::Stale | NeighbourState::Probe)
+    )
 }
 
 /// A cheap hash: a collision costs a look-up in the keyed table, nothing more.

@@ -399,10 +399,16 @@ mod tests {
                 (Prefix::new(make(bits, six), length).unwrap(), index as u32)
             }).collect();
             let table = RouteTable::new(&routes);
+            let mut recent = RecentRoutes::of(&table);
             let near = routes.iter().map(|(prefix, _)| prefix.network());
             let far = probes.iter().flat_map(|&bits| [make(bits, true), make(bits, false)]);
             for to in near.chain(far) {
-                prop_assert_eq!(table.look_up(to), reference(&routes, to), "{}", to);
+                let expected = reference(&routes, to);
+                prop_assert_eq!(table.look_up(to), expected, "{}", to);
+                // Whatever others have made it keep at hand, it says the same.
+                for _ in 0..2 {
+                    prop_assert_eq!(recent.look_up(&table, to, to.family()), expected, "{}", to);
+                }
             }
         }
     }

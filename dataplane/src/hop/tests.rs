@@ -1,6 +1,7 @@
 //! Tests of the hop on ports in memory.
 
 mod addressing;
+mod claims;
 mod config;
 mod errors;
 mod neighbours;

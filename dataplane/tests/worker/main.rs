@@ -14,4 +14,5 @@ mod stations;
 mod steps;
 mod sums;
 mod verdicts;
+mod ways;
 mod wire;

@@ -31,7 +31,7 @@ const TAGS: [&[u8]; 4] = [
 ];
 
 /// The packet in a frame of the neighbour on `side` to the one across.
-fn framed(side: Side, tags: &[u8], packet: &[u8]) -> Vec<u8> {
+pub(crate) fn framed(side: Side, tags: &[u8], packet: &[u8]) -> Vec<u8> {
     let (to, from) = side.stations_across();
     let ether_type: [u8; 2] = match packet[0] >> 4 {
         4 => [0x08, 0x00],
@@ -63,7 +63,7 @@ fn dropped(rig: &mut Rig, side: Side, frame: &[u8], reason: DropReason) {
 }
 
 /// The handshake of `talk`, by echo.
-fn open(rig: &mut Rig, talk: &mut Conversation, tags: &[u8]) {
+pub(crate) fn open(rig: &mut Rig, talk: &mut Conversation, tags: &[u8]) {
     let request = across(rig, Side::Outside, tags, &talk.syn());
     let cookie = across(rig, Side::Inside, tags, &echo_reply(&request));
     talk.take_cookie(&cookie);

@@ -11,17 +11,17 @@ use crate::wire::arp::{Arp, ArpOperation};
 use crate::wire::ethernet::{self, MacAddress, solicited_node, write_ethernet};
 use crate::wire::ndp::{self, Ndp, NeighbourAdvertisement, NeighbourSolicitation};
 
-const STRANGER_MAC: MacAddress = MacAddress([2, 0, 0, 0, 9, 0x66]);
+pub(super) const STRANGER_MAC: MacAddress = MacAddress([2, 0, 0, 0, 9, 0x66]);
 const NOBODY: MacAddress = MacAddress([0; 6]);
 
-fn arp_frame(message: Arp, to: MacAddress, vlan: Option<u16>) -> Vec<u8> {
+pub(super) fn arp_frame(message: Arp, to: MacAddress, vlan: Option<u16>) -> Vec<u8> {
     let mut frame = vec![0; 64];
     let begin = write_ethernet(&mut frame, to, message.sender_mac, vlan, ETHER_TYPE_ARP);
     message.write(&mut frame[begin..]);
     frame
 }
 
-fn request(from: &str, mac: MacAddress, target: &str) -> Arp {
+pub(super) fn request(from: &str, mac: MacAddress, target: &str) -> Arp {
     Arp {
         operation: ArpOperation::Request,
         sender_mac: mac,
@@ -31,7 +31,7 @@ fn request(from: &str, mac: MacAddress, target: &str) -> Arp {
     }
 }
 
-fn reply(from: &str, mac: MacAddress, to: &str, to_mac: MacAddress) -> Arp {
+pub(super) fn reply(from: &str, mac: MacAddress, to: &str, to_mac: MacAddress) -> Arp {
     Arp {
         operation: ArpOperation::Reply,
         sender_mac: mac,
@@ -90,7 +90,7 @@ fn solicitation(from: &str, mac: Option<MacAddress>, target: &str) -> Vec<u8> {
     ndp_frame(write, to, mac.unwrap_or(STRANGER_MAC))
 }
 
-fn advertisement(
+pub(super) fn advertisement(
     from: &str,
     to: &str,
     mac: MacAddress,
@@ -109,7 +109,7 @@ fn advertisement(
     ndp_frame(write, station, mac)
 }
 
-fn state_of(rig: &Rig, neighbour: &str) -> Option<(MacAddress, NeighbourState)> {
+pub(super) fn state_of(rig: &Rig, neighbour: &str) -> Option<(MacAddress, NeighbourState)> {
     let mut places = [None; 64];
     assert_eq!(rig.hop.neighbours(0, &mut places), None);
     let found = places.iter().flatten();
@@ -453,6 +453,9 @@ fn a_claim_to_our_address_is_counted_and_answered_now_and_then() {
         rig.dropped(INSIDE, &claim),
         DropReason::UnsolicitedNeighbour
     );
+    let (.., defence) = sent_ndp(&mut rig, INSIDE);
+    let defends = |said: NeighbourAdvertisement| said.target == address("fd00:1::1");
+    assert!(matches!(defence, Ndp::Advertisement(said) if defends(said)));
     // The claim may be in the target alone.
     let message = NeighbourAdvertisement {
         target: address("fd00:1::1"),
@@ -468,7 +471,7 @@ fn a_claim_to_our_address_is_counted_and_answered_now_and_then() {
         rig.dropped(INSIDE, &claim),
         DropReason::UnsolicitedNeighbour
     );
-    assert_eq!(rig.sent(INSIDE), None, "one defence in ten seconds");
+    assert_eq!(rig.sent(INSIDE), None, "one defence of each in ten seconds");
     rig.now_ns += 10 * SECOND_NS;
     let other = arp_frame(
         reply("10.0.0.1", STRANGER_MAC, "10.0.0.1", STRANGER_MAC),

@@ -245,6 +245,32 @@ fn errors_are_limited_and_the_limit_recovers() {
 }
 
 #[test]
+fn f4_noise_does_not_silence_what_says_that_a_packet_is_too_big() {
+    let mut config = config();
+    config.interfaces[1].mtu_bytes = 1300;
+    let mut rig = Rig::with(&config);
+    rig.acquaint(OUTSIDE, "192.0.2.254", ROUTER_MAC);
+    let mut noise = probe("203.0.113.9", "10.0.0.10");
+    noise.ttl = 1;
+    let noise = noise.outside();
+    while is_told_of(&mut rig, &noise) {}
+    let mut large = probe("198.51.100.7", "10.0.0.10");
+    large.dont_fragment = true;
+    large.payload.resize(1400, 3);
+    let reason = rig.dropped(OUTSIDE, &large.outside());
+    assert_eq!(reason, DropReason::PacketTooBig);
+    assert_eq!(sent_error(&mut rig, OUTSIDE).kind, (3, 4));
+    // It has a limit of its own.
+    let large = large.outside();
+    let told = (0..200).filter(|_| {
+        rig.dropped(OUTSIDE, &large);
+        rig.sent(OUTSIDE).is_some()
+    });
+    assert_eq!(told.count() as u64, ICMP_ERROR_BURST - 1);
+    rig.balance();
+}
+
+#[test]
 fn without_a_buffer_the_error_is_left_out() {
     let mut rig = rig();
     rig.io.allocations_left = Some(0);

@@ -294,6 +294,7 @@ fn what_one_worker_learns_the_others_know() {
         address: address("10.0.0.10"),
         mac: SERVER_MAC,
         asked: true,
+        overrides: true,
     };
     assert_eq!(updates, [learned]);
     other.act(|hop, ctx| hop.apply_update(learned, ctx));

@@ -211,6 +211,7 @@ impl Rig {
             address: address(neighbour),
             mac,
             asked: true,
+            overrides: true,
         };
         self.act(|hop, ctx| hop.apply_update(update, ctx));
     }
