@@ -3,6 +3,7 @@
 
 mod odd_options;
 mod rig;
+mod services;
 mod sharing;
 mod sizes;
 mod windows;

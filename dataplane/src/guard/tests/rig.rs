@@ -30,7 +30,7 @@ pub(super) const HALF_OPEN_PER_SOURCE: u16 = 4;
 const CLIENT: Address = Address::from_v4([198, 51, 100, 7]);
 const SERVER: Address = Address::from_v4([10, 0, 0, 10]);
 pub(super) const OWN: Address = Address::from_v4([10, 0, 0, 1]);
-const SERVER_PORT: u16 = 80;
+pub(super) const SERVER_PORT: u16 = 80;
 const OUTSIDE: InterfaceId = InterfaceId(0);
 const INSIDE: InterfaceId = InterfaceId(1);
 
@@ -46,6 +46,7 @@ pub(super) struct Segment {
     pub(super) payload: Vec<u8>,
     pub(super) octets: usize,
     pub(super) source_port: u16,
+    pub(super) destination_port: u16,
     /// From the TCP header to the end.
     pub(super) raw: Vec<u8>,
 }
@@ -66,6 +67,7 @@ pub(super) struct Rig {
     pub(super) client_isn: u32,
     pub(super) client_clock: u32,
     pub(super) server_clock: u32,
+    pub(super) server_port: u16,
     pub(super) client_options: SynOptions,
     pub(super) server_options: SynOptions,
     pub(super) server_window: u16,
@@ -126,6 +128,7 @@ impl Rig {
             client_isn: CLIENT_ISN,
             client_clock: 5_000,
             server_clock: 900_000,
+            server_port: SERVER_PORT,
             client_options: SynOptions {
                 mss: Some(1460),
                 window_scale: Some(9),
@@ -365,7 +368,7 @@ impl Rig {
         let frame = frame(&TcpSegment {
             source: SERVER,
             destination: OWN,
-            source_port: SERVER_PORT,
+            source_port: self.server_port,
             destination_port: port,
             sequence: SERVER_ISN,
             acknowledgement: probe.sequence.wrapping_add(1),
@@ -431,7 +434,7 @@ impl Rig {
             source: CLIENT,
             destination: SERVER,
             source_port: self.client_port,
-            destination_port: SERVER_PORT,
+            destination_port: self.server_port,
             sequence,
             acknowledgement,
             flags,
@@ -455,7 +458,7 @@ impl Rig {
         frame(&TcpSegment {
             source: SERVER,
             destination: CLIENT,
-            source_port: SERVER_PORT,
+            source_port: self.server_port,
             destination_port: self.client_port,
             sequence,
             acknowledgement,
@@ -527,6 +530,7 @@ fn show(packet: &[u8]) -> Segment {
         payload: tcp.payload().to_vec(),
         octets: packet.len() + 14,
         source_port: tcp.source_port(),
+        destination_port: tcp.destination_port(),
         raw: bytes.to_vec(),
     }
 }
