@@ -206,9 +206,10 @@ pub struct CookieCounts {
 pub struct ServerRow {
     /// Its address.
     pub address: String,
-    /// Its protected ports, as ranges.
+    /// Its protected ports, as ranges. Where they do different things, a row for each kind that has
+    /// answered.
     pub ports: Vec<String>,
-    /// Whether it has answered, so that the rest is known and not assumed.
+    /// Whether one of them has answered, so that the rest is known and not assumed.
     pub learned: bool,
     /// Its maximum segment size.
     pub mss: u16,

@@ -17,7 +17,7 @@ use crate::guard::session::State;
 use crate::guard::{EchoStanding, Guard, GuardStatus};
 use crate::hop::{Hop, HopTables, Neighbour};
 use crate::io::Io;
-use crate::limits::{COMMAND_RING, LISTING_PAGE, MAX_SERVERS};
+use crate::limits::{COMMAND_RING, LISTING_PAGE, MAX_SERVERS, MAX_SERVICES};
 use crate::runtime::Figures;
 use crate::wire::address::Address;
 
@@ -62,11 +62,14 @@ pub struct NeighbourPage {
     pub rows: ArrayVec<Neighbour, LISTING_PAGE>,
 }
 
-/// What a worker knows of one protected server.
+/// What a worker knows of one protected server, or of one of its services.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerRow {
     /// Its address.
     pub address: Address,
+    /// The service's port; `None` in the server's own row, which says what the service does that
+    /// answered last.
+    pub port: Option<u16>,
     /// Whether it has answered yet.
     pub is_learned: bool,
     /// What it does.
@@ -96,7 +99,7 @@ impl WorkerStatus {
     /// One that a worker can fill without allocating.
     pub fn empty() -> Box<Self> {
         Box::new(Self {
-            servers: Vec::with_capacity(MAX_SERVERS),
+            servers: Vec::with_capacity(MAX_SERVERS + MAX_SERVICES),
             ..Self::default()
         })
     }

@@ -46,6 +46,7 @@ events! {
     ServerSynSent "server_syn_sent" "SYNs sent to servers, retries included.",
     ServerSynRetried "server_syn_retried" "SYNs sent to servers again.",
     ProbeSent "probe_sent" "SYNs sent to servers from our own address to learn what they do.",
+    ServiceUnkept "service_unkept" "SYN-ACKs of servers that could not be remembered by port: the table of services was full, and the address's last one counts.",
     SessionOpened "session_opened" "Sessions spliced.",
     SessionTracked "session_tracked" "Sessions let through unspliced while no flood was on.",
     SessionClosed "session_closed" "Sessions closed by both sides' FIN.",

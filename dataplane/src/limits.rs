@@ -65,6 +65,11 @@ pub const MAX_FRAGMENT_BYTES_PER_SOURCE: usize = 256 << 10;
 pub const MAX_FRAGMENT_TIMERS: usize = 16;
 /// Protected servers of one guard, over its whole life: a place is never given up.
 pub const MAX_SERVERS: usize = 1024;
+/// Services, each an address and a port, of which a worker knows what they do; of more, what their
+/// address does counts.
+pub const MAX_SERVICES: usize = 4096;
+/// Ports of one server that are asked what they do before clients come.
+pub const MAX_PROBED_PORTS: usize = 8;
 /// Ranges of protected ports of one server.
 pub const MAX_PORT_RANGES: usize = 16;
 /// Used handshakes that a worker remembers after their sessions have left the table: at least so

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
-use dataplane::command::{Command, NeighbourPage, Report, SessionPage, WorkerStatus};
+use dataplane::command::{
+    Command, NeighbourPage, Report, ServerRow as KnownServer, SessionPage, WorkerStatus,
+};
 use dataplane::counters::{Counters, Event};
 use dataplane::drop_reason::DropReason;
 use dataplane::guard::EchoStanding;
+use dataplane::guard::server::ServerTraits;
 use dataplane::hop::{Neighbour, NeighbourState};
 use dataplane::wire::address::Address;
 use serde::Serialize;
@@ -24,6 +27,60 @@ use crate::report::{
     PortRow, Ports, Runtime, RuntimeRow, ServerRow, SessionCounts, SessionRow, Sessions,
     WireCounts, WorkerRow, Workers,
 };
+
+/// The ports of a server that have answered, those that do the same together; each as the first
+/// worker that has learned it knows it.
+fn groups_of_services<'a>(known: &[&'a KnownServer]) -> Vec<(Vec<u16>, &'a KnownServer)> {
+    let mut services = BTreeMap::new();
+    for &row in known {
+        let Some(port) = row.port else { continue };
+        let best = services.entry(port).or_insert(row);
+        if row.is_learned && !best.is_learned {
+            *best = row;
+        }
+    }
+    let mut groups: Vec<(Vec<u16>, &KnownServer)> = Vec::new();
+    // The window is not shown.
+    let shown = |row: &KnownServer| {
+        (
+            ServerTraits {
+                window: 0,
+                ..row.traits
+            },
+            row.is_learned,
+        )
+    };
+    for (port, row) in services {
+        match groups
+            .iter_mut()
+            .find(|(_, other)| shown(other) == shown(row))
+        {
+            Some((ports, _)) => ports.push(port),
+            None => groups.push((vec![port], row)),
+        }
+    }
+    groups
+}
+
+fn server_row(
+    address: IpAddr,
+    ports: Vec<String>,
+    known: Option<&KnownServer>,
+    echo: Option<EchoStanding>,
+) -> ServerRow {
+    let traits = known.map(|row| row.traits);
+    ServerRow {
+        address: address.to_string(),
+        ports,
+        learned: known.is_some_and(|row| row.is_learned),
+        mss: traits.map_or(0, |traits| traits.mss),
+        window_scale: traits.and_then(|traits| traits.window_scale),
+        sack: traits.is_some_and(|traits| traits.sack),
+        timestamps: traits.is_some_and(|traits| traits.timestamps),
+        ecn: traits.is_some_and(|traits| traits.ecn),
+        echo: echo.map(|echo| echo.label().to_owned()),
+    }
+}
 
 fn text_of(address: Address) -> String {
     IpAddr::from(address).to_string()
@@ -255,38 +312,34 @@ impl Control {
         let Some(guard) = &self.profile.guard else {
             return Vec::new();
         };
-        let servers = guard.protect.iter();
-        servers
-            .map(|server| {
-                let address = Address::from(server.server);
-                let known = statuses.iter().flat_map(|status| &status.servers);
-                let mut known = known.filter(|row| row.address == address);
-                let first = known.clone().next();
-                let best = known.find(|row| row.is_learned).or(first);
-                let traits = best.map(|row| row.traits);
-                let echoes = statuses.iter().flat_map(|status| &status.servers);
-                let mut echoes = echoes
-                    .filter(|row| row.address == address)
-                    .filter_map(|row| row.echo);
-                // What one worker has found out is true of the server.
-                let first = echoes.next();
-                let echo = echoes.fold(first, |all, one| match one {
-                    EchoStanding::Silent => Some(one),
-                    _ => all,
-                });
-                ServerRow {
-                    address: server.server.to_string(),
-                    ports: server.ports.iter().map(ToString::to_string).collect(),
-                    learned: best.is_some_and(|row| row.is_learned),
-                    mss: traits.map_or(0, |traits| traits.mss),
-                    window_scale: traits.and_then(|traits| traits.window_scale),
-                    sack: traits.is_some_and(|traits| traits.sack),
-                    timestamps: traits.is_some_and(|traits| traits.timestamps),
-                    ecn: traits.is_some_and(|traits| traits.ecn),
-                    echo: echo.map(|echo| echo.label().to_owned()),
-                }
-            })
-            .collect()
+        let mut rows = Vec::new();
+        for server in &guard.protect {
+            let address = Address::from(server.server);
+            let known = statuses.iter().flat_map(|status| &status.servers);
+            let known: Vec<_> = known.filter(|row| row.address == address).collect();
+            let mut echoes = known.iter().filter_map(|row| row.echo);
+            // What one worker has found out is true of the server.
+            let first = echoes.next();
+            let echo = echoes.fold(first, |all, one| match one {
+                EchoStanding::Silent => Some(one),
+                _ => all,
+            });
+            let groups = groups_of_services(&known);
+            if groups.len() > 1 {
+                // Its services differ, so no single line would be true.
+                rows.extend(groups.into_iter().map(|(ports, row)| {
+                    let ports = ports.iter().map(ToString::to_string).collect();
+                    server_row(server.server, ports, Some(row), echo)
+                }));
+                continue;
+            }
+            let of_server = || known.iter().filter(|row| row.port.is_none()).copied();
+            let best = of_server().find(|row| row.is_learned);
+            let ports = server.ports.iter().map(ToString::to_string).collect();
+            let best = best.or_else(|| of_server().next());
+            rows.push(server_row(server.server, ports, best, echo));
+        }
+        rows
     }
 
     fn sessions(&mut self, limit: usize) -> Result<Sessions, String> {

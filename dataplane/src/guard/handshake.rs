@@ -106,7 +106,7 @@ impl<B: Buffer> Guard<B> {
             return Err(DropReason::MssTooSmall);
         }
         let family = tuple.client.family();
-        let traits = self.servers.get(place).traits();
+        let traits = self.servers.traits(place, tuple.server_port);
         let told_mss = traits.mss.min(self.largest_mss(family));
         let agreed = agree(read, family, &traits);
         let claim = Claim::new(agreed, ctx.unix_s());

@@ -20,6 +20,7 @@ mod opening;
 mod pending;
 mod probe;
 pub mod server;
+pub mod service;
 pub mod session;
 mod share;
 mod spent;

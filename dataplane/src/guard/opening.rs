@@ -8,7 +8,7 @@ use super::answer::{self, Answer, Ends, Options};
 use super::cookie::{Agreed, Cookie, Tuple};
 use super::ended::Former;
 use super::pending::{Pending, Refused, source_of};
-use super::server::Offered;
+use super::server::{Heard, Offered};
 use super::session::{Session, State, flag};
 use super::splice::{self, Segment};
 use super::window;
@@ -397,10 +397,15 @@ impl<B: Buffer> Guard<B> {
             ecn: agreed.ecn,
         };
         let ecn = read.flags & (flags::ECE | flags::CWR) == flags::ECE;
-        let told_window = self.servers.get(session.server).traits().window;
-        self.servers
-            .get_mut(session.server)
-            .learn(offered, &read.options, read.window, ecn);
+        let (server, port) = (session.server, session.server_port);
+        let told_window = self.servers.traits(server, port).window;
+        let heard = Heard {
+            offered,
+            options: &read.options,
+            window: read.window,
+            ecn,
+        };
+        self.learn(server, port, &heard, ctx);
         if agreed.timestamps && read.options.timestamps.is_none() {
             // The client will drop segments without timestamps, and the server sends none.
             self.reset_client_of_opening(id, ctx);

@@ -7,7 +7,7 @@
 use super::Guard;
 use super::answer::{self, Answer, Ends, Options};
 use super::cookie::{Agreed, Cookie, Tuple};
-use super::server::Offered;
+use super::server::{Heard, Offered};
 use crate::context::Context;
 use crate::counters::Event;
 use crate::drop_reason::DropReason;
@@ -18,8 +18,10 @@ use crate::verdict::Verdict;
 
 /// From one round of questions to the next.
 const INTERVAL_NS: u64 = 1_000_000_000;
-/// Servers asked in one turn of the loop.
+/// Services asked in one turn of the loop,
 const MAX_ASKED: usize = 8;
+/// and looked at.
+const MAX_LOOKED_AT: usize = 64;
 /// The first of the ports that are asked from (RFC 6335 §6: dynamic ports).
 const FIRST_PORT: u16 = 49_152;
 const PORT_COUNT: u16 = 16_384;
@@ -29,6 +31,8 @@ const PORT_COUNT: u16 = 16_384;
 pub(super) struct Schedule {
     next_ns: u64,
     place: usize,
+    /// Which of that server's ports.
+    nth: usize,
     round: u16,
     /// Whether this round has asked anybody, and whether the last one did.
     has_asked: bool,
@@ -48,7 +52,7 @@ impl Schedule {
 }
 
 impl<B: Buffer> Guard<B> {
-    /// Asks those servers that have not answered yet, a bounded number at once.
+    /// Asks those services that have not answered yet, a bounded number at once.
     #[inline]
     pub(super) fn probe_servers<I: Io<Buffer = B>>(&mut self, ctx: &mut Context<'_, I>) {
         if ctx.now_ns >= self.probe.next_ns {
@@ -58,12 +62,23 @@ impl<B: Buffer> Guard<B> {
 
     #[cold]
     fn probe_round<I: Io<Buffer = B>>(&mut self, ctx: &mut Context<'_, I>) {
-        let end = self.servers.len().min(self.probe.place + MAX_ASKED);
-        for place in self.probe.place..end {
-            self.ask(place as u16, ctx);
+        let mut asked = 0;
+        for _ in 0..MAX_LOOKED_AT {
+            let has_room = ctx.outbox.remaining_capacity() >= MAX_ASKED;
+            if self.probe.place >= self.servers.len() || asked == MAX_ASKED || !has_room {
+                break;
+            }
+            let (place, nth) = (self.probe.place as u16, self.probe.nth);
+            let port = self.servers.get(place).probed_ports().nth(nth);
+            if let Some(port) = port {
+                asked += usize::from(self.ask(place, port, ctx));
+                self.probe.nth += 1;
+            } else {
+                self.probe.place += 1;
+                self.probe.nth = 0;
+            }
         }
-        self.probe.place = end;
-        if end == self.servers.len() {
+        if self.probe.place >= self.servers.len() {
             self.probe.place = 0;
             self.probe.round = self.probe.round.wrapping_add(1);
             self.probe.next_ns = ctx.now_ns + INTERVAL_NS;
@@ -71,7 +86,13 @@ impl<B: Buffer> Guard<B> {
         }
     }
 
-    fn ask<I: Io<Buffer = B>>(&mut self, place: u16, ctx: &mut Context<'_, I>) {
+    /// Whether the service was asked.
+    fn ask<I: Io<Buffer = B>>(
+        &mut self,
+        place: u16,
+        server_port: u16,
+        ctx: &mut Context<'_, I>,
+    ) -> bool {
         let server = self.servers.get(place);
         let family = server.address.family();
         let from = self
@@ -79,11 +100,11 @@ impl<B: Buffer> Guard<B> {
             .probe_from
             .iter()
             .find(|own| own.family() == family);
-        let (Some(&own), Some(ports)) = (from, server.ports.first()) else {
-            return;
+        let Some(&own) = from else {
+            return false;
         };
-        if server.is_learned || self.is_draining || ctx.outbox.remaining_capacity() < MAX_ASKED {
-            return;
+        if self.servers.is_learned(place, server_port) || self.is_draining {
+            return false;
         }
         let port =
             FIRST_PORT + self.probe.round.wrapping_mul(7919).wrapping_add(place) % PORT_COUNT;
@@ -91,13 +112,13 @@ impl<B: Buffer> Guard<B> {
             source: own,
             destination: server.address,
             source_port: port,
-            destination_port: *ports.start(),
+            destination_port: server_port,
         };
         let tuple = Tuple {
             client: own,
             server: server.address,
             client_port: port,
-            server_port: *ports.start(),
+            server_port,
             client_sequence: 0,
         };
         let cookie = self
@@ -116,9 +137,24 @@ impl<B: Buffer> Guard<B> {
             flags: flags::SYN | flags::ECE | flags::CWR,
             window: 0xffff,
         };
-        if answer::send(ends, &syn, &options, ctx) {
+        self.probe.has_asked = true;
+        let is_sent = answer::send(ends, &syn, &options, ctx);
+        if is_sent {
             ctx.counters.count(Event::ProbeSent);
-            self.probe.has_asked = true;
+        }
+        is_sent
+    }
+
+    /// Learns from a service's SYN-ACK that has proved to be its own.
+    pub(super) fn learn<I: Io<Buffer = B>>(
+        &mut self,
+        place: u16,
+        port: u16,
+        heard: &Heard<'_>,
+        ctx: &mut Context<'_, I>,
+    ) {
+        if !self.servers.learn(place, port, heard) {
+            ctx.counters.count(Event::ServiceUnkept);
         }
     }
 
@@ -166,9 +202,13 @@ impl<B: Buffer> Guard<B> {
             ecn: true,
         };
         let ecn = read.flags & (flags::ECE | flags::CWR) == flags::ECE;
-        self.servers
-            .get_mut(place)
-            .learn(everything, &read.options, read.window, ecn);
+        let heard = Heard {
+            offered: everything,
+            options: &read.options,
+            window: read.window,
+            ecn,
+        };
+        self.learn(place, parsed.source_port, &heard, ctx);
         answer::reset(packet, parsed, read.acknowledgement, read.end(), ctx)
     }
 }

@@ -5,6 +5,7 @@ mod odd_options;
 mod replays;
 mod reuse;
 mod rig;
+mod services;
 mod sharing;
 mod sizes;
 mod strangers;

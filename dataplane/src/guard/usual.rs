@@ -164,7 +164,7 @@ impl<B: Buffer> Guard<B> {
             let Some(read) = read_usual_syn(bytes, usual) else {
                 return;
             };
-            let traits = self.servers.get(lookup.server).traits();
+            let traits = self.servers.traits(lookup.server, usual.destination_port());
             let agreed = agree(&read, Family::V4, &traits);
             (tuple_of(usual, read.sequence), Claim::new(agreed, unix_s))
         };

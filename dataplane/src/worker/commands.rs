@@ -58,19 +58,22 @@ impl<I: Io> Worker<I> {
         status.waiting = self.transmit.waiting() + self.outbox.len();
         status.servers.clear();
         let room = status.servers.capacity();
-        status
-            .servers
-            .extend(
-                (0..)
-                    .zip(self.guard.servers().iter())
-                    .take(room)
-                    .map(|(place, server)| ServerRow {
-                        address: server.address,
-                        is_learned: server.is_learned,
-                        traits: server.traits(),
-                        echo: self.guard.echo_of(place),
-                    }),
-            );
+        let known = self.guard.servers();
+        let servers = (0..).zip(known.iter()).map(|(place, server)| ServerRow {
+            address: server.address,
+            port: None,
+            is_learned: server.is_learned,
+            traits: server.traits(),
+            echo: self.guard.echo_of(place),
+        });
+        let services = known.services().map(|service| ServerRow {
+            address: known.get(service.place()).address,
+            port: Some(service.port()),
+            is_learned: service.is_learned,
+            traits: service.traits,
+            echo: None,
+        });
+        status.servers.extend(servers.chain(services).take(room));
         status
     }
 

@@ -41,7 +41,7 @@ const ENDS: [(Address, Address); 2] = [
         Address::from_bits(0xfd00_0001 << 96 | 0x10),
     ),
 ];
-const SERVER_PORT: u16 = 80;
+pub(super) const SERVER_PORT: u16 = 80;
 const OUTSIDE: InterfaceId = InterfaceId(0);
 const INSIDE: InterfaceId = InterfaceId(1);
 
@@ -57,6 +57,7 @@ pub(super) struct Segment {
     pub(super) payload: Vec<u8>,
     pub(super) octets: usize,
     pub(super) source_port: u16,
+    pub(super) destination_port: u16,
     /// From the TCP header to the end.
     pub(super) raw: Vec<u8>,
 }
@@ -80,6 +81,7 @@ pub(super) struct Rig {
     pub(super) client_scale: u8,
     pub(super) client_clock: u32,
     pub(super) server_clock: u32,
+    pub(super) server_port: u16,
     pub(super) client_options: SynOptions,
     pub(super) server_options: SynOptions,
     pub(super) server_window: u16,
@@ -166,6 +168,7 @@ impl Rig {
             client_scale: 9,
             client_clock: 5_000,
             server_clock: 900_000,
+            server_port: SERVER_PORT,
             client_options: SynOptions {
                 mss: Some(1460),
                 window_scale: Some(9),
@@ -422,7 +425,7 @@ impl Rig {
         let frame = frame(&TcpSegment {
             source: ENDS[self.family].1,
             destination: OWN,
-            source_port: SERVER_PORT,
+            source_port: self.server_port,
             destination_port: port,
             sequence: SERVER_ISN,
             acknowledgement: probe.sequence.wrapping_add(1),
@@ -488,7 +491,7 @@ impl Rig {
             source: ENDS[self.family].0,
             destination: ENDS[self.family].1,
             source_port: self.client_port,
-            destination_port: SERVER_PORT,
+            destination_port: self.server_port,
             sequence,
             acknowledgement,
             flags,
@@ -512,7 +515,7 @@ impl Rig {
         frame(&TcpSegment {
             source: ENDS[self.family].1,
             destination: ENDS[self.family].0,
-            source_port: SERVER_PORT,
+            source_port: self.server_port,
             destination_port: self.client_port,
             sequence,
             acknowledgement,
@@ -588,6 +591,7 @@ fn show(packet: &[u8]) -> Segment {
         payload: tcp.payload().to_vec(),
         octets: packet.len() + 14,
         source_port: tcp.source_port(),
+        destination_port: tcp.destination_port(),
         raw: bytes.to_vec(),
     }
 }
