@@ -1,6 +1,7 @@
 //! Checksums where the incremental update meets 0x0000 and 0xffff.
 
 use simulator::frame::{Ends, Frame, Segment, Station, TcpOption, decode, flag};
+use simulator::internet::{BLIND_MAC, INTERNET_MAC};
 use simulator::invariant::{Checksums, Splice};
 use simulator::puppet::Puppet;
 use simulator::site::{self, Family, Site};
@@ -25,7 +26,7 @@ impl Rig {
         let mut world = World::new(3);
         let mut site = Site::new(&mut world, site::appliance_settings(1, 3));
         world.require(Checksums::new(site.appliance));
-        world.require(Splice::new(site.appliance));
+        world.require(Splice::new(site.appliance, [INTERNET_MAC, BLIND_MAC]));
         let ends = Ends {
             source: site::outside_address(family, site::CLIENT_HOST),
             source_port: 40_000,
