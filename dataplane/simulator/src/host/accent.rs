@@ -34,15 +34,21 @@ const REMEMBERED: usize = 4096;
 /// How long the clock of first numbers takes for one of them.
 const TICK_NS: u64 = 64;
 
+/// The largest scale that the stack is shown of a peer's. Windows in coarse units shrink by parts of
+/// one, which the stack cannot bear (it should: RFC 9293 §3.8.6.2.1).
+const FINE_SCALE: u8 = 3;
+/// The largest window where units are coarse: what a window field can say without a scale.
+const LARGEST_COARSE: u32 = 0xffff;
+
 /// What is known of one connection of the host's.
 #[derive(Clone, Copy, Debug, Default)]
 struct Voice {
     /// The first number as the stack chose it.
-    own_first: u32,
+    own_first: Option<u32>,
     /// What is added to the stack's numbers.
     delta: u32,
-    /// By how much more than the stack does, windows are shifted.
-    shift: u8,
+    /// The stack's own scale, and the one that the peer was told, if that is another.
+    scales: Option<(u8, u8)>,
     /// One past the highest number that was sent.
     next: u32,
     /// The last acknowledgement that was sent: the next number expected.
@@ -51,6 +57,31 @@ struct Voice {
     echoed: Option<u32>,
     /// The last window that was told.
     window: u16,
+    /// The scale of the last SYN that came.
+    asked_scale: Option<u8>,
+    /// The peer's scale, if it is hidden from the stack.
+    hidden_scale: Option<u8>,
+    /// How far the peer's windows have ever reached, where its scale is hidden.
+    offered: Option<u32>,
+}
+
+impl Voice {
+    /// The field that the stack is shown for a window field of the peer's.
+    fn refine(&mut self, acknowledgement: u32, window: u16, scale: u8) -> u16 {
+        const NEAR: u32 = 1 << 20;
+        let mut bytes = (u32::from(window) << scale).min(LARGEST_COARSE);
+        let edge = acknowledgement.wrapping_add(bytes);
+        // What acknowledges other numbers than ours is not the peer's.
+        if self.next.wrapping_sub(acknowledgement) < NEAR {
+            match self.offered {
+                Some(offered) if edge.wrapping_sub(offered) > NEAR => {
+                    bytes = offered.wrapping_sub(acknowledgement).min(LARGEST_COARSE);
+                }
+                _ => self.offered = Some(edge),
+            }
+        }
+        bytes as u16
+    }
 }
 
 /// Translates between a stack and its link.
@@ -93,9 +124,10 @@ impl Accent {
             return;
         };
         edit.set_sequence(edit.sequence().wrapping_add(voice.delta));
-        if !edit.has(flag::SYN) && voice.shift > 0 {
+        if let Some((own, told)) = voice.scales.filter(|_| !edit.has(flag::SYN)) {
             // Never more than there is: the stack's sender does not repeat what its receiver cut off.
-            edit.set_window(edit.window() >> voice.shift);
+            let bytes = (u32::from(edit.window()) << own).min(LARGEST_COARSE);
+            edit.set_window((bytes >> told) as u16);
         }
         if edit.has(flag::RST) {
             return edit.seal();
@@ -116,54 +148,73 @@ impl Accent {
         let Some(mut edit) = Edit::of(frame) else {
             return;
         };
-        let Some(voice) = self.voices.get_mut(&edit.ends().reversed()) else {
+        let own = edit.ends().reversed();
+        let scale = edit.window_scale();
+        if edit.has(flag::SYN) && !edit.has(flag::ACK) {
+            self.voice(own).asked_scale = scale;
+        }
+        let Some(voice) = self.voices.get_mut(&own) else {
             return;
         };
-        let is_answer = edit.has(flag::SYN | flag::ACK)
-            && edit.acknowledgement() == voice.own_first.wrapping_add(voice.delta + 1);
-        // A peer that does not scale takes our windows as they stand (RFC 7323 §2.2).
-        if is_answer && edit.window_scale().is_none() {
-            voice.shift = 0;
+        let first = voice.own_first.unwrap_or(0).wrapping_add(voice.delta);
+        let is_syn = edit.has(flag::SYN);
+        if is_syn && edit.has(flag::ACK) && edit.acknowledgement() == first.wrapping_add(1) {
+            // A peer that does not scale takes our windows as they stand (RFC 7323 §2.2).
+            voice.scales = voice.scales.filter(|_| scale.is_some());
+            voice.hidden_scale = scale.filter(|&scale| scale > FINE_SCALE);
+            voice.refine(edit.acknowledgement(), edit.window(), 0);
+        } else if let Some(scale) = voice.hidden_scale.filter(|_| !is_syn) {
+            let window = voice.refine(edit.acknowledgement(), edit.window(), scale);
+            edit.set_window(window);
+        }
+        if is_syn && scale.is_some_and(|scale| scale > FINE_SCALE) {
+            edit.set_window_scale(0);
         }
         if edit.has(flag::ACK) {
             edit.set_acknowledgement(edit.acknowledgement().wrapping_sub(voice.delta));
             edit.shift_sack(voice.delta.wrapping_neg());
-            edit.seal();
         }
+        edit.seal();
     }
 
-    /// A SYN or SYN-ACK leaves: the first of its connection, or a repetition.
-    fn begin(&mut self, ends: Ends, edit: &mut Edit<'_>, now_ns: u64) {
-        let own_first = edit.sequence();
-        let known = self.voices.get(&ends);
-        let is_repeated = known.is_some_and(|voice| voice.own_first == own_first);
-        let own_scale = edit.window_scale();
-        if let Some(own) = own_scale {
-            edit.set_window_scale(own.max(self.manner.scale));
-        }
-        if is_repeated {
-            return;
-        }
-        if known.is_none() {
+    /// What is known of this connection, if only from now on.
+    fn voice(&mut self, own: Ends) -> &mut Voice {
+        if !self.voices.contains_key(&own) {
             if self.order.len() == REMEMBERED
                 && let Some(oldest) = self.order.pop_front()
             {
                 self.voices.remove(&oldest);
             }
-            self.order.push_back(ends);
+            self.order.push_back(own);
+        }
+        self.voices.entry(own).or_default()
+    }
+
+    /// A SYN or SYN-ACK leaves: the first of its connection, or a repetition.
+    fn begin(&mut self, ends: Ends, edit: &mut Edit<'_>, now_ns: u64) {
+        let own_first = edit.sequence();
+        let own_scale = edit.window_scale();
+        let told_scale = own_scale.map(|own| own.max(self.manner.scale));
+        if let Some(told) = told_scale {
+            edit.set_window_scale(told);
         }
         let first = match self.manner.clock {
             true => self.clock(ends, now_ns),
             false => own_first,
         };
-        let voice = Voice {
-            own_first,
+        let voice = self.voice(ends);
+        if voice.own_first == Some(own_first) {
+            return;
+        }
+        let asked_scale = voice.asked_scale.filter(|_| edit.has(flag::ACK));
+        *voice = Voice {
+            own_first: Some(own_first),
             delta: first.wrapping_sub(own_first),
-            shift: own_scale.map_or(0, |own| self.manner.scale.saturating_sub(own)),
+            scales: own_scale.zip(told_scale).filter(|(own, told)| own < told),
             next: first,
+            hidden_scale: asked_scale.filter(|&scale| scale > FINE_SCALE),
             ..Voice::default()
         };
-        self.voices.insert(ends, voice);
     }
 
     /// The clock's number for a connection between these ends.

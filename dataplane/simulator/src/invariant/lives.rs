@@ -4,7 +4,7 @@ use dataplane::counters::Event;
 
 use super::Invariant;
 use crate::appliance::Appliance;
-use crate::frame::Mac;
+use crate::frame::{Mac, Packet, flag};
 use crate::trace::{Passage, Place};
 use crate::world::{NodeId, World};
 
@@ -17,7 +17,13 @@ pub struct Lives {
     before: Standing,
     /// Whether anybody but the attacker has sent something since then.
     others_spoke: bool,
+    /// When somebody else last sent a RST.
+    reset_ns: Option<u64>,
 }
+
+/// For how long a guard that shares, and has not seen all of a session, may wait whether a RST was
+/// believed.
+const JUDGED_NS: u64 = 6_000_000_000;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Standing {
@@ -37,6 +43,7 @@ impl Lives {
             attacker,
             before: Standing::default(),
             others_spoke: false,
+            reset_ns: None,
         }
     }
 }
@@ -59,22 +66,39 @@ impl Invariant for Lives {
 
     fn observe(&mut self, passage: &Passage) -> Result<(), String> {
         let comes = passage.node == self.appliance && passage.place == Place::Arrived;
-        self.others_spoke |= comes && passage.frame.get(6..12) != Some(&self.attacker[..]);
+        let is_others = comes && passage.frame.get(6..12) != Some(&self.attacker[..]);
+        self.others_spoke |= is_others;
+        let segment = passage.packet.as_ref().and_then(Packet::segment);
+        if is_others && segment.is_some_and(|segment| segment.has(flag::RST)) {
+            self.reset_ns = Some(passage.now_ns);
+        }
         Ok(())
     }
 
     fn check(&mut self, world: &World) -> Result<(), String> {
         let appliance = world.get::<Appliance>(self.appliance);
+        if !appliance.is_up() {
+            // What it knew is gone.
+            self.others_spoke = true;
+            return Ok(());
+        }
         if !appliance.is_settled() {
             return Ok(());
         }
         let now = standing(appliance);
         let (before, others_spoke) = (self.before, self.others_spoke);
         (self.before, self.others_spoke) = (now, false);
+        if others_spoke {
+            return Ok(());
+        }
         // A session that ended by its age was live until then.
         let is_whole =
             now.ended <= before.ended && now.live + (now.aged - before.aged) >= before.live;
-        if others_spoke || is_whole {
+        let is_late = appliance.settings().replication.is_some()
+            && self
+                .reset_ns
+                .is_some_and(|at_ns| world.now_ns() - at_ns < JUDGED_NS);
+        if is_whole || is_late {
             return Ok(());
         }
         Err(format!(

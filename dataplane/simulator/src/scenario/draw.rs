@@ -93,7 +93,10 @@ impl Circumstances {
 
     /// The servers whose links keep the order and lose nothing.
     fn near_servers(&self) -> Vec<u8> {
-        let links = self.servers.iter().map(|(_, link)| link.loss + link.reorder);
+        let links = self
+            .servers
+            .iter()
+            .map(|(_, link)| link.loss + link.reorder);
         let numbered = links.zip(0..).filter(|(worst, _)| *worst == 0.0);
         numbered.map(|(_, number)| number).collect()
     }

@@ -10,6 +10,7 @@ use dataplane::guard::config::Mode;
 use dataplane::guard::cookie::CookieKey;
 
 use self::draw::Draw;
+pub(crate) use self::draw::manner;
 use crate::appliance::{Appliance, ApplianceSettings};
 use crate::host::{Book, Host, HostSettings, Plan, SharedBook};
 use crate::internet::{BLIND_MAC, Campaign, Eavesdropper, INTERNET_MAC, Internet, Overheard};

@@ -144,7 +144,8 @@ impl Player {
                 .map(|(address, ports)| (*address, ports[0]));
             self.world
                 .require(Proof::new(self.site.appliance, services));
-            self.world.require(Splice::new(self.site.appliance, [INTERNET_MAC, BLIND_MAC]));
+            self.world
+                .require(Splice::new(self.site.appliance, [INTERNET_MAC, BLIND_MAC]));
         }
         // The appliance tells its neighbours of itself for some seconds.
         self.run(4_000_000_000)?;

@@ -1,20 +1,24 @@
 //! Several guards between the same clients and servers, whose routers send every packet by any of
 //! them; and what may befall the guards and what is between them.
 
+mod draw;
+mod intruder;
+
 use std::net::IpAddr;
 
 use dataplane::counters::Counters;
-use dataplane::guard::config::{Share, Sharing, Timers};
+use dataplane::guard::config::{Sharing, Timers};
 use dataplane::replicate::PeerId;
 
+use self::intruder::Intruder;
 use crate::appliance::{Appliance, ApplianceSettings, Replication, SYNC, Side};
 use crate::frame::Mac;
-use crate::host::{Book, Close, Host, HostSettings, Manner, Pace, Plan, SharedBook};
-use crate::invariant::{Accounting, Checksums, Streams};
+use crate::host::{Book, Host, HostSettings, Plan, SharedBook};
+use crate::internet::{BLIND_MAC, Campaign, Internet, Overheard};
+use crate::invariant::{Accounting, Checksums, Lives, Streams};
 use crate::link::LinkSettings;
-use crate::node::Switch;
-use crate::random::Random;
-use crate::site::{self, Family, Site};
+use crate::node::{Node, Switch};
+use crate::site::{self, Site};
 use crate::spray::{self, Spray};
 use crate::world::{Failure, NodeId, World};
 
@@ -37,6 +41,9 @@ pub enum Trouble {
     CutOff(usize, u64),
     /// The guard says good-bye to its peers and goes, and comes back after so long.
     Leave(usize, u64),
+    /// The guard opens no more sessions for so long, though packets still come; then it goes, as
+    /// before, and comes back.
+    Drain(usize, u64, u64),
 }
 
 /// A run that is to be played.
@@ -56,6 +63,10 @@ pub struct Shared {
     pub link: LinkSettings,
     /// What happens when.
     pub troubles: Vec<(u64, Trouble)>,
+    /// The attacks from outside.
+    pub campaigns: Vec<Campaign>,
+    /// How often somebody between the guards says nonsense in a guard's name.
+    pub intrusion_every_ns: u64,
 }
 
 /// What a run came to.
@@ -116,68 +127,7 @@ impl Shared {
     /// Draws a run.
     #[must_use]
     pub fn random(seed: u64) -> Self {
-        let mut random = Random::new(seed);
-        let guards = 2 + random.below(2) as usize;
-        let sharing = Sharing {
-            share: match random.below(4) {
-                0 => Share::Begun,
-                1 => Share::Deferred,
-                _ => Share::Established,
-            },
-            ..Sharing::default()
-        };
-        let is_harsh = random.chance(0.5);
-        let pick =
-            |random: &mut Random, list: &[f64]| list[random.below(list.len() as u64) as usize];
-        let delay_ms = [0, 2, 40, 1000][random.below(4) as usize];
-        let sync = LinkSettings {
-            delay_ns: if is_harsh {
-                delay_ms * MS
-            } else {
-                random.below(MS)
-            },
-            jitter_ns: random.below(MS),
-            loss: if is_harsh {
-                pick(&mut random, &[0.0, 0.05, 0.3])
-            } else {
-                0.0
-            },
-            reorder: pick(&mut random, &[0.0, 0.1]),
-            reorder_delay_ns: 5 * MS,
-            duplicate: pick(&mut random, &[0.0, 0.1]),
-            ..LinkSettings::default()
-        };
-        let link = LinkSettings {
-            delay_ns: random.below(20 * MS),
-            ..LinkSettings::default()
-        };
-        // Guards that hear of each other so late need some time to know what there is.
-        let is_far = sync.delay_ns > 100 * MS;
-        let settings = |guard| ApplianceSettings {
-            workers: 1 + (seed as usize + guard) % 2,
-            ..guard_settings(guard, guards, 1, sharing)
-        };
-        Self {
-            seed,
-            guards: (0..guards).map(settings).collect(),
-            sync,
-            servers: vec![host(&mut random, 0, true)],
-            clients: (0..1 + random.below(3) as u8)
-                .map(|number| {
-                    let settings = host(&mut random, number, false);
-                    let plans = (0..1 + random.below(5) as u16)
-                        .map(|plan| draw_plan(&mut random, number, plan))
-                        .collect();
-                    (settings, plans)
-                })
-                .collect(),
-            link,
-            troubles: if is_far {
-                Vec::new()
-            } else {
-                draw_troubles(&mut random, guards)
-            },
-        }
+        draw::shared(seed)
     }
 
     /// Plays it: connections, then silence until no session may be left anywhere.
@@ -228,7 +178,7 @@ impl Shared {
         for (number, settings) in self.guards.iter().enumerate().skip(1) {
             guards.push(site.add_appliance(world, format!("guard{number}"), settings.clone()));
         }
-        let sync = world.add("sync", Switch::new(self.guards.len()));
+        let sync = world.add("sync", Switch::new(self.guards.len() + 1));
         world.trace_mut().hide(sync);
         world.require(Streams::new(book.clone()));
         for (number, &guard) in guards.iter().enumerate() {
@@ -238,7 +188,9 @@ impl Shared {
             world.trace_mut().hide_port((guard, SYNC));
             world.require(Accounting::new(guard));
             world.require(Checksums::new(guard));
+            world.require(Lives::new(guard, BLIND_MAC));
         }
+        self.add_intruder(world, sync);
         let mut stage = SharedStage {
             guards,
             sync,
@@ -249,7 +201,8 @@ impl Shared {
             let host = Host::new(settings.clone(), book.clone());
             let link = LinkSettings::default();
             let (spray, _) = site.add_inside(world, "inner routers", self.spray(1), link);
-            self.attach(world, &mut stage, host, spray, "server");
+            let host = self.attach(world, &mut stage, host, spray, "server");
+            stage.hosts.push(host);
         }
         for (number, (settings, plans)) in self.clients.iter().enumerate() {
             let plans: Vec<_> = {
@@ -260,13 +213,44 @@ impl Shared {
             host.begin(plans);
             let link = LinkSettings::default();
             let (spray, _) = site.add_outside(world, "outer routers", self.spray(0), link);
-            self.attach(world, &mut stage, host, spray, &format!("client{number}"));
+            let host = self.attach(world, &mut stage, host, spray, &format!("client{number}"));
+            stage.hosts.push(host);
         }
+        let (spray, _) = site.add_outside(
+            world,
+            "outer routers",
+            self.spray(0),
+            LinkSettings::default(),
+        );
+        self.attach(world, &mut stage, self.internet(), spray, "internet");
         for &(at_ns, trouble) in &self.troubles {
             let (stage, link) = (stage.clone(), self.sync);
             world.at(at_ns, move |world| happen(world, trouble, &stage, link));
         }
         stage
+    }
+
+    /// Attackers who know what connections there are.
+    fn internet(&self) -> Internet {
+        let plans = self.clients.iter().flat_map(|(_, plans)| plans);
+        let known: Vec<_> = plans.map(Plan::ends).collect();
+        let targets = known
+            .iter()
+            .map(|ends| (ends.destination, ends.destination_port));
+        let targets = targets.collect();
+        let (campaigns, overheard) = (self.campaigns.clone(), Overheard::default());
+        Internet::new(campaigns, targets, known, overheard, self.seed)
+    }
+
+    /// Somebody on the network between the guards.
+    fn add_intruder(&self, world: &mut World, sync: NodeId) {
+        let stations =
+            (0..self.guards.len()).map(|guard| (guard_mac(2, guard), sync_address(guard)));
+        let intruder = Intruder::new(stations.collect(), self.intrusion_every_ns, self.seed);
+        let intruder = world.add("intruder", intruder);
+        world.trace_mut().hide(intruder);
+        let port = (sync, self.guards.len());
+        world.connect((intruder, 0), port, LinkSettings::default());
     }
 
     fn spray(&self, side: u8) -> Spray {
@@ -278,15 +262,15 @@ impl Shared {
         &self,
         world: &mut World,
         stage: &mut SharedStage,
-        host: Host,
+        host: impl Node,
         spray: NodeId,
         name: &str,
-    ) {
+    ) -> NodeId {
         let host = world.add(name, host);
         world.connect((host, 0), (spray, spray::HOST), self.link);
         world.trace_mut().hide(spray);
-        stage.hosts.push(host);
         stage.sprays.push(spray);
+        host
     }
 }
 
@@ -329,6 +313,13 @@ fn happen(world: &mut World, trouble: Trouble, stage: &SharedStage, sync: LinkSe
                 now_ns + 2 * ROUTERS_NOTICE_NS + span_ns,
             );
         }
+        Trouble::Drain(guard, drain_ns, span_ns) => {
+            world.get_mut::<Appliance>(stage.guards[guard]).drain();
+            let stage = stage.clone();
+            world.at(now_ns + drain_ns, move |world| {
+                happen(world, Trouble::Leave(guard, span_ns), &stage, sync);
+            });
+        }
         Trouble::CutOff(guard, span_ns) => {
             let dead = LinkSettings { loss: 1.0, ..sync };
             let (out, back) = ((stage.guards[guard], SYNC), (stage.sync, guard));
@@ -352,108 +343,4 @@ fn come_back(world: &mut World, stage: &SharedStage, guard: usize, at_ns: u64) {
             .restart(now_ns);
         route(world, &stage, guard, true);
     });
-}
-
-fn host(random: &mut Random, number: u8, is_server: bool) -> HostSettings {
-    let (host, side) = if is_server {
-        (
-            site::SERVER_HOST + number,
-            site::inside_address as fn(_, _) -> _,
-        )
-    } else {
-        (
-            site::CLIENT_HOST + number,
-            site::outside_address as fn(_, _) -> _,
-        )
-    };
-    let families = [(Family::V4, 24), (Family::V6, 64)];
-    HostSettings {
-        mac: [2, 0, 0, 0, 9 + u8::from(is_server), host],
-        // Guards ask for neighbours from their link-local addresses.
-        addresses: families
-            .map(|(family, length)| (side(family, host), length))
-            .into_iter()
-            .chain([(link_local(is_server, host), 64)])
-            .collect(),
-        gateways: families
-            .map(|(family, _)| side(family, site::APPLIANCE_HOST))
-            .to_vec(),
-        mtu_bytes: 1500,
-        timestamps: is_server || random.chance(0.7),
-        receive_bytes: [20_000, 64_000][random.below(2) as usize],
-        send_bytes: 64_000,
-        ack_delay_ns: [None, Some(10 * MS)][random.below(2) as usize],
-        nagle: random.chance(0.5),
-        manner: Manner::default(),
-        listens: if is_server {
-            vec![site::SERVICE_PORT]
-        } else {
-            Vec::new()
-        },
-        seed: random.next_u64(),
-    }
-}
-
-fn link_local(is_server: bool, host: u8) -> IpAddr {
-    let side = 9 + u16::from(is_server);
-    IpAddr::from([0xfe80, 0, 0, 0, 0, 0, side, u16::from(host)])
-}
-
-/// A connection that must succeed, whatever befalls the guards.
-fn draw_plan(random: &mut Random, client: u8, number: u16) -> Plan {
-    let family = [Family::V4, Family::V6][random.below(2) as usize];
-    // Two ends of the hosts' stack that both repeat much ignore each other, and packets that wait
-    // for a peer's word are packets out of order.
-    let (up_bytes, down_bytes) = match random.below(3) {
-        0 => (4 + random.below(3000), random.below(3000)),
-        1 => (4, 100_000),
-        _ => (60_000, 0),
-    };
-    let slow = Pace {
-        chunk_bytes: 2000,
-        every_ns: 100 * MS,
-    };
-    Plan {
-        start_ns: SECOND_NS + random.below(QUIET_NS - 5 * SECOND_NS),
-        client: site::outside_address(family, site::CLIENT_HOST + client),
-        client_port: 40_000 + 100 * u16::from(client) + number,
-        server: site::inside_address(family, site::SERVER_HOST),
-        server_port: site::SERVICE_PORT,
-        up_bytes,
-        down_bytes,
-        close: [
-            Close::ClientFirst,
-            Close::ServerFirst,
-            Close::Both,
-            Close::ClientHalf,
-            Close::ServerHalf,
-        ][random.below(5) as usize],
-        client_pace: [Pace::EAGER, slow][random.below(2) as usize],
-        server_pace: [Pace::EAGER, slow][random.below(2) as usize],
-        after_ns: None,
-        pause: None,
-        must_succeed: true,
-        must_close: false,
-    }
-}
-
-/// The hosts know the first guard's address: it never goes.
-fn draw_troubles(random: &mut Random, guards: usize) -> Vec<(u64, Trouble)> {
-    let count = random.below(4);
-    let mut troubles = Vec::new();
-    // One after the other, so that one guard at least knows everything.
-    let mut at_ns = SECOND_NS;
-    for _ in 0..count {
-        at_ns += random.below(8 * SECOND_NS);
-        let span_ns = MS + random.below(3 * SECOND_NS);
-        let guard = 1 + random.below(guards as u64 - 1) as usize;
-        let trouble = match random.below(3) {
-            0 => Trouble::Crash(guard, span_ns),
-            1 => Trouble::Leave(guard, span_ns),
-            _ => Trouble::CutOff(random.below(guards as u64) as usize, span_ns),
-        };
-        troubles.push((at_ns, trouble));
-        at_ns += span_ns + 3 * SECOND_NS;
-    }
-    troubles
 }
