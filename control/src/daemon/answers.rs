@@ -41,21 +41,21 @@ fn groups_of_services<'a>(known: &[&'a KnownServer]) -> Vec<(Vec<u16>, &'a Known
     }
     let mut groups: Vec<(Vec<u16>, &KnownServer)> = Vec::new();
     // The window is not shown.
-    let shown = |row: &KnownServer| {
-        (
-            ServerTraits {
-                window: 0,
-                ..row.traits
-            },
-            row.is_learned,
-        )
+    let shown = |row: &KnownServer| ServerTraits {
+        window: 0,
+        ..row.traits
     };
     for (port, row) in services {
         match groups
             .iter_mut()
             .find(|(_, other)| shown(other) == shown(row))
         {
-            Some((ports, _)) => ports.push(port),
+            Some((ports, other)) => {
+                ports.push(port);
+                if row.is_learned {
+                    *other = row;
+                }
+            }
             None => groups.push((vec![port], row)),
         }
     }
@@ -503,5 +503,62 @@ fn state_text(state: NeighbourState) -> &'static str {
         NeighbourState::Stale => "stale",
         NeighbourState::Probe => "probe",
         NeighbourState::Reachable => "reachable",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(port: Option<u16>, window_scale: u8, is_learned: bool) -> KnownServer {
+        KnownServer {
+            address: Address::from_v4([10, 0, 0, 10]),
+            port,
+            is_learned,
+            traits: ServerTraits {
+                mss: 1460,
+                window_scale: Some(window_scale),
+                sack: true,
+                timestamps: true,
+                ecn: false,
+                window: port.unwrap_or(0),
+            },
+            echo: None,
+        }
+    }
+
+    #[test]
+    fn e1_services_that_differ_are_told_apart() {
+        let rows = [
+            row(None, 3, true),
+            row(Some(80), 7, false),
+            row(Some(443), 7, true),
+            row(Some(25), 3, true),
+            // Another worker's.
+            row(Some(80), 10, true),
+            row(Some(443), 10, false),
+        ];
+        let rows: Vec<_> = rows.iter().collect();
+        let groups = groups_of_services(&rows);
+        let ports: Vec<_> = groups
+            .iter()
+            .map(|(ports, row)| (&ports[..], row.is_learned))
+            .collect();
+        assert_eq!(
+            ports,
+            [(&[25][..], true), (&[80][..], true), (&[443][..], true)]
+        );
+        let alike = [
+            row(None, 3, true),
+            row(Some(80), 3, false),
+            row(Some(81), 3, true),
+        ];
+        let alike: Vec<_> = alike.iter().collect();
+        let groups = groups_of_services(&alike);
+        assert_eq!(groups.len(), 1);
+        assert_eq!(
+            (&groups[0].0[..], groups[0].1.is_learned),
+            (&[80, 81][..], true)
+        );
     }
 }
