@@ -37,6 +37,7 @@ const TICK_NS: u64 = 64;
 /// The largest scale that the stack is shown of a peer's. Windows in coarse units shrink by parts of
 /// one, which the stack cannot bear (it should: RFC 9293 §3.8.6.2.1).
 const FINE_SCALE: u8 = 3;
+const LARGEST_SCALE: u8 = 14;
 /// The largest window where units are coarse: what a window field can say without a scale.
 const LARGEST_COARSE: u32 = 0xffff;
 
@@ -149,7 +150,8 @@ impl Accent {
             return;
         };
         let own = edit.ends().reversed();
-        let scale = edit.window_scale();
+        // RFC 7323 §2.3
+        let scale = edit.window_scale().map(|scale| scale.min(LARGEST_SCALE));
         if edit.has(flag::SYN) && !edit.has(flag::ACK) {
             self.voice(own).asked_scale = scale;
         }

@@ -91,10 +91,12 @@ impl Invariant for Lives {
         if others_spoke {
             return Ok(());
         }
-        // A session that ended by its age was live until then.
-        let is_whole =
-            now.ended <= before.ended && now.live + (now.aged - before.aged) >= before.live;
-        let is_late = appliance.settings().replication.is_some()
+        let is_shared = appliance.settings().replication.is_some();
+        // A session that ended by its age was live until then; one that another guard has opened
+        // as well is let go without a word.
+        let is_whole = now.ended <= before.ended
+            && (is_shared || now.live + now.aged.saturating_sub(before.aged) >= before.live);
+        let is_late = is_shared
             && self
                 .reset_ns
                 .is_some_and(|at_ns| world.now_ns() - at_ns < JUDGED_NS);

@@ -136,7 +136,12 @@ impl Draw {
         let servers: Vec<_> = (0..server_count)
             .map(|n| {
                 let worst = self.pick(&[0.0, 0.0, 0.005]);
-                (self.host(n, true), self.link(1, worst))
+                let (mut host, mut link) = (self.host(n, true), self.link(1, worst));
+                if self.random.chance(0.5) {
+                    (link.delay_ns, link.jitter_ns) = (20_000, 0);
+                    host.ack_delay_ns = None;
+                }
+                (host, link)
             })
             .collect();
         let faults = self.faults(servers.len());
@@ -170,9 +175,12 @@ impl Draw {
         let near = around.near_servers();
         let has_chain = is_orderly && !near.is_empty() && self.random.chance(0.6);
         if has_chain {
-            // Near enough for the next connection to begin soon after the last one did; and its
-            // last acknowledgement must be out by then.
-            link.delay_ns = self.pick(&[20_000, 200_000, link.delay_ns]);
+            // Near enough, most times, for the next connection to begin within the last one's windows;
+            // and its last acknowledgement must be out by then.
+            let delays = [(20_000, 0), (100_000, 0), (link.delay_ns, link.jitter_ns)];
+            (link.delay_ns, link.jitter_ns) = self.pick(&delays);
+            host.manner.scale = self.pick(&[host.manner.scale, 14]);
+            host.receive_bytes = host.receive_bytes.max(host.manner.smallest_buffer());
             host.ack_delay_ns = None;
         }
         let client = Client {
