@@ -140,6 +140,7 @@ impl Draw {
                 if self.random.chance(0.5) {
                     (link.delay_ns, link.jitter_ns) = (20_000, 0);
                     host.ack_delay_ns = None;
+                    host.receive_bytes = host.receive_bytes.max(64_000);
                 }
                 (host, link)
             })
@@ -214,7 +215,7 @@ impl Draw {
         let (_, mut first) = self.plan(client.number, CHAIN_PORT, 1);
         let family = Family::of(first.server);
         first.server = site::inside_address(family, site::SERVER_HOST + server);
-        let length = 2 + self.below(7) as usize;
+        let length = 2 + self.below(15) as usize;
         let mut plans: Vec<Plan> = Vec::with_capacity(length);
         for place in 0..length {
             let up_bytes = 4 + self.pick(&[0, 100, 3000]);
