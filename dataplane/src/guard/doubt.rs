@@ -66,8 +66,8 @@ impl<B: Buffer> Guard<B> {
 
     /// A client's RST goes on. It ends the session if it bears the number that the server expects, as
     /// the server will judge it (RFC 5961 §3.2); where no other guard carries packets that this one
-    /// does not see, also by the number that the client has come to. Unless the server expects it,
-    /// it is asked whether it believed it.
+    /// does not see, also by the number that the client has come to. Else the server is asked whether
+    /// it believed it.
     fn take_client_reset<I: Io<Buffer = B>>(
         &mut self,
         id: Id,
@@ -84,9 +84,10 @@ impl<B: Buffer> Guard<B> {
         let is_expected = read.sequence == session.client_acked;
         if is_expected || is_exact && (is_tracked || !is_shared) {
             session.flags |= flag::RESET;
+            // From what the server acknowledges beyond it one can tell that it did not believe it.
+            session.client_acked = read.sequence;
             self.close(id, Event::SessionReset, ctx);
-        }
-        if !is_expected && !is_tracked {
+        } else if !is_tracked {
             self.ask_server(id, ctx);
         }
         verdict

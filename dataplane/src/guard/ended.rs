@@ -200,6 +200,19 @@ pub(super) fn acknowledges_syn_of(session: &Session, read: &Segment) -> bool {
     read.has(flags::ACK) && read.acknowledgement == session.client_isn().wrapping_add(1)
 }
 
+impl Session {
+    /// Whether a server's segment shows that the client's RST, which ended this session, was none to it:
+    /// it has taken more than the RST's number, and so takes no RST of that number (RFC 5961 §3.2).
+    /// What it sent before it heard of the RST shows nothing.
+    #[inline]
+    pub(super) fn disbelieves_reset(&self, read: &Segment) -> bool {
+        self.state == State::Closed
+            && self.has(flag::RESET)
+            && read.flags & (flags::ACK | flags::RST) == flags::ACK
+            && sequence::after(read.acknowledgement, self.client_acked)
+    }
+}
+
 /// Whether a client's segment can be a late one of its ended session: it says nothing that lies
 /// beyond the end.
 fn is_late_of_client(session: &Session, read: &Segment) -> bool {

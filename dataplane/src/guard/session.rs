@@ -71,8 +71,8 @@ pub mod flag {
     pub const SERVER_UNSCALED: u8 = 1 << 4;
     /// Timestamps are translated.
     pub const TIMESTAMPS: u8 = 1 << 5;
-    /// A client's RST ended it, which its server may not have believed: if the server speaks on, the
-    /// session lives on.
+    /// A client's RST ended it, of the number `client_acked`. A server that has taken more cannot have
+    /// believed it.
     pub const RESET: u8 = 1 << 6;
     /// Another guard opened it, and told of it.
     pub const REMOTE: u8 = 1 << 7;

@@ -413,6 +413,10 @@ impl<B: Buffer> Guard<B> {
             let read = Segment { ..read };
             return self.answer_repeated_syn_ack(id, &read, packet, parsed);
         }
+        if session.disbelieves_reset(&read) {
+            self.revive(id, ctx);
+        }
+        let session = self.sessions.get_mut(id);
         if !read.has(flags::RST) && session.state == State::Established {
             let window_bytes = u32::from(read.window) << session.server_scale();
             let fin = read.has(flags::FIN);
@@ -444,8 +448,6 @@ impl<B: Buffer> Guard<B> {
             State::Established if session.flags & (flag::CLIENT_FIN | flag::SERVER_FIN) != 0 => {
                 self.follow_closing(id, ctx);
             }
-            // It did not believe its client's RST: the session lives on.
-            State::Closed if session.has(flag::RESET) && !reset => self.revive(id, ctx),
             _ => {}
         }
     }

@@ -184,8 +184,8 @@ pub struct Splice {
     appliance: NodeId,
     /// The SYN-ACKs that each client was sent, by their number and the client's own.
     offered: BTreeMap<(Ends, u32, u32), Numbers>,
-    /// The one that each client has acknowledged last.
-    accepted: BTreeMap<Ends, Numbers>,
+    /// The one that each client has acknowledged last, by its own number.
+    accepted: BTreeMap<(Ends, u32), Numbers>,
     spliced: BTreeMap<Ends, Spliced>,
     /// Where attackers' frames come from.
     attackers: [Mac; 2],
@@ -231,7 +231,7 @@ impl Splice {
         let cookie = segment.acknowledgement.wrapping_sub(1);
         let first = segment.sequence.wrapping_sub(1);
         if let Some(&numbers) = self.offered.get(&(ends, cookie, first)) {
-            self.accepted.insert(ends, numbers);
+            self.accepted.insert((ends, first), numbers);
         }
     }
 
@@ -239,7 +239,8 @@ impl Splice {
         let client = ends.reversed();
         let stamp = segment.timestamps().map(|(value, _)| value);
         if segment.has(flag::SYN | flag::ACK)
-            && let Some(&cookie) = self.accepted.get(&client)
+            && let Some(&cookie) =
+                (self.accepted).get(&(client, segment.acknowledgement.wrapping_sub(1)))
         {
             let server = Numbers {
                 sequence: segment.sequence,

@@ -261,7 +261,7 @@ fn a_s4_a_client_that_comes_again_while_its_server_is_silent_is_answered() {
 }
 
 #[test]
-fn a_s6_s7_only_the_server_brings_a_session_back_and_only_from_a_clients_reset() {
+fn a_s6_s7_late_segments_do_not_bring_a_session_back() {
     let mut rig = Rig::new();
     end(&mut rig, End::ClientResets);
     let session = rig.session();
