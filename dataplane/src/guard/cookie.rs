@@ -223,6 +223,12 @@ pub(crate) struct Codes {
 }
 
 impl Codes {
+    /// In place of codes that are not made.
+    pub(crate) const NONE: Self = Self {
+        sequence: 0,
+        timestamp: 0,
+    };
+
     /// Of all 128 bits.
     #[inline(always)]
     fn of(code: u128) -> Self {

@@ -8,6 +8,7 @@ use super::config::Unknown;
 use super::cookie::{Agreed, Claim, Codes, Cookie, CookieError, Tuple};
 use super::ended::Former;
 use super::opening::Proof;
+use super::server::ServerTraits;
 use super::session::State;
 use super::splice::Segment;
 use crate::context::Context;
@@ -87,15 +88,22 @@ impl<B: Buffer> Guard<B> {
     ) -> Result<(Answer, Options), DropReason> {
         let room = usize::from(parsed.payload - parsed.transport) - TCP_HEADER_BYTES;
         let tuple = tuple_of(parsed, read.sequence);
-        self.cookie_for(place, read, &tuple, room, None, ctx)
+        let traits = self.servers.traits(place, tuple.server_port);
+        let agreed = agree(read, tuple.client.family(), &traits);
+        self.cookie_for(&traits, agreed, read, &tuple, room, None, ctx)
     }
 
     /// The same, of a connection whose SYN has `room` octets for options. The cookie's codes may
     /// have been made already.
     #[inline(always)]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what was found out of a SYN before, in parts"
+    )]
     pub(super) fn cookie_for<I: Io<Buffer = B>>(
         &mut self,
-        place: u16,
+        traits: &ServerTraits,
+        agreed: Agreed,
         read: &Segment,
         tuple: &Tuple,
         room: usize,
@@ -106,9 +114,7 @@ impl<B: Buffer> Guard<B> {
             return Err(DropReason::MssTooSmall);
         }
         let family = tuple.client.family();
-        let traits = self.servers.traits(place, tuple.server_port);
         let told_mss = traits.mss.min(self.largest_mss(family));
-        let agreed = agree(read, family, &traits);
         let claim = Claim::new(agreed, ctx.unix_s());
         let codes = codes.unwrap_or_else(|| self.config.jar.codes(tuple, &claim));
         debug_assert_eq!(codes, self.config.jar.codes(tuple, &claim));
@@ -315,11 +321,7 @@ impl<B: Buffer> Guard<B> {
 
 /// What the client and the guard agree on: what both the client's SYN and the server's traits say.
 #[inline(always)]
-pub(super) fn agree(
-    read: &Segment,
-    family: Family,
-    traits: &super::server::ServerTraits,
-) -> Agreed {
+pub(super) fn agree(read: &Segment, family: Family, traits: &ServerTraits) -> Agreed {
     let options = &read.options;
     let scales = options.window_scale.zip(traits.window_scale);
     let assumed_mss = match family {

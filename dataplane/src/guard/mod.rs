@@ -6,6 +6,7 @@
 //! makes itself goes to the context's outbox.
 
 mod answer;
+mod answered;
 mod carry;
 pub mod config;
 pub mod cookie;

@@ -107,6 +107,9 @@ impl Heard<'_> {
     }
 }
 
+/// The slot of a service that has not answered: beyond all that there are.
+pub(super) const UNKNOWN_SERVICE: u16 = u16::MAX;
+
 /// One protected server.
 #[derive(Clone, Debug)]
 pub struct Server {
@@ -222,6 +225,22 @@ impl ServerTable {
     #[inline(always)]
     pub fn traits(&self, place: u16, port: u16) -> ServerTraits {
         match self.services.find(place, port) {
+            Some(service) => service.traits,
+            None => self.get(place).traits,
+        }
+    }
+
+    /// Where the service's traits stand, for [`Self::traits_in`] in the same burst.
+    #[inline(always)]
+    pub(super) fn slot_of_service(&self, place: u16, port: u16) -> u16 {
+        let slot = self.services.find_slot(place, port);
+        slot.map_or(UNKNOWN_SERVICE, |slot| slot as u16)
+    }
+
+    /// [`Self::traits`] of the service whose slot was found before.
+    #[inline(always)]
+    pub(super) fn traits_in(&self, slot: u16, place: u16) -> ServerTraits {
+        match self.services.at(usize::from(slot)) {
             Some(service) => service.traits,
             None => self.get(place).traits,
         }

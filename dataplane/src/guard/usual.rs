@@ -8,6 +8,7 @@ use super::answer::{self, Ends};
 use super::config::{Action, Mode, Unknown};
 use super::cookie::{Awaited, Claim, Codes, Cookie, CookieError, Tuple};
 use super::handshake::agree;
+use super::server::UNKNOWN_SERVICE;
 use super::session::{SessionKey, State, flag};
 use super::splice::{Segment, check_client, is_out_of_turn, skip_unseen, to_client, to_server};
 use crate::context::Context;
@@ -41,8 +42,12 @@ pub(crate) struct UsualLookup {
     candidate: Candidate,
     /// The place of the protected server, or [`NO_SERVER`].
     server: u16,
-    /// Of the cookie that its segment asks for or bears, where they have been made.
-    codes: Option<Codes>,
+    /// The slot of the service whose cookie a SYN asks for, where codes are awaited or made.
+    service: u16,
+    /// Of the cookie that its segment asks for or bears,
+    codes: Codes,
+    /// where they have been made.
+    has_codes: bool,
 }
 
 const NO_SERVER: u16 = u16::MAX;
@@ -51,14 +56,21 @@ impl UsualLookup {
     /// Takes the codes of its cookie.
     #[inline(always)]
     pub(crate) fn take_codes(&mut self, codes: Codes) {
-        self.codes = Some(codes);
+        (self.codes, self.has_codes) = (codes, true);
+    }
+
+    #[inline(always)]
+    fn codes(&self) -> Option<Codes> {
+        self.has_codes.then_some(self.codes)
     }
 
     pub(crate) const NONE: Self = Self {
         hash: Hash::NONE,
         candidate: Candidate::UNKNOWN,
         server: NO_SERVER,
-        codes: None,
+        service: UNKNOWN_SERVICE,
+        codes: Codes::NONE,
+        has_codes: false,
     };
 }
 
@@ -114,7 +126,9 @@ impl<B: Buffer> Guard<B> {
             hash,
             candidate: Candidate::UNKNOWN,
             server: place,
-            codes: None,
+            service: UNKNOWN_SERVICE,
+            codes: Codes::NONE,
+            has_codes: false,
         };
     }
 
@@ -146,7 +160,7 @@ impl<B: Buffer> Guard<B> {
         place: usize,
         packet: &B,
         usual: &Usual,
-        lookup: &UsualLookup,
+        lookup: &mut UsualLookup,
         unix_s: u64,
         awaited: &mut Awaited,
     ) {
@@ -164,9 +178,12 @@ impl<B: Buffer> Guard<B> {
             let Some(read) = read_usual_syn(bytes, usual) else {
                 return;
             };
-            let traits = self.servers.traits(lookup.server, usual.destination_port());
+            let servers = &self.servers;
+            lookup.service = servers.slot_of_service(lookup.server, usual.destination_port());
+            let traits = servers.traits_in(lookup.service, lookup.server);
             let agreed = agree(&read, Family::V4, &traits);
-            (tuple_of(usual, read.sequence), Claim::new(agreed, unix_s))
+            let claim = Claim::new(agreed, unix_s);
+            (tuple_of(usual, read.sequence), claim)
         };
         let jar = &self.config.jar;
         jar.await_codes(place, &tuple, &claim, unix_s, awaited);
@@ -341,7 +358,7 @@ impl<B: Buffer> Guard<B> {
         };
         let (tuple, cookie, stamps) = proof_of(usual, &read);
         let claim = Claim::of(cookie, stamps, ctx.unix_s());
-        let codes = lookup.codes;
+        let codes = lookup.codes();
         let codes = codes.unwrap_or_else(|| self.config.jar.codes(&tuple, &claim));
         debug_assert_eq!(codes, self.config.jar.codes(&tuple, &claim));
         match claim.judge(cookie, codes) {
@@ -367,7 +384,12 @@ impl<B: Buffer> Guard<B> {
         let tuple = tuple_of(usual, read.sequence);
         let room = usize::from(usual.payload) - OPTIONS;
         self.count_syn(ctx);
-        let answered = self.cookie_for(lookup.server, &read, &tuple, room, lookup.codes, ctx);
+        let traits = match lookup.has_codes {
+            true => self.servers.traits_in(lookup.service, lookup.server),
+            false => self.servers.traits(lookup.server, tuple.server_port),
+        };
+        let agreed = agree(&read, Family::V4, &traits);
+        let answered = self.cookie_for(&traits, agreed, &read, &tuple, room, lookup.codes(), ctx);
         let (answer, options) = match answered {
             Ok(answered) => answered,
             Err(reason) => return Drop(packet, reason),

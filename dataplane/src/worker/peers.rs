@@ -10,7 +10,7 @@ use crate::replicate::FromPeers;
 
 impl<I: Io> Worker<I> {
     /// Takes the peers' news, and walks the packets that waited for it.
-    #[inline]
+    #[inline(never)]
     pub(super) fn hear_peers(&mut self, time: Time) -> usize {
         if self.peers.is_none() {
             return 0;

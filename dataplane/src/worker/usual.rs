@@ -112,9 +112,9 @@ impl<I: Io> Worker<I> {
             return;
         }
         let mut awaited = Awaited::default();
-        let usual = lines.iter().zip(frames).enumerate();
+        let usual = lines.iter_mut().zip(frames).enumerate();
         for (place, (line, frame)) in usual.filter(|(_, (line, _))| line.is_usual) {
-            let (usual, lookup) = (&line.usual, &line.lookup);
+            let (usual, lookup) = (&line.usual, &mut line.lookup);
             self.guard
                 .await_codes(place, frame, usual, lookup, time.unix_s(), &mut awaited);
         }

@@ -166,8 +166,8 @@ fn a_guard_that_cannot_be() {
             "  mode: always",
             "  timers: { established_idle_s: 63, closing_s: 1 }",
             &[
-                "16:35: `established_idle_s` cannot be 63; write a number from 64 to 604800",
-                "16:50: `closing_s` cannot be 1; write a number from 64 to 3600",
+                "16:33: `established_idle_s` cannot be 63; write a number from 64 to 604800",
+                "16:48: `closing_s` cannot be 1; write a number from 64 to 3600",
             ],
         ),
         (

@@ -165,18 +165,19 @@ impl<B: Buffer> Guard<B> {
         ctx: &mut Context<'_, I>,
     ) {
         if self.shares.is_on && self.shares.peers > 0 && self.shares.share == Share::Begun {
-            self.push_begun(tuple, cookie, agreed, ctx);
+            let is_told = self.push_begun(tuple, cookie, agreed, ctx.unix_ms as u32);
+            ctx.counters.count(if is_told {
+                Event::RecordTold
+            } else {
+                Event::RecordLost
+            });
         }
     }
 
+    /// It takes no context: were one lent from the path of usual frames to a function that stands by
+    /// itself, each frame's would have to be put together in memory.
     #[cold]
-    fn push_begun<I: Io<Buffer = B>>(
-        &mut self,
-        tuple: &Tuple,
-        cookie: Cookie,
-        agreed: Agreed,
-        ctx: &mut Context<'_, I>,
-    ) {
+    fn push_begun(&mut self, tuple: &Tuple, cookie: Cookie, agreed: Agreed, unix_ms: u32) -> bool {
         let record = Record {
             key: FlowKey {
                 client: tuple.client,
@@ -184,7 +185,7 @@ impl<B: Buffer> Guard<B> {
                 client_port: tuple.client_port,
                 server_port: tuple.server_port,
             },
-            incarnation: ctx.unix_ms as u32,
+            incarnation: unix_ms,
             stage: Stage::Begun,
             agreed: agreed.packed(),
             client_sequence: tuple.client_sequence,
@@ -194,11 +195,7 @@ impl<B: Buffer> Guard<B> {
         };
         // A flood of SYNs must not keep sessions' own records from their peers.
         let is_crowded = self.shares.untold.len() > crate::limits::MAX_UNTOLD / 2;
-        if !is_crowded && self.shares.push(ToPeers::Record(record, Audience::All)) {
-            ctx.counters.count(Event::RecordTold);
-        } else {
-            ctx.counters.count(Event::RecordLost);
-        }
+        !is_crowded && self.shares.push(ToPeers::Record(record, Audience::All))
     }
 
     /// How long the timer of an established session may run: the peers are told now and then that
