@@ -153,24 +153,6 @@ fn a_guard_that_cannot_be() {
             ],
         ),
         (
-            "  mode: always",
-            "  timers: { linger_s: 1, half_open_s: 0, drain_s: 100000 }\n  limits: { half_open_per_source: 0 }",
-            &[
-                "16:23: `linger_s` cannot be 1; write a number from 64 to 3600",
-                "16:39: `half_open_s` cannot be 0; write a number from 1 to 120",
-                "16:51: `drain_s` cannot be 100000; write a number from 0 to 86400",
-                "17:35: `half_open_per_source` cannot be 0; write a number from 1 to 65535",
-            ],
-        ),
-        (
-            "  mode: always",
-            "  timers: { established_idle_s: 63, closing_s: 1 }",
-            &[
-                "16:33: `established_idle_s` cannot be 63; write a number from 64 to 604800",
-                "16:48: `closing_s` cannot be 1; write a number from 64 to 3600",
-            ],
-        ),
-        (
             "server: 10.0.0.10, ports: [80, 443]",
             "server: 10.0.0.10, ports: [80], mss: 1461, window_scale: 15, sack: maybe",
             &["18:76: the text `maybe` cannot be the value of `sack`; write `true` or `false`"],
@@ -219,6 +201,30 @@ fn a_guard_that_cannot_be() {
             "keys: /etc",
             &[
                 "20:9: the key file /etc is not a regular file; name another file, or make one with `tidegate keygen /etc`",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn times_of_a_guard_that_cannot_be() {
+    refused(&[
+        (
+            "  mode: always",
+            "  timers: { linger_s: 1, half_open_s: 0, drain_s: 100000 }\n  limits: { half_open_per_source: 0 }",
+            &[
+                "16:23: `linger_s` cannot be 1; write a number from 64 to 3600",
+                "16:39: `half_open_s` cannot be 0; write a number from 1 to 120",
+                "16:51: `drain_s` cannot be 100000; write a number from 0 to 86400",
+                "17:35: `half_open_per_source` cannot be 0; write a number from 1 to 65535",
+            ],
+        ),
+        (
+            "  mode: always",
+            "  timers: { established_idle_s: 63, closing_s: 1 }",
+            &[
+                "16:33: `established_idle_s` cannot be 63; write a number from 64 to 604800",
+                "16:48: `closing_s` cannot be 1; write a number from 64 to 3600",
             ],
         ),
     ]);
