@@ -38,3 +38,20 @@ fn adv1_the_answer_to_a_challenged_reset_reaches_the_server() {
         assert!(matches!(shown, Shown::Forward(_)), "shared {is_shared}: {shown:?}");
     }
 }
+
+/// H4: a half-open session that is only watched is told as one that is being opened by cookie.
+#[test]
+fn adv4_a_watched_half_open_session_breaks_nothing_at_a_peer() {
+    let mut site = Site::with(2, |_, config| config.mode = Mode::OnFlood);
+    forwarded({
+        let syn = site.guards[0].client_syn();
+        site.guards[0].client_sends(syn)
+    });
+    // A third guard comes.
+    site.guards[0].hear(&FromPeers::Peers(2));
+    site.guards[0].advance_ms(1);
+    site.exchange();
+    let answer = site.guards[1].server_syn_ack();
+    let shown = site.guards[1].server_sends(answer);
+    assert!(matches!(shown, Shown::Forward(_)), "the SYN-ACK: {shown:?}");
+}
