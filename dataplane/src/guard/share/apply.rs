@@ -224,6 +224,13 @@ impl<B: Buffer> Guard<B> {
                 self.finish_opening(id, record, ctx);
                 ctx.counters.count(Event::RecordApplied);
             }
+            // It is only watched here, and the peer has seen its handshake end.
+            (State::Opening, Stage::Established) => {
+                self.stop_counting_half_open(id);
+                self.splice_as_told(id, record);
+                ctx.counters.count(Event::RecordApplied);
+                self.settle_merged(id, record, ctx);
+            }
             _ => {
                 self.advance(id, record);
                 ctx.counters.count(Event::RecordApplied);

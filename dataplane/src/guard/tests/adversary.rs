@@ -55,3 +55,58 @@ fn adv4_a_watched_half_open_session_breaks_nothing_at_a_peer() {
     let shown = site.guards[1].server_sends(answer);
     assert!(matches!(shown, Shown::Forward(_)), "the SYN-ACK: {shown:?}");
 }
+
+/// H5: a peer saw a watched session's handshake complete in the same millisecond.
+#[test]
+fn adv5_a_watched_session_that_a_peer_saw_established_is_established() {
+    let mut site = Site::with(2, |_, config| config.mode = Mode::OnFlood);
+    let syn = site.guards[0].client_syn();
+    forwarded(site.guards[0].client_sends(syn));
+    let answer = site.guards[1].server_syn_ack();
+    forwarded(site.guards[1].server_sends(answer));
+    let ack = site.guards[1].client_frame_on(SERVER_ISN.wrapping_add(1), b"");
+    forwarded(site.guards[1].client_sends(ack));
+    assert_eq!(site.guards[1].session().state, State::Established);
+    site.exchange();
+    assert_eq!(site.guards[0].session().state, State::Established);
+}
+
+/// H10: tracked half-open counting through all of it.
+#[test]
+fn adv10_sessions_that_are_only_watched_leave_the_count_as_it_was() {
+    let mut site = Site::with(2, |_, config| config.mode = Mode::OnFlood);
+    for n in 0..200u32 {
+        for rig in &mut site.guards {
+            rig.client_port = 40_000 + (n % 7) as u16;
+            rig.client_isn = n * 1_000_003;
+        }
+        let (a, b) = ((n % 2) as usize, (n / 2 % 2) as usize);
+        let syn = site.guards[a].client_syn();
+        site.guards[a].client_sends(syn);
+        if n % 3 != 0 {
+            let answer = site.guards[b].server_syn_ack();
+            site.guards[b].server_sends(answer);
+        }
+        if n % 5 != 0 {
+            let ack = site.guards[b].client_frame_on(SERVER_ISN.wrapping_add(1), b"");
+            site.guards[b].client_sends(ack);
+        }
+        if n % 4 == 0 {
+            let acked = site.guards[a].client_isn.wrapping_add(1);
+            let reset = site.guards[a].server_frame(SERVER_ISN.wrapping_add(1), acked, flags::RST | ACK, b"");
+            site.guards[a].server_sends(reset);
+        }
+        if n % 11 == 0 {
+            site.exchange();
+        }
+        site.guards.iter_mut().for_each(|rig| rig.advance_ms(u64::from(n % 13) * 100));
+    }
+    site.exchange();
+    for _ in 0..200 {
+        site.guards.iter_mut().for_each(|rig| rig.advance_s(60));
+        site.exchange();
+    }
+    for rig in &site.guards {
+        assert_eq!((rig.guard.status().live, rig.guard.status().sessions, rig.guard.tracked_half_open), (0, 0, 0));
+    }
+}
