@@ -93,6 +93,8 @@ impl<B: Buffer> Guard<B> {
         }
         match self.sessions.get(id).state {
             State::Opening if !self.sessions.get(id).has(flag::TRACKED) => {
+                // A copy of its handshake must not end the next one.
+                let _ = self.remember(id, ctx);
                 self.release_opening(id, DropReason::SessionExpired, ctx);
             }
             _ => {
@@ -217,6 +219,8 @@ impl<B: Buffer> Guard<B> {
                 ctx.counters.count(Event::RecordStale);
             }
             (State::Opening, Stage::Closed) if !is_tracked => {
+                // As at a peer that had not heard of it: a copy of its handshake opens nothing.
+                let _ = self.remember(id, ctx);
                 self.release_opening(id, DropReason::ServerRefused, ctx);
                 ctx.counters.count(Event::RecordApplied);
             }

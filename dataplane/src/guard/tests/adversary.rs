@@ -71,6 +71,43 @@ fn adv5_a_watched_session_that_a_peer_saw_established_is_established() {
     assert_eq!(site.guards[0].session().state, State::Established);
 }
 
+/// H7: a handshake that was abandoned at one guard is used at all.
+#[test]
+fn adv7_an_abandoned_handshake_is_spent_at_the_peers_too() {
+    let mut site = Site::new(2);
+    let first = site.guards[0].shake_hands();
+    let first_ack = site.guards[0].client_ack(&first, b"");
+    assert_eq!(site.guards[0].client_sends(first_ack.clone()), Shown::Held);
+    site.exchange();
+    let isn = CLIENT_ISN.wrapping_add(700_000);
+    site.guards.iter_mut().for_each(|rig| rig.client_isn = isn);
+    let second = site.guards[0].shake_hands();
+    let second_ack = site.guards[0].client_ack(&second, b"");
+    assert_eq!(site.guards[0].client_sends(second_ack), Shown::Held);
+    site.exchange();
+    site.guards.iter_mut().for_each(|rig| drop(rig.sent()));
+    // A copy of the first one comes late, by the other guard.
+    site.guards[1].client_sends(first_ack);
+    let sent: Vec<_> = site.guards[1].sent().iter().map(|s| (s.flags, s.sequence)).collect();
+    assert_eq!(sent, [], "it ends the present one");
+}
+
+/// The same where the client gave up by a RST.
+#[test]
+fn adv7b_a_handshake_whose_client_gave_up_is_spent_at_the_peers_too() {
+    let mut site = Site::new(2);
+    let first = site.guards[0].shake_hands();
+    let ack = site.guards[0].client_ack(&first, b"");
+    assert_eq!(site.guards[0].client_sends(ack.clone()), Shown::Held);
+    site.exchange();
+    let reset = site.guards[0].client_frame(CLIENT_ISN.wrapping_add(1), 0, flags::RST, b"");
+    site.guards[0].client_sends(reset);
+    site.exchange();
+    site.guards.iter_mut().for_each(|rig| drop(rig.sent()));
+    site.guards[1].client_sends(ack);
+    assert!(site.guards[1].sent().is_empty(), "opened for a client that has gone");
+}
+
 /// H10: tracked half-open counting through all of it.
 #[test]
 fn adv10_sessions_that_are_only_watched_leave_the_count_as_it_was() {
