@@ -120,6 +120,10 @@ impl<B: Buffer> Guard<B> {
                 return Verdict::Forward(packet);
             }
         };
+        let kind = read.flags & (flags::SYN | flags::ACK | flags::RST);
+        if lookup.direction == Direction::ToServer && kind == flags::SYN {
+            self.count_syn(ctx);
+        }
         let session = self.sessions.get_mut(id);
         let fits = read.has(flags::ACK) && read.acknowledgement == session.client_acked;
         match lookup.direction {

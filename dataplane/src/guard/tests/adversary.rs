@@ -39,6 +39,23 @@ fn adv1_the_answer_to_a_challenged_reset_reaches_the_server() {
     }
 }
 
+/// H3: SYNs of few tuples, at any rate, pass and are not even counted as SYNs.
+#[test]
+fn adv3_a_flood_of_few_tuples_is_a_flood() {
+    let mut rig = Rig::with(1000, |config| config.mode = Mode::OnFlood);
+    let mut passed = 0;
+    for round in 0..200 {
+        for port in 0..50 {
+            rig.client_port = 50_000 + port;
+            rig.client_isn = round * 77_777;
+            passed += usize::from(matches!(rig.client_sends(rig.client_syn()), Shown::Forward(_)));
+        }
+        rig.advance_ms(1);
+    }
+    let counted = rig.counters.event(Event::SynReceived);
+    assert!(rig.guard.is_active(), "50,000 SYNs/s: passed {passed}, counted {counted}");
+}
+
 /// H4: a half-open session that is only watched is told as one that is being opened by cookie.
 #[test]
 fn adv4_a_watched_half_open_session_breaks_nothing_at_a_peer() {
