@@ -82,6 +82,9 @@ impl<B: Buffer> Guard<B> {
         if let Some(id) = self.insert_tracked(lookup.hash, session) {
             ctx.counters.count(Event::SessionTracked);
             self.begin_mark(id, previous, ctx);
+            if session.state == State::Established && former.is_none() {
+                self.rank_as_guess(id);
+            }
             self.wheel.arm(id.0, ctx.now_ns + wait_ns);
         }
     }

@@ -35,7 +35,10 @@ fn adv1_the_answer_to_a_challenged_reset_reaches_the_server() {
         forwarded(rig.server_sends(rig.server_segment(1, acked, ACK, b"")));
         let exact = rig.client_frame(acked, 0, flags::RST, b"");
         let shown = rig.client_sends(exact);
-        assert!(matches!(shown, Shown::Forward(_)), "shared {is_shared}: {shown:?}");
+        assert!(
+            matches!(shown, Shown::Forward(_)),
+            "shared {is_shared}: {shown:?}"
+        );
     }
 }
 
@@ -53,7 +56,10 @@ fn adv2_the_first_segment_again_after_a_lost_reset_of_the_server() {
     let reset = rig.server_frame(SERVER_ISN.wrapping_add(1), 0, flags::RST, b"");
     forwarded(rig.server_sends(reset));
     let shown = rig.client_sends(first);
-    assert!(matches!(shown, Shown::Forward(_) | Shown::Reply(_)), "{shown:?}");
+    assert!(
+        matches!(shown, Shown::Forward(_) | Shown::Reply(_)),
+        "{shown:?}"
+    );
 }
 
 /// H3: SYNs of few tuples, at any rate, pass and are not even counted as SYNs.
@@ -65,12 +71,18 @@ fn adv3_a_flood_of_few_tuples_is_a_flood() {
         for port in 0..50 {
             rig.client_port = 50_000 + port;
             rig.client_isn = round * 77_777;
-            passed += usize::from(matches!(rig.client_sends(rig.client_syn()), Shown::Forward(_)));
+            passed += usize::from(matches!(
+                rig.client_sends(rig.client_syn()),
+                Shown::Forward(_)
+            ));
         }
         rig.advance_ms(1);
     }
     let counted = rig.counters.event(Event::SynReceived);
-    assert!(rig.guard.is_active(), "50,000 SYNs/s: passed {passed}, counted {counted}");
+    assert!(
+        rig.guard.is_active(),
+        "50,000 SYNs/s: passed {passed}, counted {counted}"
+    );
 }
 
 /// H3b: and go on passing while the guard is active.
@@ -87,7 +99,10 @@ fn adv3b_an_active_guard_lets_no_unproved_syn_pass() {
     for n in 0..1000 {
         rig.client_port = 50_000 + n % 50;
         rig.client_isn = u32::from(n) * 77_777;
-        passed += usize::from(matches!(rig.client_sends(rig.client_syn()), Shown::Forward(_)));
+        passed += usize::from(matches!(
+            rig.client_sends(rig.client_syn()),
+            Shown::Forward(_)
+        ));
     }
     assert_eq!(passed, 0);
 }
@@ -146,7 +161,6 @@ fn adv5_a_watched_session_that_a_peer_saw_established_is_established() {
 
 /// H6: a guard that was restarted, with protection off, and a session that was spliced while it was on.
 #[test]
-#[ignore = "a fault that is not cured yet"]
 fn adv6_a_guard_that_begins_anew_does_not_break_spliced_sessions() {
     let mut site = Site::new(2);
     let cookie = site.guards[0].shake_hands();
@@ -180,7 +194,10 @@ fn adv6_a_guard_that_begins_anew_does_not_break_spliced_sessions() {
         site.exchange();
     }
     let kept = !site.guards[0].session().has(flag::TRACKED);
-    assert!(is_translated && kept, "translated {is_translated}, kept by the other {kept}");
+    assert!(
+        is_translated && kept,
+        "translated {is_translated}, kept by the other {kept}"
+    );
 }
 
 /// H7: a handshake that was abandoned at one guard is used at all.
@@ -200,7 +217,11 @@ fn adv7_an_abandoned_handshake_is_spent_at_the_peers_too() {
     site.guards.iter_mut().for_each(|rig| drop(rig.sent()));
     // A copy of the first one comes late, by the other guard.
     site.guards[1].client_sends(first_ack);
-    let sent: Vec<_> = site.guards[1].sent().iter().map(|s| (s.flags, s.sequence)).collect();
+    let sent: Vec<_> = site.guards[1]
+        .sent()
+        .iter()
+        .map(|s| (s.flags, s.sequence))
+        .collect();
     assert_eq!(sent, [], "it ends the present one");
 }
 
@@ -217,7 +238,10 @@ fn adv7b_a_handshake_whose_client_gave_up_is_spent_at_the_peers_too() {
     site.exchange();
     site.guards.iter_mut().for_each(|rig| drop(rig.sent()));
     site.guards[1].client_sends(ack);
-    assert!(site.guards[1].sent().is_empty(), "opened for a client that has gone");
+    assert!(
+        site.guards[1].sent().is_empty(),
+        "opened for a client that has gone"
+    );
 }
 
 /// H8: ports that are used again and again push the other ended sessions out of the queue.
@@ -240,7 +264,12 @@ fn adv8_a_full_table_of_ended_sessions_makes_room() {
         rig.client_port = 43_000 + n;
         let cookie = rig.shake_hands();
         let shown = rig.client_sends(rig.client_ack(&cookie, b""));
-        assert_eq!(shown, Shown::Held, "client {n} of 8; {:?}", rig.guard.status());
+        assert_eq!(
+            shown,
+            Shown::Held,
+            "client {n} of 8; {:?}",
+            rig.guard.status()
+        );
         rig.sent();
         rig.server_sends(rig.server_syn_ack());
         rig.sent();
@@ -250,7 +279,10 @@ fn adv8_a_full_table_of_ended_sessions_makes_room() {
 fn close(rig: &mut Rig, cookie: &super::Segment) {
     let next = cookie.sequence.wrapping_add(1);
     forwarded(rig.client_sends(rig.client_frame(
-        rig.client_isn.wrapping_add(1), next, FIN_ACK, b"",
+        rig.client_isn.wrapping_add(1),
+        next,
+        FIN_ACK,
+        b"",
     )));
     let acked = rig.client_isn.wrapping_add(2);
     forwarded(rig.server_sends(rig.server_segment(1, acked, FIN_ACK, b"")));
@@ -279,7 +311,6 @@ fn adv9_a_new_syn_that_passes_while_a_server_side_opens_is_answered() {
 
 /// H6b: the guess of the one that knows nothing takes the place of what the other knows.
 #[test]
-#[ignore = "a fault that is not cured yet"]
 fn adv6b_a_guess_does_not_outrank_what_a_peer_knows() {
     let mut site = Site::new(2);
     let cookie = site.guards[0].shake_hands();
@@ -297,7 +328,8 @@ fn adv6b_a_guess_does_not_outrank_what_a_peer_knows() {
         rig.advance_s(1);
     });
     let acked = CLIENT_ISN.wrapping_add(101);
-    let request = site.guards[0].client_segment(1, cookie.sequence.wrapping_add(1), ACK, &[b'x'; 100]);
+    let request =
+        site.guards[0].client_segment(1, cookie.sequence.wrapping_add(1), ACK, &[b'x'; 100]);
     forwarded(site.guards[0].client_sends(request));
     let data = site.guards[1].server_segment(1, acked, ACK, b"hello");
     site.guards[1].server_sends(data);
@@ -309,7 +341,11 @@ fn adv6b_a_guess_does_not_outrank_what_a_peer_knows() {
     site.exchange();
     let more = site.guards[0].server_segment(6, acked, ACK, b"world");
     let seen = forwarded(site.guards[0].server_sends(more));
-    assert_eq!(seen.sequence, cookie.sequence.wrapping_add(6), "translated no more");
+    assert_eq!(
+        seen.sequence,
+        cookie.sequence.wrapping_add(6),
+        "translated no more"
+    );
 }
 
 /// H10: tracked half-open counting through all of it.
@@ -334,13 +370,20 @@ fn adv10_sessions_that_are_only_watched_leave_the_count_as_it_was() {
         }
         if n % 4 == 0 {
             let acked = site.guards[a].client_isn.wrapping_add(1);
-            let reset = site.guards[a].server_frame(SERVER_ISN.wrapping_add(1), acked, flags::RST | ACK, b"");
+            let reset = site.guards[a].server_frame(
+                SERVER_ISN.wrapping_add(1),
+                acked,
+                flags::RST | ACK,
+                b"",
+            );
             site.guards[a].server_sends(reset);
         }
         if n % 11 == 0 {
             site.exchange();
         }
-        site.guards.iter_mut().for_each(|rig| rig.advance_ms(u64::from(n % 13) * 100));
+        site.guards
+            .iter_mut()
+            .for_each(|rig| rig.advance_ms(u64::from(n % 13) * 100));
     }
     site.exchange();
     for _ in 0..200 {
@@ -348,6 +391,90 @@ fn adv10_sessions_that_are_only_watched_leave_the_count_as_it_was() {
         site.exchange();
     }
     for rig in &site.guards {
-        assert_eq!((rig.guard.status().live, rig.guard.status().sessions, rig.guard.tracked_half_open), (0, 0, 0));
+        assert_eq!(
+            (
+                rig.guard.status().live,
+                rig.guard.status().sessions,
+                rig.guard.tracked_half_open
+            ),
+            (0, 0, 0)
+        );
+    }
+}
+
+/// H11: the rate of SYNs is each guard's own, so one may be active while another is not. The server's
+/// answer overtakes the record of its opening, at the one that is not.
+#[test]
+#[ignore = "a fault that is not cured yet"]
+fn adv11_an_answer_that_overtakes_its_record_at_a_guard_without_a_flood() {
+    let mut site = Site::with(2, |number, config| {
+        if number == 1 {
+            config.mode = Mode::OnFlood;
+        }
+    });
+    let cookie = site.guards[0].shake_hands();
+    let ack = site.guards[0].client_ack(&cookie, b"");
+    assert_eq!(site.guards[0].client_sends(ack), Shown::Held);
+    let answer = site.guards[1].server_syn_ack();
+    let early = site.guards[1].server_sends(answer.clone());
+    site.exchange();
+    site.guards[1].advance_ms(20);
+    site.guards[1].walk_released();
+    // It comes again, a second later.
+    site.guards[1].advance_s(1);
+    let again = site.guards[1].server_sends(answer);
+    assert_eq!((early, again), (Shown::Held, Shown::Held));
+}
+
+/// H12: a peer's word of a watched session, many times, in every order.
+#[test]
+fn adv12_counts_hold_when_watched_sessions_are_told_late_and_twice() {
+    let mut site = Site::with(2, |_, config| config.mode = Mode::OnFlood);
+    let mut kept = Vec::new();
+    for n in 0..300u32 {
+        for rig in &mut site.guards {
+            rig.client_port = 40_000 + (n % 5) as u16;
+            rig.client_isn = n * 1_000_003;
+        }
+        let (a, b) = ((n % 2) as usize, (n / 2 % 2) as usize);
+        let syn = site.guards[a].client_syn();
+        site.guards[a].client_sends(syn);
+        let answer = site.guards[b].server_syn_ack();
+        site.guards[b].server_sends(answer);
+        let ack = site.guards[b].client_frame_on(SERVER_ISN.wrapping_add(1), b"");
+        site.guards[b].client_sends(ack);
+        let acked = site.guards[a].client_isn.wrapping_add(1);
+        let reset =
+            site.guards[b].server_frame(SERVER_ISN.wrapping_add(1), acked, flags::RST | ACK, b"");
+        if n % 3 == 0 {
+            site.guards[b].server_sends(reset);
+        }
+        for guard in 0..2 {
+            for message in site.told_by(guard) {
+                kept.push((guard, message));
+            }
+        }
+        // Some of what was ever said, out of order.
+        for k in 0..6 {
+            let (from, message) = kept[(n as usize * 7919 + k * 104_729) % kept.len()].clone();
+            site.carry(from, message);
+        }
+        site.guards
+            .iter_mut()
+            .for_each(|rig| rig.advance_ms(u64::from(n % 3)));
+    }
+    for _ in 0..200 {
+        site.guards.iter_mut().for_each(|rig| rig.advance_s(60));
+        site.exchange();
+    }
+    for rig in &site.guards {
+        assert_eq!(
+            (
+                rig.guard.status().live,
+                rig.guard.status().sessions,
+                rig.guard.tracked_half_open
+            ),
+            (0, 0, 0)
+        );
     }
 }
