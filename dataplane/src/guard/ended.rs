@@ -51,7 +51,8 @@ impl<B: Buffer> Guard<B> {
             let is_own = read.sequence.wrapping_sub(1) == session.client_isn();
             // The handshake's own ACK says again what the end has long passed; a FIN that is
             // repeated may begin at the same byte, but reaches the end.
-            let is_handshake = is_own && read.end() != session.client_next;
+            let is_reset = read.has(flags::RST);
+            let is_handshake = is_own && !is_reset && read.end() != session.client_next;
             former.is_late = !is_handshake && is_late_of_client(session, &read);
             let may_begin = !is_own && !read.has(flags::RST) && read.has(flags::ACK);
             if former.is_late && !(may_begin && self.takes_cookies(lookup, parsed, ctx.now_ns)) {
@@ -216,6 +217,13 @@ impl Session {
 /// Whether a client's segment can be a late one of its ended session: it says nothing that lies
 /// beyond the end.
 fn is_late_of_client(session: &Session, read: &Segment) -> bool {
+    if read.has(flags::RST) {
+        // The answer to a challenge of the server's, which had not all of the client's bytes.
+        let low = session
+            .client_acked
+            .wrapping_sub(0xffff << session.server_scale());
+        return sequence::within(read.sequence, low, session.client_next);
+    }
     check_client(session, read).is_ok() && !sequence::after(read.end(), session.client_next)
 }
 

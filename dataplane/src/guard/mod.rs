@@ -427,6 +427,13 @@ impl<B: Buffer> Guard<B> {
             (false, Direction::ToServer) if is_ack && self.has_cookies_out(ctx.now_ns) => {
                 self.check_cookie(lookup, former, packet, parsed, ctx)
             }
+            // It may be spliced at a guard whose record has not come.
+            (false, _) if is_ack && former.is_none() && self.shares.may_ask() => {
+                match self.await_peers(lookup, packet, ctx) {
+                    Ok(verdict) => verdict,
+                    Err(packet) => self.let_through(lookup, former, packet, parsed, ctx),
+                }
+            }
             (false, _) => self.let_through(lookup, former, packet, parsed, ctx),
             (true, Direction::ToClient) if self.shares.may_ask() => {
                 match self.await_peers(lookup, packet, ctx) {

@@ -82,6 +82,9 @@ impl<B: Buffer> Guard<B> {
         if let Some(id) = self.insert_tracked(lookup.hash, session) {
             ctx.counters.count(Event::SessionTracked);
             self.begin_mark(id, previous, ctx);
+            if session.state == State::Established && former.is_none() {
+                self.rank_as_guess(id);
+            }
             self.wheel.arm(id.0, ctx.now_ns + wait_ns);
         }
     }
@@ -120,6 +123,10 @@ impl<B: Buffer> Guard<B> {
                 return Verdict::Forward(packet);
             }
         };
+        let kind = read.flags & (flags::SYN | flags::ACK | flags::RST);
+        if lookup.direction == Direction::ToServer && kind == flags::SYN {
+            self.count_syn(ctx);
+        }
         let session = self.sessions.get_mut(id);
         let fits = read.has(flags::ACK) && read.acknowledgement == session.client_acked;
         match lookup.direction {

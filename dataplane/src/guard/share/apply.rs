@@ -93,6 +93,8 @@ impl<B: Buffer> Guard<B> {
         }
         match self.sessions.get(id).state {
             State::Opening if !self.sessions.get(id).has(flag::TRACKED) => {
+                // A copy of its handshake must not end the next one.
+                let _ = self.remember(id, ctx);
                 self.release_opening(id, DropReason::SessionExpired, ctx);
             }
             _ => {
@@ -217,12 +219,21 @@ impl<B: Buffer> Guard<B> {
                 ctx.counters.count(Event::RecordStale);
             }
             (State::Opening, Stage::Closed) if !is_tracked => {
+                // As at a peer that had not heard of it: a copy of its handshake opens nothing.
+                let _ = self.remember(id, ctx);
                 self.release_opening(id, DropReason::ServerRefused, ctx);
                 ctx.counters.count(Event::RecordApplied);
             }
             (State::Opening, Stage::Established) if !is_tracked => {
                 self.finish_opening(id, record, ctx);
                 ctx.counters.count(Event::RecordApplied);
+            }
+            // It is only watched here, and the peer has seen its handshake end.
+            (State::Opening, Stage::Established) => {
+                self.stop_counting_half_open(id);
+                self.splice_as_told(id, record);
+                ctx.counters.count(Event::RecordApplied);
+                self.settle_merged(id, record, ctx);
             }
             _ => {
                 self.advance(id, record);

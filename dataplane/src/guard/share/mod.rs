@@ -275,6 +275,13 @@ impl<B: Buffer> Guard<B> {
         };
     }
 
+    /// A session whose beginning was not seen is a guess: whatever a peer knows of its ports counts more.
+    pub(super) fn rank_as_guess(&mut self, id: Id) {
+        if let Some(mark) = self.shares.marks.get_mut(id.0 as usize) {
+            mark.incarnation = mark.incarnation.wrapping_sub(1 << 30);
+        }
+    }
+
     /// Makes a packet of a flow that is not known wait, and asks the peers for it. Gives the
     /// packet back when it may not wait.
     pub(super) fn await_peers<I: Io<Buffer = B>>(

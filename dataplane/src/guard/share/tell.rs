@@ -114,8 +114,18 @@ impl<B: Buffer> Guard<B> {
         }
     }
 
+    /// Whether a session is only watched and its server has not been heard: peers would take it for one
+    /// that is opened by cookie, and they watch it themselves.
+    fn is_watched_half_open(&self, id: Id) -> bool {
+        let session = self.sessions.get(id);
+        session.state == State::Opening && session.has(flag::TRACKED)
+    }
+
     #[cold]
     fn tell_as<I: Io<Buffer = B>>(&mut self, id: Id, stage: Stage, ctx: &mut Context<'_, I>) {
+        if self.is_watched_half_open(id) {
+            return;
+        }
         let mark = self.shares.marks[id.0 as usize];
         let audience = match mark.share {
             Share::Never => return,
@@ -252,7 +262,8 @@ impl<B: Buffer> Guard<B> {
         asker: PeerId,
         ctx: &mut Context<'_, I>,
     ) {
-        let Some(id) = self.find_flow(key) else {
+        let known = self.find_flow(key);
+        let Some(id) = known.filter(|&id| !self.is_watched_half_open(id)) else {
             self.shares.push(ToPeers::Unknown(*key, asker));
             return;
         };
@@ -291,7 +302,8 @@ impl<B: Buffer> Guard<B> {
                 break;
             }
             after = Some(id);
-            if self.shares.marks[id.0 as usize].share != Share::Never {
+            let is_shared = self.shares.marks[id.0 as usize].share != Share::Never;
+            if is_shared && !self.is_watched_half_open(id) {
                 let record = self.record_of(id, self.stage_of(id));
                 self.shares
                     .push(ToPeers::Record(record, Audience::Peer(page.peer)));

@@ -15,6 +15,9 @@ const FIN_ACK: u8 = flags::FIN | flags::ACK;
 /// Who answers questions, in these tests.
 const DIRECTOR: usize = 0;
 
+#[path = "adversary.rs"]
+mod adversary;
+
 struct Site {
     guards: Vec<Rig>,
 }
