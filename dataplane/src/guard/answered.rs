@@ -49,7 +49,7 @@ impl<B: Buffer> Guard<B> {
                 self.await_peers_or_drop(lookup, packet, DropReason::ServerAnswerInvalid, ctx)
             }
             // SYNs pass, and the server has answered a later one.
-            _ if read.has(flags::SYN) && !self.takes_cookies(lookup, parsed, ctx.now_ns) => {
+            _ if read.has(flags::SYN) && self.lets_syns_pass(lookup, parsed) => {
                 let former = Former { id, is_late: false };
                 self.handle_stranger(lookup, Some(former), packet, parsed, lookup.interface, ctx)
             }

@@ -128,18 +128,21 @@ impl<B: Buffer> Guard<B> {
         if read.sequence == session.client_next || isn == session.client_isn() {
             return false;
         }
+        self.bears_good_cookie(read, parsed, ctx.unix_s())
+            && self.takes_cookies(lookup, parsed, ctx.now_ns)
+            && !self.spent.contains(&lookup.key, isn, ctx.now_ns)
+    }
+
+    /// Whether a client's segment acknowledges a cookie that we, or a guard with our keys, made for it.
+    pub(super) fn bears_good_cookie(&self, read: &Segment, parsed: &Parsed, unix_s: u64) -> bool {
         let stamps = read.options.timestamps;
         let cookie = Cookie {
             sequence: read.acknowledgement.wrapping_sub(1),
             timestamp: stamps.map_or(0, |stamps| stamps.echo),
         };
-        let (tuple, jar) = (tuple_of(parsed, isn), &self.config.jar);
-        let is_good = jar
-            .check(&tuple, cookie, stamps.is_some(), ctx.unix_s())
-            .is_ok();
-        is_good
-            && self.takes_cookies(lookup, parsed, ctx.now_ns)
-            && !self.spent.contains(&lookup.key, isn, ctx.now_ns)
+        let tuple = tuple_of(parsed, read.sequence.wrapping_sub(1));
+        let jar = &self.config.jar;
+        read.has(flags::ACK) && jar.check(&tuple, cookie, stamps.is_some(), unix_s).is_ok()
     }
 
     /// Has the peers asked about a segment that begins the next session. Without their word it does, if

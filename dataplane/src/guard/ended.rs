@@ -109,8 +109,7 @@ impl<B: Buffer> Guard<B> {
         if session.has(flag::TRACKED) {
             return self.begin_tracked_anew(id, lookup, &read, packet, ctx);
         }
-        let is_watched_only = self.guarded(lookup, parsed).is_none() || !self.is_active();
-        if is_watched_only {
+        if self.lets_syns_pass(lookup, parsed) {
             // SYNs pass, and the server has answered one: it knows nothing of this session.
             let former = Former { id, is_late: false };
             return self.handle_stranger(
@@ -144,6 +143,11 @@ impl<B: Buffer> Guard<B> {
         (self.is_active() || self.has_cookies_out(now_ns)) && self.guarded(lookup, parsed).is_some()
     }
 
+    /// Whether a client's SYN reaches its server as it is.
+    pub(super) fn lets_syns_pass(&self, lookup: &Lookup, parsed: &Parsed) -> bool {
+        !self.is_active() || self.guarded(lookup, parsed).is_none()
+    }
+
     /// Whether the handshake with this first number was used already, by what stands in the table
     /// for its ports or by a session that has left it.
     pub(super) fn is_spent(
@@ -153,8 +157,13 @@ impl<B: Buffer> Guard<B> {
         client_isn: u32,
         now_ns: u64,
     ) -> bool {
-        former.is_some_and(|former| self.sessions.get(former.id).client_isn() == client_isn)
-            || self.spent.contains(&lookup.key, client_isn, now_ns)
+        let is_same = |former: Former| {
+            let session = self.sessions.get(former.id);
+            let is_watched = session.has(flag::TRACKED) && session.state == State::Opening;
+            // One that is only watched, and half open, has used no cookie.
+            !is_watched && session.client_isn() == client_isn
+        };
+        former.is_some_and(is_same) || self.spent.contains(&lookup.key, client_isn, now_ns)
     }
 
     /// The next session of these ports begins: what stands there goes. False if it must stay, since

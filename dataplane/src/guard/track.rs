@@ -125,6 +125,12 @@ impl<B: Buffer> Guard<B> {
         };
         let kind = read.flags & (flags::SYN | flags::ACK | flags::RST);
         if lookup.direction == Direction::ToServer && kind == flags::SYN {
+            if !self.lets_syns_pass(lookup, parsed) {
+                // Protection has gone on: its client is to prove itself as any.
+                let former = Former { id, is_late: false };
+                let interface = lookup.interface;
+                return self.handle_stranger(lookup, Some(former), packet, parsed, interface, ctx);
+            }
             self.count_syn(ctx);
         }
         let session = self.sessions.get_mut(id);
@@ -155,10 +161,27 @@ impl<B: Buffer> Guard<B> {
                 ctx.counters.count(Event::SessionOpened);
                 self.tell(id, ctx);
             }
+            Direction::ToServer if self.proves_itself(lookup, &read, parsed, ctx) => {
+                let former = Former { id, is_late: false };
+                let interface = lookup.interface;
+                return self.handle_stranger(lookup, Some(former), packet, parsed, interface, ctx);
+            }
             _ => {}
         }
         ctx.counters.count(Event::Forwarded);
         Verdict::Forward(packet)
+    }
+
+    /// Whether a client whose half-open session is watched has answered to a cookie since.
+    fn proves_itself<I: Io<Buffer = B>>(
+        &self,
+        lookup: &Lookup,
+        read: &Segment,
+        parsed: &Parsed,
+        ctx: &Context<'_, I>,
+    ) -> bool {
+        self.takes_cookies(lookup, parsed, ctx.now_ns)
+            && self.bears_good_cookie(read, parsed, ctx.unix_s())
     }
 }
 

@@ -15,8 +15,8 @@ const FIN_ACK: u8 = flags::FIN | flags::ACK;
 /// Who answers questions, in these tests.
 const DIRECTOR: usize = 0;
 
-#[path = "adversary.rs"]
-mod adversary;
+#[path = "edges.rs"]
+mod edges;
 
 struct Site {
     guards: Vec<Rig>,
