@@ -344,7 +344,7 @@ fn counts_hold_when_watched_sessions_are_told_late_and_twice() {
         }
         // Some of what was ever said, out of order.
         for k in 0..6 {
-            let (from, message) = kept[(n as usize * 7919 + k * 104_729) % kept.len()].clone();
+            let (from, message) = kept[(n as usize * 7919 + k * 104_729) % kept.len()];
             site.carry(from, message);
         }
         site.guards
