@@ -11,7 +11,7 @@ use super::ended::Former;
 use super::handshake::tuple_of;
 use super::session::flag;
 use super::splice::{Refusal, Segment, is_near};
-use super::{Guard, Lookup};
+use super::{Guard, Lookup, window};
 use crate::context::Context;
 use crate::counters::Event;
 use crate::flow::table::Id;
@@ -104,7 +104,7 @@ impl<B: Buffer> Guard<B> {
             sequence: session.client_acked.wrapping_sub(1),
             acknowledgement: session.server_believes_acked(),
             flags: flags::ACK,
-            window: 0xffff >> session.client_scale(),
+            window: window::in_place_of_client(session),
         };
         let ends = self.ends_to_server(self.sessions.get(id));
         if answer::send(ends, &question, &answer::NO_OPTIONS, ctx) {

@@ -496,8 +496,13 @@ fn b1_an_exact_reset_ends_a_shared_session_and_another_is_for_its_server_to_conf
         assert_eq!(rig.guard.status().live, 0);
     }
 
-    for is_believed in [false, true] {
+    let cases = [false, true].map(|is_believed| [(is_believed, true), (is_believed, false)]);
+    for (is_believed, scales) in cases.into_iter().flatten() {
         let mut site = Site::new(2);
+        if !scales {
+            let server = |rig: &mut Rig| rig.server_options.window_scale = None;
+            site.guards.iter_mut().for_each(server);
+        }
         let cookie = site.open([0, 0, 0]);
         let next = cookie.sequence.wrapping_add(1);
         let inexact = site.guards[1].client_segment(700, next, flags::RST, b"");
@@ -506,6 +511,7 @@ fn b1_an_exact_reset_ends_a_shared_session_and_another_is_for_its_server_to_conf
         let question = site.guards[1].only_sent();
         assert_eq!((question.flags, question.sequence), (ACK, CLIENT_ISN));
         assert_eq!(question.acknowledgement, SERVER_ISN.wrapping_add(1));
+        assert_eq!(question.window, if scales { 0xffff >> 9 } else { 0xffff });
         let reply = if is_believed { flags::RST } else { ACK };
         let reply = site.guards[0].server_frame(
             question.acknowledgement,
