@@ -115,6 +115,10 @@ pub const MAX_DATAGRAMS_PER_LOOP: usize = 32;
 pub const MAX_UNTOLD: usize = 8192;
 /// What a worker takes from its peers in one loop.
 pub const NEWS_PER_LOOP: usize = 64;
+/// A worker that did nothing for so long has missed what its peers said: it hears them first.
+pub const STALL_NS: u64 = 100_000_000;
+/// How long it waits for that at most.
+pub const CATCH_UP_NS: u64 = 2_000_000_000;
 /// Records of one page of a full resynchronisation.
 pub const PAGE_RECORDS: usize = 64;
 /// Sessions that are looked at in one loop when the peers have changed.
