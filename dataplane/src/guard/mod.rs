@@ -365,7 +365,7 @@ impl<B: Buffer> Guard<B> {
         interface: InterfaceId,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
-        let action = self.config.rules.evaluate(interface, parsed).outcome;
+        let action = self.config.rules.outcome(interface, parsed);
         match action {
             Action::Forward | Action::Guard | Action::GuardShared(_) => {
                 ctx.counters.count(Event::Forwarded);
@@ -465,7 +465,7 @@ impl<B: Buffer> Guard<B> {
         if self.config.mode == Mode::Off {
             return None;
         }
-        let action = self.config.rules.evaluate(lookup.interface, parsed).outcome;
+        let action = self.config.rules.outcome(lookup.interface, parsed);
         let server = self.servers.get(lookup.key.server);
         let is_protected = server.protects(lookup.key.server_port);
         match action {
