@@ -13,6 +13,7 @@ pub mod cookie;
 mod doubt;
 mod ended;
 pub mod flood;
+mod forms;
 mod handshake;
 mod icmp;
 mod lifetime;
@@ -42,6 +43,7 @@ pub(crate) use self::usual::{Side, UsualLookup, UsualVerdict};
 use self::config::{Action, GuardConfig, Mode, Share};
 use self::ended::Former;
 use self::flood::{FloodChange, FloodMeter};
+use self::forms::FormTable;
 use self::pending::PendingTable;
 use self::server::ServerTable;
 use self::session::{Session, SessionKey, State};
@@ -104,6 +106,7 @@ pub struct GuardStatus {
 pub struct Guard<B> {
     config: Box<GuardConfig>,
     servers: ServerTable,
+    forms: FormTable,
     sessions: Table<Session>,
     wheel: Wheel,
     pending: PendingTable<B>,
@@ -136,6 +139,7 @@ impl<B: Buffer> Guard<B> {
         servers.install(&config.servers);
         Self {
             servers,
+            forms: FormTable::new(),
             sessions: Table::with_capacity(capacity, seed),
             wheel: Wheel::new(capacity, 0),
             pending: PendingTable::new(MAX_HALF_OPEN.min(capacity as usize), seed[0] ^ seed[1]),
