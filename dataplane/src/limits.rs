@@ -68,6 +68,8 @@ pub const MAX_SERVERS: usize = 1024;
 /// Services, each an address and a port, of which a worker knows what they do; of more, what their
 /// address does counts.
 pub const MAX_SERVICES: usize = 4096;
+/// Forms of SYNs whose answers a worker has at hand, a power of two; of others they are found out again.
+pub const SYN_FORMS: usize = 64;
 /// Ports of one server that are asked what they do before clients come.
 pub const MAX_PROBED_PORTS: usize = 8;
 /// Ranges of protected ports of one server.
