@@ -28,7 +28,9 @@ fn run(seeds: impl Iterator<Item = u64>) {
                 let failed = |seed| {
                     let shared = Shared::random(seed);
                     let failure = shared.run().err()?;
-                    Some(format!("{failure}\nbefell: {:?}", shared.troubles))
+                    let sharing = shared.guards[0].replication.as_ref().map(|it| it.sharing);
+                    let (sync, troubles) = (&shared.sync, &shared.troubles);
+                    Some(format!("{failure}\n{sharing:?}\n{sync:?}\n{troubles:?}"))
                 };
                 mine.into_iter().filter_map(failed).take(3).collect()
             })

@@ -130,11 +130,13 @@ impl<B: Buffer> Guard<B> {
             window: pending.client_window_bytes.min(0xffff) as u16,
         };
         let wait_ns = self.config.timers.server_syn_ns << pending.attempts.min(8);
-        if pending.attempts > 0 {
-            ctx.counters.count(Event::ServerSynRetried);
-        }
+        let is_repeated = pending.attempts > 0;
         pending.attempts += 1;
         self.wheel.arm(id.0, ctx.now_ns + wait_ns);
+        if is_repeated {
+            ctx.counters.count(Event::ServerSynRetried);
+            self.repeat_to_director(id, ctx);
+        }
         if answer::send(ends, &syn, &options, ctx) {
             ctx.counters.count(Event::ServerSynSent);
         }

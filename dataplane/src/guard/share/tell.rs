@@ -159,6 +159,18 @@ impl<B: Buffer> Guard<B> {
             };
     }
 
+    /// Tells a session that its director alone was told once more: that word may have been lost.
+    pub(in crate::guard) fn repeat_to_director<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        ctx: &mut Context<'_, I>,
+    ) {
+        let mark = self.shares.marks.get(id.0 as usize);
+        if mark.is_some_and(|mark| mark.is_deferred()) && !self.is_remote(id) {
+            self.tell(id, ctx);
+        }
+    }
+
     /// A client's FIN ends elsewhere than the one that was noted, which may have been forged: what the
     /// peers were told of that does not count.
     #[cold]
