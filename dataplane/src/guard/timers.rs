@@ -73,23 +73,23 @@ impl<B: Buffer> Guard<B> {
         session: &Session,
         ctx: &mut Context<'_, I>,
     ) {
+        let (has_data, client_waits, attempts) = match self.pending.get(session.place_or_isn) {
+            Some(pending) => (pending.has_data, pending.client_waits, pending.attempts),
+            None => (false, false, u8::MAX),
+        };
         if self.is_remote(id) {
-            let has_held = self
-                .pending
-                .get(session.place_or_isn)
-                .is_some_and(|pending| !pending.held.is_empty());
-            if !has_held {
+            if !client_waits {
                 return self.keep_or_release_remote(id, session, ctx);
             }
             self.take_over_opening(id);
         }
-        let retries = self.config.timers.server_syn_retries;
-        let attempts = self
-            .pending
-            .get_mut(session.place_or_isn)
-            .map(|pending| pending.attempts);
-        if attempts.is_some_and(|attempts| attempts <= retries) {
-            self.send_server_syn(id, ctx);
+        if attempts <= self.config.timers.server_syn_retries {
+            if self.shares.is_on() && has_data && !client_waits {
+                // Another guard may have opened it, and even served it to its end: who waits speaks.
+                self.wait_for_client(id, ctx);
+            } else {
+                self.send_server_syn(id, ctx);
+            }
         } else if self.may_be_open_elsewhere(session, ctx.now_ns) {
             self.release_opening(id, DropReason::ServerSilent, ctx);
         } else {
@@ -97,6 +97,16 @@ impl<B: Buffer> Guard<B> {
             self.tell_gone(id, ctx);
             self.release_opening(id, DropReason::ServerSilent, ctx);
             ctx.counters.count(Event::SessionRefused);
+        }
+    }
+
+    /// Puts the next SYN off, as if one had been sent.
+    fn wait_for_client<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &mut Context<'_, I>) {
+        let place = self.sessions.get(id).place_or_isn;
+        if let Some(pending) = self.pending.get_mut(place) {
+            let wait_ns = self.config.timers.server_syn_ns << pending.attempts.min(8);
+            pending.attempts += 1;
+            self.wheel.arm(id.0, ctx.now_ns + wait_ns);
         }
     }
 

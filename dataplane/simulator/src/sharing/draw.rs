@@ -16,6 +16,10 @@ use crate::site::{self, Family};
 /// The port of a client's connections that follow each other, counted from its first one.
 const CHAIN_PORT: u16 = 50;
 
+/// Connections of a crowd, and the port of the first, counted from its client's first one.
+const CROWD: u16 = 20;
+const CROWD_PORT: u16 = 60;
+
 const CLOSES: [Close; 5] = [
     Close::ClientFirst,
     Close::ServerFirst,
@@ -136,12 +140,40 @@ fn client(
             }
         }
     }
+    if random.chance(0.4) {
+        plans.extend(crowd(random, number, troubles));
+    }
     if is_chained {
         // Its last acknowledgement must be out when the next connection begins.
         settings.ack_delay_ns = None;
         plans.extend(chain(random, number));
     }
     (settings, plans)
+}
+
+/// Many short connections, most of them about the time when something happens to the guards.
+fn crowd(random: &mut Random, client: u8, troubles: &[(u64, Trouble)]) -> Vec<Plan> {
+    let mut plans = Vec::new();
+    for number in 0..CROWD {
+        let plan = draw_plan(random, client, CROWD_PORT + number);
+        let at_ns = match troubles.len() {
+            0 => plan.start_ns,
+            count => {
+                let (at_ns, _) = troubles[random.below(count as u64) as usize];
+                at_ns.saturating_sub(SECOND_NS / 2) + random.below(4 * SECOND_NS)
+            }
+        };
+        plans.push(Plan {
+            start_ns: at_ns.min(QUIET_NS - 4 * SECOND_NS),
+            up_bytes: 4 + random.below(500),
+            down_bytes: random.below(500),
+            client_pace: Pace::EAGER,
+            server_pace: Pace::EAGER,
+            pause: None,
+            ..plan
+        });
+    }
+    plans
 }
 
 /// Connections of the very same ports, each begun as soon as the client's end of the one before it

@@ -210,6 +210,8 @@ impl<B: Buffer> Guard<B> {
             client_window_bytes: record.client_edge,
             attempts: 0,
             is_elsewhere: false,
+            has_data: false,
+            client_waits: false,
             held: arrayvec::ArrayVec::new(),
         };
         let source = source_of(record.key.client);
