@@ -22,6 +22,7 @@ pub mod replicator;
 mod resync;
 mod send;
 mod serve;
+pub mod standing;
 mod stations;
 pub mod status;
 mod stream;

@@ -12,6 +12,7 @@ use super::peer::{MAX_DIRECTED, Peer};
 use super::record::{FlowKey, Record};
 use super::resync::Resync;
 use super::send::Outgoing;
+use super::standing::Standing;
 use super::status::{PeerEvent, PeerState, PeerStatus};
 use super::stream::Stream;
 use super::tally::{Tallies, Tally};
@@ -59,6 +60,7 @@ pub struct Replicator {
     pub(super) directors: Directors,
     /// We know what the others know.
     pub(super) in_step: bool,
+    pub(super) standing: Standing,
     pub(super) resync: Resync,
     pub(super) outgoing: Outgoing,
     /// A frame being opened.
@@ -102,6 +104,7 @@ impl Replicator {
             places,
             directors: Directors::default(),
             in_step: false,
+            standing: Standing::default(),
             resync: Resync::new(now.now_ns, &config),
             outgoing: Outgoing::new(now.now_ns),
             scratch: Vec::with_capacity(MAX_PAYLOAD_BYTES),
@@ -500,6 +503,11 @@ impl Replicator {
             self.alive = alive.count() as u8;
             self.workers_told = 0;
             self.outgoing.hello_soon(self.now.now_ns);
+        }
+        let standing = self.find_standing();
+        if standing != self.standing {
+            self.standing = standing;
+            self.push_event(PeerEvent::Standing(standing));
         }
     }
 
