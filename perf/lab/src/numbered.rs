@@ -25,8 +25,8 @@ const CLIENT_CLOSES: u64 = 1 << 63;
 const ANSWER_BYTES: usize = 1_024;
 /// How often a thread looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(50);
-/// A request that takes longer was held up.
-pub const SLOW: Duration = Duration::from_secs(1);
+/// A request that takes longer was held up: a kernel sends again after 200 ms at the soonest.
+pub const SLOW: Duration = Duration::from_millis(200);
 /// The server forgets a connection over which nothing came for so long.
 const SILENCE: Duration = Duration::from_secs(60);
 

@@ -164,7 +164,7 @@ pub(crate) fn table(spans: &[Span]) -> String {
             count.asked, count.served, count.slow, count.failed, count.hung, count.twice
         );
     }
-    table + "  (slowly: after more than a second; hung: nothing came for six seconds)\n"
+    table + "  (slowly: after more than 200 ms; hung: nothing came for six seconds)\n"
 }
 
 /// What must hold whatever a trouble costs.
