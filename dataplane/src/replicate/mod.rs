@@ -24,6 +24,7 @@ mod resync;
 mod send;
 mod serve;
 mod site;
+pub mod standing;
 mod stations;
 pub mod status;
 mod stream;

@@ -14,6 +14,7 @@ use super::record::{FlowKey, Record};
 use super::resync::Resync;
 use super::send::Outgoing;
 use super::site::SiteView;
+use super::standing::Standing;
 use super::status::{PeerEvent, PeerState, PeerStatus};
 use super::stream::Stream;
 use super::tally::{Tallies, Tally};
@@ -61,6 +62,7 @@ pub struct Replicator {
     pub(super) directors: Directors,
     /// We know what the others know.
     pub(super) in_step: bool,
+    pub(super) standing: Standing,
     pub(super) resync: Resync,
     pub(super) site: SiteView,
     pub(super) catch_up: CatchUp,
@@ -106,6 +108,7 @@ impl Replicator {
             places,
             directors: Directors::default(),
             in_step: false,
+            standing: Standing::default(),
             resync: Resync::new(now.now_ns, &config),
             site: SiteView::new(config.peers.is_empty()),
             catch_up: CatchUp::new(),
@@ -512,6 +515,11 @@ impl Replicator {
             self.alive = alive.count() as u8;
             self.workers_told = 0;
             self.outgoing.hello_soon(self.now.now_ns);
+        }
+        let standing = self.find_standing();
+        if standing != self.standing {
+            self.standing = standing;
+            self.push_event(PeerEvent::Standing(standing));
         }
     }
 
