@@ -501,7 +501,6 @@ impl Replicator {
                 to: state,
             });
         }
-        self.review_site();
         let in_step = self.resync.has_joined() && !self.owes();
         if in_step != self.in_step {
             self.in_step = in_step;
@@ -521,6 +520,7 @@ impl Replicator {
             self.standing = standing;
             self.push_event(PeerEvent::Standing(standing));
         }
+        self.review_site();
     }
 
     /// Those who are there, hear us, and know what there is to know.

@@ -49,6 +49,10 @@ impl<B: Buffer> Guard<B> {
             FromPeers::Site(site) => {
                 self.shares.lead_ms = site.lead_ms;
                 self.shares.is_whole = site.is_whole;
+                self.shares.apart_since_ns = match site.may_carry {
+                    true => None,
+                    false => self.shares.apart_since_ns.or(Some(ctx.now_ns)),
+                };
             }
             // Another stall may have come since.
             FromPeers::CaughtUp if self.shares.catching_up == CatchingUp::Unsaid => {}
@@ -211,7 +215,7 @@ impl<B: Buffer> Guard<B> {
             attempts: 0,
             is_elsewhere: false,
             has_data: false,
-            client_waits: false,
+            asked_ns: ctx.now_ns,
             held: arrayvec::ArrayVec::new(),
         };
         let source = source_of(record.key.client);
