@@ -291,7 +291,11 @@ impl<B: Buffer> Guard<B> {
     }
 
     /// Tells the server of an opening session that it is over.
-    fn reset_server_of_opening<I: Io<Buffer = B>>(&self, id: Id, ctx: &mut Context<'_, I>) {
+    pub(super) fn reset_server_of_opening<I: Io<Buffer = B>>(
+        &self,
+        id: Id,
+        ctx: &mut Context<'_, I>,
+    ) {
         let session = self.sessions.get(id);
         let reset = Answer {
             sequence: session.client_acked,

@@ -337,6 +337,9 @@ impl<B: Buffer> Guard<B> {
         read: &Segment,
         ctx: &mut Context<'_, I>,
     ) {
+        if read.has(flags::FIN) {
+            self.correct_client_end(id, read.end());
+        }
         let session = self.sessions.get_mut(id);
         let acknowledgement = read.acknowledgement.wrapping_add(session.sequence_delta);
         session.note_client(read.end(), acknowledgement, read.has(flags::FIN));
@@ -414,7 +417,7 @@ impl<B: Buffer> Guard<B> {
             return self.answer_repeated_syn_ack(id, &read, packet, parsed);
         }
         if session.disbelieves_reset(&read) {
-            self.revive(id, ctx);
+            self.revive_and_tell(id, ctx);
         }
         let session = self.sessions.get_mut(id);
         if !read.has(flags::RST) && session.state == State::Established {
