@@ -350,9 +350,15 @@ impl Replicator {
         self.choose_key();
     }
 
-    /// Says good-bye: what [`Self::next_datagram`] gives next is the last that the peers hear.
+    /// Says good-bye once the peers have heard all that was told, or after half a second. The replicator
+    /// is to be served until [`Self::has_left`].
     pub fn leave(&mut self) {
-        self.outgoing.leave();
+        self.outgoing.leave(self.now.now_ns);
+    }
+
+    /// Whether it has said good-bye, after [`Self::leave`].
+    pub fn has_left(&self) -> bool {
+        self.outgoing.has_left()
     }
 
     /// After a stall of ours, that nothing was heard in the meantime says nothing of the peers.

@@ -61,9 +61,9 @@ impl Carrier {
         self.exchange.replicator_mut().leave();
     }
 
-    /// Whether the workers have taken all that was sent.
-    pub(super) fn is_all_sent(&self) -> bool {
-        self.exchange.departing() == 0
+    /// Whether good-bye was said, and the workers have taken all that was sent.
+    pub(super) fn has_left(&self) -> bool {
+        self.exchange.replicator().has_left() && self.exchange.departing() == 0
     }
 }
 

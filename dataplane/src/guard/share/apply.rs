@@ -76,7 +76,14 @@ impl<B: Buffer> Guard<B> {
                 ctx.counters.count(Event::RecordStale);
                 return;
             }
-            Some((id, Relation::Same)) => self.merge(id, record, ctx),
+            Some((id, Relation::Same)) => {
+                let was_open = self.is_open(id);
+                self.merge(id, record, ctx);
+                if was_open && self.is_open(id) {
+                    // What waits here is of the next session of its ports: not yet.
+                    return;
+                }
+            }
             Some((id, Relation::Next)) => {
                 self.make_way_for_next(id, ctx);
                 self.take_in(key, record, ctx);
@@ -84,6 +91,10 @@ impl<B: Buffer> Guard<B> {
             None => self.take_in(key, record, ctx),
         }
         self.release_waiting(&key, ctx);
+    }
+
+    fn is_open(&self, id: Id) -> bool {
+        self.sessions.contains(id) && self.sessions.get(id).state == State::Established
     }
 
     /// Which of the sessions of its ports a record is about. One handshake begins one session, also
