@@ -52,7 +52,10 @@ impl<B: Buffer> Guard<B> {
         if read.has(flags::RST) {
             return self.take_client_reset(id, refusal.is_none(), read, packet, parsed, ctx);
         }
-        if is_shared && self.begins_anew(id, lookup, read, parsed, ctx) {
+        // What follows the first segment of the next session bears no cookie, but waits with it.
+        let begins_anew =
+            |guard: &Self, ctx: &Context<'_, I>| guard.begins_anew(id, lookup, read, parsed, ctx);
+        if is_shared && (self.shares.has_waiting(&lookup.key) || begins_anew(self, ctx)) {
             packet = match self.await_next_session(id, lookup, read, packet, parsed, ctx) {
                 Ok(verdict) => return verdict,
                 Err(packet) => packet,

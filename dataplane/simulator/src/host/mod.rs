@@ -54,7 +54,7 @@ pub struct HostSettings {
 }
 
 /// Connections that a port can take at once while none is being served.
-const BACKLOG: usize = 8;
+const BACKLOG: usize = 24;
 
 thread_local! {
     /// The virtual time in milliseconds, for timestamps: the stack asks a function without state.

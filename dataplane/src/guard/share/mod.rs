@@ -218,6 +218,11 @@ impl<B> Shares<B> {
         self.catching_up != CatchingUp::No
     }
 
+    /// Whether a packet of this flow waits, and more may.
+    pub(super) fn has_waiting(&self, key: &crate::guard::session::SessionKey) -> bool {
+        self.may_ask() && self.waiting.has(key)
+    }
+
     /// The site's clock, in milliseconds since 1970, modulo 2^32.
     fn site_ms(&self, unix_ms: u64) -> u32 {
         (unix_ms as u32).wrapping_add(self.lead_ms)

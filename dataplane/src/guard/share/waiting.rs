@@ -117,6 +117,11 @@ impl<B> Waiting<B> {
         }
     }
 
+    /// Whether frames of this flow wait.
+    pub(super) fn has(&self, key: &SessionKey) -> bool {
+        self.held > 0 && self.tickets.find(self.tickets.hash(key), key).is_some()
+    }
+
     /// Takes the frames of a flow that has become known.
     pub(super) fn take(&mut self, key: &SessionKey) -> Option<Frames<B>> {
         if self.held == 0 {
