@@ -58,10 +58,18 @@ pub(super) fn shared(seed: u64) -> Shared {
     // Guards that hear of each other so late need some time to know what there is, and who does
     // not know of an end cannot know of what follows.
     let is_calm = sync.delay_ns > 100 * MS || is_chained;
-    let troubles = match is_calm {
+    let mut troubles = match is_calm {
         true => Vec::new(),
         false => draw_troubles(&mut random, guards),
     };
+    let is_deferred = share == Share::Deferred
+        || troubles
+            .iter()
+            .any(|(_, trouble)| matches!(trouble, Trouble::Shares(Share::Deferred, _)));
+    if is_deferred && sync.loss > 0.0 {
+        // A word to one keeper alone is lost with who said it.
+        troubles.retain(|(_, trouble)| !trouble.is_death());
+    }
     // Clocks that agree, or nearly.
     let behind_s: Vec<u64> = (0..guards)
         .map(|_| pick(&mut random, &[0, 0, 1, 5]))

@@ -65,6 +65,13 @@ pub enum Trouble {
     Drain(usize, u64, u64),
 }
 
+impl Trouble {
+    /// Whether a guard goes, and what it knew with it.
+    fn is_death(self) -> bool {
+        matches!(self, Self::Crash(..) | Self::Leave(..) | Self::Drain(..))
+    }
+}
+
 /// A run that is to be played.
 #[derive(Clone, Debug)]
 pub struct Shared {
@@ -207,13 +214,7 @@ impl Shared {
     }
 
     fn has_deaths(&self) -> bool {
-        let is_death = |trouble: &Trouble| {
-            matches!(
-                trouble,
-                Trouble::Crash(..) | Trouble::Leave(..) | Trouble::Drain(..)
-            )
-        };
-        self.troubles.iter().any(|(_, trouble)| is_death(trouble))
+        self.troubles.iter().any(|(_, trouble)| trouble.is_death())
     }
 
     fn build(&self, world: &mut World, book: &SharedBook) -> SharedStage {
