@@ -97,6 +97,13 @@ impl<'a> Edit<'a> {
         Some((self.long(value.start), self.long(value.start + 4)))
     }
 
+    /// Writes another value into its timestamps, if it has any.
+    pub(crate) fn set_timestamp(&mut self, stamp: u32) {
+        if let Some(value) = self.option(8).filter(|value| value.len() == 8) {
+            self.set_long(value.start, stamp);
+        }
+    }
+
     /// Adds to every number of its SACK blocks.
     pub(crate) fn shift_sack(&mut self, by: u32) {
         let Some(value) = self.option(5).filter(|value| value.len() % 8 == 0) else {

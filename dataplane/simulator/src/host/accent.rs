@@ -172,6 +172,14 @@ impl Accent {
         if is_syn && scale.is_some_and(|scale| scale > FINE_SCALE) {
             edit.set_window_scale(0);
         }
+        if is_syn
+            && edit.has(flag::ACK)
+            && let Some(echoed) = voice.echoed
+        {
+            // It is none of this connection's, and what it says is not to be echoed (RFC 7323 §4.3);
+            // the stack would.
+            edit.set_timestamp(echoed);
+        }
         if edit.has(flag::ACK) {
             edit.set_acknowledgement(edit.acknowledgement().wrapping_sub(voice.delta));
             edit.shift_sack(voice.delta.wrapping_neg());
@@ -390,6 +398,26 @@ mod tests {
         let mut frame = said(ends(), ack);
         accent.speak(&mut frame, 0);
         assert_eq!(read(&frame).window, 999);
+    }
+
+    #[test]
+    fn a_strange_syn_ack_is_not_echoed() {
+        let mut accent = accent();
+        let stamped = |flags, value, echo| Segment {
+            flags,
+            options: vec![TcpOption::Timestamps { value, echo }],
+            ..syn(1000)
+        };
+        accent.speak(&mut said(ends(), stamped(flag::SYN, 1, 0)), 0);
+        let mut hear = |accent: &mut Accent, value| {
+            let answer = stamped(flag::SYN | flag::ACK, value, 1);
+            let mut frame = said(ends().reversed(), answer);
+            accent.hear(&mut frame);
+            read(&frame).timestamps()
+        };
+        assert_eq!(hear(&mut accent, 70), Some((70, 1)), "the server's own");
+        accent.speak(&mut said(ends(), stamped(flag::ACK, 2, 70)), 0);
+        assert_eq!(hear(&mut accent, 9999), Some((70, 1)));
     }
 
     #[test]
