@@ -47,6 +47,11 @@ impl<'a> Edit<'a> {
         self.segment()[FLAGS] & flags == flags
     }
 
+    /// Takes these flags away.
+    pub(crate) fn clear(&mut self, flags: u8) {
+        self.segment_mut()[FLAGS] &= !flags;
+    }
+
     pub(crate) fn sequence(&self) -> u32 {
         self.long(SEQUENCE)
     }

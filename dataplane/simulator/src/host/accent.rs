@@ -58,6 +58,10 @@ struct Voice {
     echoed: Option<u32>,
     /// The last window that was told.
     window: u16,
+    /// The scale of the stack's own windows.
+    shift: u8,
+    /// How far the stack's last window reached.
+    reach: Option<u32>,
     /// The scale of the last SYN that came.
     asked_scale: Option<u8>,
     /// The peer's scale, if it is hidden from the stack.
@@ -125,6 +129,10 @@ impl Accent {
             return;
         };
         edit.set_sequence(edit.sequence().wrapping_add(voice.delta));
+        let bytes = match edit.has(flag::SYN) {
+            true => u32::from(edit.window()),
+            false => u32::from(edit.window()) << voice.shift,
+        };
         if let Some((own, told)) = voice.scales.filter(|_| !edit.has(flag::SYN)) {
             // Never more than there is: the stack's sender does not repeat what its receiver cut off.
             let bytes = (u32::from(edit.window()) << own).min(LARGEST_COARSE);
@@ -138,6 +146,7 @@ impl Accent {
         }
         if edit.has(flag::ACK) {
             voice.expected = edit.acknowledgement();
+            voice.reach = Some(voice.expected.wrapping_add(bytes));
             voice.echoed = edit.timestamps().map(|(_, echo)| echo);
             voice.window = edit.window();
         }
@@ -163,6 +172,7 @@ impl Accent {
         if is_syn && edit.has(flag::ACK) && edit.acknowledgement() == first.wrapping_add(1) {
             // A peer that does not scale takes our windows as they stand (RFC 7323 §2.2).
             voice.scales = voice.scales.filter(|_| scale.is_some());
+            voice.shift = scale.map_or(0, |_| voice.shift);
             voice.hidden_scale = scale.filter(|&scale| scale > FINE_SCALE);
             voice.refine(edit.acknowledgement(), edit.window(), 0);
         } else if let Some(scale) = voice.hidden_scale.filter(|_| !is_syn) {
@@ -179,6 +189,13 @@ impl Accent {
             // It is none of this connection's, and what it says is not to be echoed (RFC 7323 §4.3);
             // the stack would.
             edit.set_timestamp(echoed);
+        }
+        // What lies beyond the window is cut off, and a FIN with it (RFC 9293 §3.10.7.4); the stack
+        // would cut the data alone.
+        let data_end = edit.end().wrapping_sub(1);
+        let is_cut = |reach| (1..1 << 31).contains(&data_end.wrapping_sub(reach));
+        if edit.has(flag::FIN) && !is_syn && voice.reach.is_some_and(is_cut) {
+            edit.clear(flag::FIN);
         }
         if edit.has(flag::ACK) {
             edit.set_acknowledgement(edit.acknowledgement().wrapping_sub(voice.delta));
@@ -222,6 +239,7 @@ impl Accent {
             delta: first.wrapping_sub(own_first),
             scales: own_scale.zip(told_scale).filter(|(own, told)| own < told),
             next: first,
+            shift: own_scale.unwrap_or(0),
             hidden_scale: asked_scale.filter(|&scale| scale > FINE_SCALE),
             ..Voice::default()
         };
@@ -401,6 +419,41 @@ mod tests {
     }
 
     #[test]
+    fn a_fin_beyond_the_window_is_cut_off_with_the_data_before_it() {
+        let mut accent = accent();
+        accent.speak(&mut said(ends(), syn(1000)), 0);
+        let answer = Segment {
+            sequence: 6,
+            acknowledgement: 1001,
+            flags: flag::SYN | flag::ACK,
+            ..syn(0)
+        };
+        accent.hear(&mut said(ends().reversed(), answer));
+        let ack = Segment {
+            sequence: 1001,
+            acknowledgement: 7,
+            flags: flag::ACK,
+            window: 25,
+            ..Segment::default()
+        };
+        accent.speak(&mut said(ends(), ack), 0);
+        let mut ends_with = |octets| {
+            let segment = Segment {
+                sequence: 7,
+                flags: flag::FIN | flag::ACK,
+                payload: vec![1; octets],
+                ..Segment::default()
+            };
+            let mut frame = said(ends().reversed(), segment);
+            accent.hear(&mut frame);
+            read(&frame).has(flag::FIN)
+        };
+        // A window of 25 in units of four octets.
+        assert!(ends_with(100));
+        assert!(!ends_with(101));
+    }
+
+    #[test]
     fn a_strange_syn_ack_is_not_echoed() {
         let mut accent = accent();
         let stamped = |flags, value, echo| Segment {
@@ -409,7 +462,7 @@ mod tests {
             ..syn(1000)
         };
         accent.speak(&mut said(ends(), stamped(flag::SYN, 1, 0)), 0);
-        let mut hear = |accent: &mut Accent, value| {
+        let hear = |accent: &mut Accent, value| {
             let answer = stamped(flag::SYN | flag::ACK, value, 1);
             let mut frame = said(ends().reversed(), answer);
             accent.hear(&mut frame);
