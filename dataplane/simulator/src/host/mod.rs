@@ -56,6 +56,10 @@ pub struct HostSettings {
 /// Connections that a port can take at once while none is being served.
 const BACKLOG: usize = 8;
 
+/// Frames that a host may send without the clock moving on. A stack that never comes to an end fails
+/// here before it takes all memory.
+const MAX_FRAMES_AT_ONCE: usize = 100_000;
+
 /// How long a neighbour may take to answer.
 const QUESTION_INTERVAL_NS: u64 = 1_000_000_000;
 
@@ -474,6 +478,10 @@ impl RxToken for Received {
 
 impl TxToken for Sending<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, write: F) -> R {
+        assert!(
+            self.0.len() < MAX_FRAMES_AT_ONCE,
+            "a stack sends without end"
+        );
         let mut frame = vec![0; length];
         let written = write(&mut frame);
         self.0.push(frame);
