@@ -27,6 +27,10 @@ const MAX_STEPS_AT_ONCE: u64 = 200_000;
 /// conversation without an end fails here before it takes all memory.
 const MAX_FRAMES: u64 = 5_000_000;
 
+/// How many steps a run may take: many times what the longest schedule does. A node that is busy
+/// without end, a moment at a time, fails here.
+const MAX_STEPS: u64 = 20_000_000;
+
 /// Something that changes the world at its time.
 type Act = Box<dyn FnOnce(&mut World)>;
 
@@ -113,6 +117,7 @@ pub struct World {
     random: Random,
     now_ns: u64,
     order: u64,
+    steps: u64,
     steps_at_once: u64,
     max_frames: u64,
     queue: BinaryHeap<Reverse<Scheduled>>,
@@ -131,6 +136,7 @@ impl World {
             random: Random::new(seed),
             now_ns: 0,
             order: 0,
+            steps: 0,
             steps_at_once: 0,
             max_frames: MAX_FRAMES,
             queue: BinaryHeap::new(),
@@ -330,6 +336,11 @@ impl World {
                 "time goes on",
                 "the nodes keep each other busy without end".into(),
             ));
+        }
+        self.steps += 1;
+        if self.steps > MAX_STEPS {
+            let what = format!("more than {MAX_STEPS} steps have been taken");
+            return Err(("a run ends", what));
         }
         self.now_ns = next.at_ns;
         match next.event {
