@@ -54,11 +54,15 @@ impl CipherKey {
         match &self.0 {
             #[cfg(target_arch = "x86_64")]
             Rounds::Processor(keys) => {
-                for inputs in inputs.chunks(x86::ABREAST) {
+                let (whole, rest) = inputs.as_chunks();
+                for inputs in whole {
+                    keys.code_abreast(inputs).into_iter().for_each(&mut tell);
+                }
+                if !rest.is_empty() {
                     let mut abreast = [[0; 2]; x86::ABREAST];
-                    abreast[..inputs.len()].copy_from_slice(inputs);
+                    abreast[..rest.len()].copy_from_slice(rest);
                     let codes = keys.code_abreast(&abreast);
-                    codes[..inputs.len()].iter().for_each(|&code| tell(code));
+                    codes.into_iter().take(rest.len()).for_each(tell);
                 }
             }
             Rounds::Software(cipher) => {

@@ -195,6 +195,15 @@ impl<T: Copy> Rules<T> {
         (self.program.entry & END != 0).then(|| self.outcomes[rule as usize])
     }
 
+    /// The outcome of [`Self::evaluate`], for who need not know the rule.
+    #[inline]
+    pub(crate) fn outcome(&self, interface: InterfaceId, parsed: &Parsed) -> T {
+        match self.outcome_of_all() {
+            Some(outcome) => outcome,
+            None => self.evaluate(interface, parsed).outcome,
+        }
+    }
+
     /// Places that counters of hits take: one for each rule, and the last for the default.
     pub fn counters(&self) -> usize {
         self.outcomes.len()

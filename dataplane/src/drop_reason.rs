@@ -68,6 +68,7 @@ drop_reasons! {
     CookieInvalid "cookie_invalid" "The ACK's cookie was not made by us for this connection.",
     CookieExpired "cookie_expired" "The ACK's cookie is ours but too old.",
     CookieReplayed "cookie_replayed" "The ACK repeats the handshake of a connection that has ended.",
+    CatchingUp "catching_up" "No room to wait until the peers are heard, after a stall of this guard.",
     NoSession "no_session" "The segment belongs to no session and opens none.",
     ResetWithoutSession "reset_without_session" "A RST for a session that does not exist.",
     SessionTableFull "session_table_full" "No room for another session.",

@@ -68,6 +68,8 @@ pub const MAX_SERVERS: usize = 1024;
 /// Services, each an address and a port, of which a worker knows what they do; of more, what their
 /// address does counts.
 pub const MAX_SERVICES: usize = 4096;
+/// Forms of SYNs whose answers a worker has at hand, a power of two; of others they are found out again.
+pub const SYN_FORMS: usize = 64;
 /// Ports of one server that are asked what they do before clients come.
 pub const MAX_PROBED_PORTS: usize = 8;
 /// Ranges of protected ports of one server.
@@ -115,6 +117,10 @@ pub const MAX_DATAGRAMS_PER_LOOP: usize = 32;
 pub const MAX_UNTOLD: usize = 8192;
 /// What a worker takes from its peers in one loop.
 pub const NEWS_PER_LOOP: usize = 64;
+/// A worker that did nothing for so long has missed what its peers said: it hears them first.
+pub const STALL_NS: u64 = 100_000_000;
+/// How long it waits for that at most.
+pub const CATCH_UP_NS: u64 = 2_000_000_000;
 /// Records of one page of a full resynchronisation.
 pub const PAGE_RECORDS: usize = 64;
 /// Sessions that are looked at in one loop when the peers have changed.

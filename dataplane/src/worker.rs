@@ -75,6 +75,8 @@ pub struct Worker<I: Io> {
     published_ns: u64,
     desk: WorkerDesk,
     peers: Option<WorkerPeers>,
+    /// When its last turn began; only where there are peers.
+    turned_ns: u64,
     stopwatch: Stopwatch,
     /// Empty packets for what comes from the peers.
     stock: Stock,
@@ -142,6 +144,7 @@ impl<I: Io> Worker<I> {
             desk: parts.desk,
             stock: Stock::of(parts.peers.as_ref()),
             peers: parts.peers,
+            turned_ns: u64::MAX,
             stopwatch: Stopwatch::new(runtime::PERIOD),
             is_stopped: false,
         }
@@ -150,6 +153,9 @@ impl<I: Io> Worker<I> {
     /// One turn of the loop. Returns how many packets, timers and commands it served.
     pub fn poll(&mut self, time: Time) -> usize {
         self.guard.set_time(time.now_ns);
+        if self.peers.is_some() {
+            self.watch_for_stalls(time);
+        }
         if let Some(tap) = &mut self.transmit.tap {
             tap.set_time(time.now_ns);
         }

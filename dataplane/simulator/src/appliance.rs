@@ -17,6 +17,7 @@ use dataplane::mesh::Mesh;
 use dataplane::parse::parse;
 use dataplane::replicate::desk::desk as peers_desk;
 use dataplane::replicate::exchange::Exchange;
+use dataplane::replicate::keys::ReplicationKey;
 use dataplane::replicate::status::{PeerEvent, PeerStatus};
 use dataplane::shard::Shard;
 use dataplane::transmit::{Transmit, TransmitWay};
@@ -44,11 +45,15 @@ pub struct Appliance {
     events: Vec<PeerEvent>,
     /// It has no power.
     is_down: bool,
+    /// Frames that have come while it does nothing; `None` while it works.
+    stalled: Option<usize>,
     reports: Vec<Report>,
     shard: Shard,
     random: Random,
     /// Rounds of polls since there was last something to do.
     idle_rounds: u32,
+    /// How often it may have changed.
+    turns: u64,
 }
 
 impl Appliance {
@@ -112,6 +117,7 @@ impl Appliance {
             exchange,
             events: Vec::new(),
             is_down: false,
+            stalled: None,
             shard: Shard::new(settings.workers),
             settings,
             workers,
@@ -119,6 +125,7 @@ impl Appliance {
             reports: Vec::new(),
             random,
             idle_rounds: 0,
+            turns: 0,
         };
         appliance.command(0, Command::Announce);
         appliance
@@ -131,7 +138,21 @@ impl Appliance {
 
     /// Gives it its power back.
     pub fn restart(&mut self, now_ns: u64) {
+        let turns = self.turns + 1;
         *self = Self::started_at(self.settings.clone(), now_ns);
+        self.turns = turns;
+    }
+
+    /// Has it do nothing until [`Self::wake`], as a machine that is moved or swapped out: what
+    /// comes waits in its rings as long as these have room.
+    pub fn stall(&mut self) {
+        self.stalled = Some(0);
+        self.idle_rounds = 0;
+    }
+
+    /// Has it go on where it stalled.
+    pub fn wake(&mut self) {
+        self.stalled = None;
     }
 
     /// Whether it has power.
@@ -174,6 +195,19 @@ impl Appliance {
         self.idle_rounds = 0;
         let pushed = self.desks[worker].commands.push(command);
         assert!(pushed.is_ok(), "the ring of commands is full");
+    }
+
+    /// Takes another replication key beside those that it has.
+    pub fn add_replication_key(&mut self, key: ReplicationKey, now_ns: u64) {
+        self.idle_rounds = 0;
+        let unix_ms = self.settings.unix_s * 1_000 + now_ns / 1_000_000;
+        if let (Some(exchange), Some(replication)) =
+            (&mut self.exchange, &mut self.settings.replication)
+        {
+            replication.keys.push(key);
+            let replicator = exchange.replicator_mut();
+            replicator.reconfigure(Time { now_ns, unix_ms }, &replication.keys);
+        }
     }
 
     /// Puts changed settings in force on every worker, as a reload does. What concerns workers,
@@ -233,6 +267,12 @@ impl Appliance {
         self.workers.iter().map(Worker::held).sum()
     }
 
+    /// A number that differs whenever something may have happened to it.
+    #[must_use]
+    pub fn turns(&self) -> u64 {
+        self.turns
+    }
+
     /// Whether nothing is on its way between workers, or waiting to be received.
     #[must_use]
     pub fn is_settled(&self) -> bool {
@@ -243,11 +283,14 @@ impl Appliance {
     /// appliance is settled, and else the number of those on their way between workers.
     #[must_use]
     pub fn unaccounted(&self) -> i64 {
-        let counters = self.counters();
-        let event = |event| counters.event(event) as i64;
-        let came = event(Event::Received) + event(Event::Created);
-        let went = event(Event::Sent) + event(Event::Consumed) + counters.all_drops() as i64;
-        came - went - self.held() as i64
+        let mut passed = 0;
+        for counters in self.workers.iter().map(Worker::counters) {
+            let event = |event| counters.event(event) as i64;
+            let came = event(Event::Received) + event(Event::Created);
+            let went = event(Event::Sent) + event(Event::Consumed) + counters.all_drops() as i64;
+            passed += came - went;
+        }
+        passed - self.held() as i64
     }
 
     /// How many packets ended for `reason`.
@@ -280,7 +323,14 @@ impl Node for Appliance {
         if self.is_down {
             return;
         }
+        if let Some(waiting) = &mut self.stalled {
+            *waiting += 1;
+            if *waiting > RING_FRAMES {
+                return;
+            }
+        }
         let worker = self.worker_for(&frame);
+        self.turns += 1;
         self.idle_rounds = 0;
         let buffer = MemoryBuffer::new(&frame);
         self.workers[worker]
@@ -289,9 +339,10 @@ impl Node for Appliance {
     }
 
     fn poll(&mut self, now_ns: u64, out: &mut Vec<Departure>) {
-        if self.is_down {
+        if self.is_down || self.stalled.is_some() {
             return;
         }
+        self.turns += 1;
         let time = Time {
             now_ns,
             unix_ms: self.settings.unix_s * 1_000 + now_ns / 1_000_000,
@@ -336,7 +387,7 @@ impl Node for Appliance {
     }
 
     fn next_wake_ns(&self, now_ns: u64) -> Option<u64> {
-        if self.is_down {
+        if self.is_down || self.stalled.is_some() {
             return None;
         }
         if !self.is_settled() {
@@ -356,5 +407,8 @@ impl Node for Appliance {
 /// After so many rounds without work there is none on its way between workers either: what a timer
 /// has given another worker is not counted as served.
 const IDLE_ROUNDS: u32 = 1;
+
+/// Frames that its rings hold while it does nothing.
+const RING_FRAMES: usize = 512;
 
 const TIMER_GRAIN_NS: u64 = 100_000;

@@ -27,6 +27,8 @@ pub trait Node: Any {
 pub struct Switch {
     ports: usize,
     stations: std::collections::BTreeMap<[u8; 6], usize>,
+    /// From which port to which other one nothing goes.
+    blocked: std::collections::BTreeSet<(usize, usize)>,
     waiting: Vec<Departure>,
 }
 
@@ -37,6 +39,15 @@ impl Switch {
         Self {
             ports,
             ..Self::default()
+        }
+    }
+
+    /// Lets nothing through from one port to another, or all again.
+    pub fn block(&mut self, from: usize, to: usize, is_blocked: bool) {
+        if is_blocked {
+            self.blocked.insert((from, to));
+        } else {
+            self.blocked.remove(&(from, to));
         }
     }
 }
@@ -51,10 +62,12 @@ impl Node for Switch {
         from.copy_from_slice(&frame[6..12]);
         self.stations.insert(from, port);
         match self.stations.get(&to) {
-            Some(&known) if known == port => {}
+            Some(&known) if known == port || self.blocked.contains(&(port, known)) => {}
             Some(&known) => self.waiting.push((known, frame)),
             None => {
-                let others = (0..self.ports).filter(|&other| other != port);
+                let is_open =
+                    |&other: &usize| other != port && !self.blocked.contains(&(port, other));
+                let others = (0..self.ports).filter(is_open);
                 self.waiting
                     .extend(others.map(|other| (other, frame.clone())));
             }

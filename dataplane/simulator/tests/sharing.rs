@@ -25,9 +25,14 @@ fn run(seeds: impl Iterator<Item = u64>) {
         let halves = [0, 1].map(|half| {
             let mine: Vec<u64> = seeds.iter().copied().skip(half).step_by(2).collect();
             scope.spawn(move || {
-                let failed = |seed| Shared::random(seed).run().err();
-                let failures = mine.into_iter().filter_map(failed).take(3);
-                failures.map(|failure| failure.to_string()).collect()
+                let failed = |seed| {
+                    let shared = Shared::random(seed);
+                    let failure = shared.run().err()?;
+                    let sharing = shared.guards[0].replication.as_ref().map(|it| it.sharing);
+                    let (sync, troubles) = (&shared.sync, &shared.troubles);
+                    Some(format!("{failure}\n{sharing:?}\n{sync:?}\n{troubles:?}"))
+                };
+                mine.into_iter().filter_map(failed).take(3).collect()
             })
         });
         let all = halves.map(|half| half.join().expect("a run's panic is its failure"));

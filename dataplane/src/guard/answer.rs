@@ -80,13 +80,25 @@ pub(super) fn write(
     write_some(into, ends, answer, options)
 }
 
+/// [`write`] of an answer that has not all options.
 #[inline(never)]
-fn write_some(into: &mut [u8], ends: Ends, answer: &Answer, options: &Options) -> Option<usize> {
+pub(super) fn write_some(
+    into: &mut [u8],
+    ends: Ends,
+    answer: &Answer,
+    options: &Options,
+) -> Option<usize> {
     write_with(into, ends, answer, options)
 }
 
+/// [`write`] where it is known which options there are.
 #[inline(always)]
-fn write_with(into: &mut [u8], ends: Ends, answer: &Answer, options: &Options) -> Option<usize> {
+pub(super) fn write_with(
+    into: &mut [u8],
+    ends: Ends,
+    answer: &Answer,
+    options: &Options,
+) -> Option<usize> {
     write_bare(
         into,
         &TcpSegment {

@@ -239,6 +239,46 @@ impl Codes {
     }
 }
 
+/// What a cookie says of what was agreed on: whether there are timestamps in the highest bit, the class
+/// of the MSS from bit 24 on, the rest from bit 8 on. So it stands in what its codes are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Statement(u32);
+
+impl Statement {
+    /// Nothing that is looked at.
+    pub(crate) const NONE: Self = Self(0);
+
+    #[inline(always)]
+    fn new(timestamps: bool, mss_class: u8, details: u16) -> Self {
+        Self(u32::from(timestamps) << 31 | u32::from(mss_class) << 24 | u32::from(details) << 8)
+    }
+
+    /// What is said of `agreed`.
+    #[inline(always)]
+    pub(crate) fn of(agreed: Agreed) -> Self {
+        if agreed.timestamps {
+            Self::new(true, agreed.mss_class & 31, agreed.fine())
+        } else {
+            Self::new(false, agreed.mss_class & 7, u16::from(agreed.coarse()))
+        }
+    }
+
+    #[inline(always)]
+    fn timestamps(self) -> bool {
+        self.0 >> 31 != 0
+    }
+
+    #[inline(always)]
+    fn mss_class(self) -> u8 {
+        (self.0 >> 24) as u8 & 31
+    }
+
+    #[inline(always)]
+    fn details(self) -> u16 {
+        (self.0 >> 8) as u16
+    }
+}
+
 /// What a cookie says, of which its codes are made: all of it but the connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim {
@@ -246,25 +286,17 @@ pub(crate) struct Claim {
     tick: u64,
     /// Ticks since then, modulo four.
     age: u32,
-    mss_class: u8,
-    timestamps: bool,
-    details: u16,
+    statement: Statement,
 }
 
 impl Claim {
     /// That of a cookie that is made now.
     #[inline(always)]
-    pub(crate) fn new(agreed: Agreed, unix_s: u64) -> Self {
+    pub(crate) fn new(statement: Statement, unix_s: u64) -> Self {
         Self {
             tick: unix_s / TICK_S,
             age: 0,
-            mss_class: agreed.mss_class & if agreed.timestamps { 31 } else { 7 },
-            timestamps: agreed.timestamps,
-            details: if agreed.timestamps {
-                agreed.fine()
-            } else {
-                u16::from(agreed.coarse())
-            },
+            statement,
         }
     }
 
@@ -281,17 +313,13 @@ impl Claim {
                 now.saturating_sub(u64::from(age))
             },
             age,
-            mss_class: if timestamps {
-                (cookie.sequence >> 1 & 31) as u8
-            } else {
-                (cookie.sequence >> 3 & 7) as u8
-            },
-            timestamps,
             // What was agreed on is authenticated as it stands, and read when it is found good.
-            details: if timestamps {
-                (cookie.timestamp & DETAIL_MASK) as u16
+            statement: if timestamps {
+                let details = (cookie.timestamp & DETAIL_MASK) as u16;
+                Statement::new(true, (cookie.sequence >> 1 & 31) as u8, details)
             } else {
-                (cookie.sequence & 7) as u16
+                let details = (cookie.sequence & 7) as u16;
+                Statement::new(false, (cookie.sequence >> 3 & 7) as u8, details)
             },
         }
     }
@@ -299,25 +327,27 @@ impl Claim {
     /// The cookie that says so.
     #[inline(always)]
     pub(crate) fn cookie(&self, codes: Codes) -> Cookie {
-        let low = if self.timestamps {
-            u32::from(self.mss_class) << 1
+        let statement = self.statement;
+        let (class, details) = (
+            u32::from(statement.mss_class()),
+            u32::from(statement.details()),
+        );
+        let (low, timestamp) = if statement.timestamps() {
+            (class << 1, codes.timestamp << DETAIL_BITS | details)
         } else {
-            u32::from(self.mss_class) << 3 | u32::from(self.details)
+            (class << 3 | details, 0)
         };
         Cookie {
             sequence: codes.sequence << 8 | (self.tick as u32 & 3) << 6 | low,
-            timestamp: if self.timestamps {
-                codes.timestamp << DETAIL_BITS | u32::from(self.details)
-            } else {
-                0
-            },
+            timestamp,
         }
     }
 
     /// What was agreed on, if `codes` are those that `cookie`, whose claim this is, should bear.
     #[inline(always)]
     pub(crate) fn judge(&self, cookie: Cookie, codes: Codes) -> Result<Agreed, CookieError> {
-        let (timestamps, coarse) = (self.timestamps, (cookie.sequence & 7) as u8);
+        let timestamps = self.statement.timestamps();
+        let coarse = (cookie.sequence & 7) as u8;
         let sequence_fits = codes.sequence << 8 == cookie.sequence & !0xff;
         let timestamp_fits =
             !timestamps || codes.timestamp << DETAIL_BITS == cookie.timestamp & !DETAIL_MASK;
@@ -328,10 +358,11 @@ impl Claim {
         if self.age == 2 {
             return Err(CookieError::Expired);
         }
+        let mss_class = self.statement.mss_class();
         Ok(if timestamps {
-            Agreed::from_fine(self.mss_class, self.details)
+            Agreed::from_fine(mss_class, self.statement.details())
         } else {
-            Agreed::from_coarse(self.mss_class, coarse)
+            Agreed::from_coarse(mss_class, coarse)
         })
     }
 
@@ -349,10 +380,8 @@ impl Claim {
     /// Tells the family, and so how many blocks there are.
     #[inline(always)]
     fn meta(&self, family: Family) -> u64 {
-        u64::from(self.timestamps) << 63
+        u64::from(self.statement.0) << 32
             | u64::from(family == Family::V6) << 62
-            | u64::from(self.mss_class) << 56
-            | u64::from(self.details) << 40
             | self.tick & 0xff_ffff_ffff
     }
 }
@@ -401,7 +430,7 @@ impl CookieJar {
     /// representable: without timestamps, pass it through [`Agreed::without_timestamps`].
     #[inline(always)]
     pub fn make(&self, tuple: &Tuple, agreed: Agreed, unix_s: u64) -> Cookie {
-        let claim = Claim::new(agreed, unix_s);
+        let claim = Claim::new(Statement::of(agreed), unix_s);
         claim.cookie(self.codes(tuple, &claim))
     }
 
@@ -437,6 +466,13 @@ impl CookieJar {
                 key.code([first, ends[0], ends[1]])
             }
         })
+    }
+
+    /// The same, where they are rarely asked for.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn codes_alone(&self, tuple: &Tuple, claim: &Claim) -> Codes {
+        self.codes(tuple, claim)
     }
 
     /// Has the codes of an IPv4 connection's cookie made with others, if their key is the present

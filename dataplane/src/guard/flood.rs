@@ -43,10 +43,21 @@ impl FloodMeter {
     }
 
     /// Counts a SYN. A span whose SYNs already exceed a whole span's worth need not end first.
-    #[inline]
+    #[inline(always)]
     pub fn count(&mut self, now_ns: u64, thresholds: &FloodThresholds) -> Option<FloodChange> {
         self.span_syns += 1;
+        let is_within = now_ns.saturating_sub(self.span_start_ns) < SPAN_NS;
+        // With nothing to decide, nothing is called.
+        if is_within && !self.is_over(thresholds) {
+            return None;
+        }
         self.turn(now_ns, thresholds)
+    }
+
+    /// Whether the span's SYNs already exceed a whole span's worth.
+    #[inline(always)]
+    fn is_over(&self, thresholds: &FloodThresholds) -> bool {
+        self.span_syns * SPANS_PER_S > thresholds.enter_syns_per_s.max(SPANS_PER_S)
     }
 
     /// Says that a flood is on for another reason than its rate.
@@ -60,9 +71,11 @@ impl FloodMeter {
     pub fn turn(&mut self, now_ns: u64, thresholds: &FloodThresholds) -> Option<FloodChange> {
         let elapsed_ns = now_ns.saturating_sub(self.span_start_ns);
         if elapsed_ns < SPAN_NS {
-            let is_over =
-                self.span_syns * SPANS_PER_S > thresholds.enter_syns_per_s.max(SPANS_PER_S);
-            return if is_over { self.enter(now_ns) } else { None };
+            return if self.is_over(thresholds) {
+                self.enter(now_ns)
+            } else {
+                None
+            };
         }
         self.end_span(now_ns, elapsed_ns, thresholds)
     }

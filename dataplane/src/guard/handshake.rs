@@ -5,7 +5,7 @@ use super::Guard;
 use super::Lookup;
 use super::answer::{self, Answer, Options};
 use super::config::Unknown;
-use super::cookie::{Agreed, Claim, Codes, Cookie, CookieError, Tuple};
+use super::cookie::{Agreed, Cookie, CookieError, Tuple};
 use super::ended::Former;
 use super::opening::Proof;
 use super::server::ServerTraits;
@@ -88,37 +88,14 @@ impl<B: Buffer> Guard<B> {
     ) -> Result<(Answer, Options), DropReason> {
         let room = usize::from(parsed.payload - parsed.transport) - TCP_HEADER_BYTES;
         let tuple = tuple_of(parsed, read.sequence);
-        let traits = self.servers.traits(place, tuple.server_port);
-        let agreed = agree(read, tuple.client.family(), &traits);
-        self.cookie_for(&traits, agreed, read, &tuple, room, None, ctx)
-    }
-
-    /// The same, of a connection whose SYN has `room` octets for options. The cookie's codes may
-    /// have been made already.
-    #[inline(always)]
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what was found out of a SYN before, in parts"
-    )]
-    pub(super) fn cookie_for<I: Io<Buffer = B>>(
-        &mut self,
-        traits: &ServerTraits,
-        agreed: Agreed,
-        read: &Segment,
-        tuple: &Tuple,
-        room: usize,
-        codes: Option<Codes>,
-        ctx: &mut Context<'_, I>,
-    ) -> Result<(Answer, Options), DropReason> {
         if read.is_mss_too_small() {
             return Err(DropReason::MssTooSmall);
         }
         let family = tuple.client.family();
+        let traits = self.servers.traits(place, tuple.server_port);
+        let agreed = agree(read, family, &traits);
         let told_mss = traits.mss.min(self.largest_mss(family));
-        let claim = Claim::new(agreed, ctx.unix_s());
-        let codes = codes.unwrap_or_else(|| self.config.jar.codes(tuple, &claim));
-        debug_assert_eq!(codes, self.config.jar.codes(tuple, &claim));
-        let cookie = claim.cookie(codes);
+        let cookie = self.config.jar.make(&tuple, agreed, ctx.unix_s());
         let stamps = read.options.timestamps.filter(|_| agreed.timestamps);
         let options = Options {
             mss: read.options.mss.map(|_| told_mss),
@@ -138,7 +115,7 @@ impl<B: Buffer> Guard<B> {
         };
         ctx.counters.count(Event::CookieSent);
         self.cookie_sent_ns = Some(ctx.now_ns);
-        self.tell_begun(tuple, cookie, agreed, ctx);
+        self.tell_begun(&tuple, cookie, agreed, ctx);
         Ok((answer, options))
     }
 
@@ -188,6 +165,9 @@ impl<B: Buffer> Guard<B> {
             sequence: read.acknowledgement.wrapping_sub(1),
             timestamp: stamps.map_or(0, |stamps| stamps.echo),
         };
+        if self.shares.is_catching_up() {
+            return self.await_peers_or_drop(lookup, packet, DropReason::CatchingUp, ctx);
+        }
         let checked = self
             .config
             .jar
@@ -320,7 +300,7 @@ impl<B: Buffer> Guard<B> {
 }
 
 /// What the client and the guard agree on: what both the client's SYN and the server's traits say.
-#[inline(always)]
+#[inline]
 pub(super) fn agree(read: &Segment, family: Family, traits: &ServerTraits) -> Agreed {
     let options = &read.options;
     let scales = options.window_scale.zip(traits.window_scale);

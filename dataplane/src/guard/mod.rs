@@ -13,6 +13,7 @@ pub mod cookie;
 mod doubt;
 mod ended;
 pub mod flood;
+mod forms;
 mod handshake;
 mod icmp;
 mod lifetime;
@@ -42,6 +43,7 @@ pub(crate) use self::usual::{Side, UsualLookup, UsualVerdict};
 use self::config::{Action, GuardConfig, Mode, Share};
 use self::ended::Former;
 use self::flood::{FloodChange, FloodMeter};
+use self::forms::FormTable;
 use self::pending::PendingTable;
 use self::server::ServerTable;
 use self::session::{Session, SessionKey, State};
@@ -104,6 +106,7 @@ pub struct GuardStatus {
 pub struct Guard<B> {
     config: Box<GuardConfig>,
     servers: ServerTable,
+    forms: FormTable,
     sessions: Table<Session>,
     wheel: Wheel,
     pending: PendingTable<B>,
@@ -136,6 +139,7 @@ impl<B: Buffer> Guard<B> {
         servers.install(&config.servers);
         Self {
             servers,
+            forms: FormTable::new(),
             sessions: Table::with_capacity(capacity, seed),
             wheel: Wheel::new(capacity, 0),
             pending: PendingTable::new(MAX_HALF_OPEN.min(capacity as usize), seed[0] ^ seed[1]),
@@ -365,7 +369,7 @@ impl<B: Buffer> Guard<B> {
         interface: InterfaceId,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
-        let action = self.config.rules.evaluate(interface, parsed).outcome;
+        let action = self.config.rules.outcome(interface, parsed);
         match action {
             Action::Forward | Action::Guard | Action::GuardShared(_) => {
                 ctx.counters.count(Event::Forwarded);
@@ -465,7 +469,7 @@ impl<B: Buffer> Guard<B> {
         if self.config.mode == Mode::Off {
             return None;
         }
-        let action = self.config.rules.evaluate(lookup.interface, parsed).outcome;
+        let action = self.config.rules.outcome(lookup.interface, parsed);
         let server = self.servers.get(lookup.key.server);
         let is_protected = server.protects(lookup.key.server_port);
         match action {

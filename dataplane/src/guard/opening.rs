@@ -90,6 +90,8 @@ impl<B: Buffer> Guard<B> {
             client_window_bytes: u32::from(read.window) << agreed.window_scale.unwrap_or(0),
             attempts: 0,
             is_elsewhere: false,
+            has_data: read.length > 0,
+            client_waits: false,
             held: [packet].into_iter().collect(),
         };
         let place = self.pending.insert(pending, source);
@@ -130,11 +132,14 @@ impl<B: Buffer> Guard<B> {
             window: pending.client_window_bytes.min(0xffff) as u16,
         };
         let wait_ns = self.config.timers.server_syn_ns << pending.attempts.min(8);
-        if pending.attempts > 0 {
-            ctx.counters.count(Event::ServerSynRetried);
-        }
+        let is_repeated = pending.attempts > 0;
         pending.attempts += 1;
+        pending.client_waits = false;
         self.wheel.arm(id.0, ctx.now_ns + wait_ns);
+        if is_repeated {
+            ctx.counters.count(Event::ServerSynRetried);
+            self.repeat_to_director(id, ctx);
+        }
         if answer::send(ends, &syn, &options, ctx) {
             ctx.counters.count(Event::ServerSynSent);
         }
@@ -188,6 +193,10 @@ impl<B: Buffer> Guard<B> {
             let known = parse_network(held.bytes()).and_then(|p| Segment::read(held.bytes(), &p));
             known.is_ok_and(|known| known.sequence == read.sequence && known.length >= read.length)
         });
+        if let Some(pending) = self.pending.get_mut(place) {
+            pending.client_waits |= is_repeated;
+            pending.has_data |= read.length > 0;
+        }
         if is_repeated {
             return Verdict::Drop(packet, DropReason::DuplicateHeld);
         }
@@ -291,7 +300,11 @@ impl<B: Buffer> Guard<B> {
     }
 
     /// Tells the server of an opening session that it is over.
-    fn reset_server_of_opening<I: Io<Buffer = B>>(&self, id: Id, ctx: &mut Context<'_, I>) {
+    pub(super) fn reset_server_of_opening<I: Io<Buffer = B>>(
+        &self,
+        id: Id,
+        ctx: &mut Context<'_, I>,
+    ) {
         let session = self.sessions.get(id);
         let reset = Answer {
             sequence: session.client_acked,

@@ -22,6 +22,10 @@ pub(super) struct Pending<B> {
     pub(super) attempts: u8,
     /// The server spoke as if another guard had opened it.
     pub(super) is_elsewhere: bool,
+    /// Some of what is held is the client's data, which the client repeats as long as it waits.
+    pub(super) has_data: bool,
+    /// The client has repeated some of it since the last SYN.
+    pub(super) client_waits: bool,
     /// What the client sent meanwhile, from the IP header on, its handshake ACK first.
     pub(super) held: ArrayVec<B, MAX_HELD_PER_SESSION>,
 }
@@ -204,6 +208,8 @@ mod tests {
             client_window_bytes: 0,
             attempts: 1,
             is_elsewhere: false,
+            has_data: false,
+            client_waits: false,
             held: held.iter().copied().collect(),
         }
     }

@@ -107,9 +107,6 @@ impl Heard<'_> {
     }
 }
 
-/// The slot of a service that has not answered: beyond all that there are.
-pub(super) const UNKNOWN_SERVICE: u16 = u16::MAX;
-
 /// One protected server.
 #[derive(Clone, Debug)]
 pub struct Server {
@@ -186,6 +183,7 @@ pub struct ServerTable {
     servers: ArrayVec<Server, MAX_SERVERS>,
     slots: Box<[u16; SLOTS]>,
     services: ServiceTable,
+    changes: u64,
 }
 
 impl ServerTable {
@@ -195,6 +193,7 @@ impl ServerTable {
             servers: ArrayVec::new(),
             slots: Box::new([EMPTY; SLOTS]),
             services: ServiceTable::new(ServerTraits::assumed(Family::V4)),
+            changes: 0,
         }
     }
 
@@ -222,7 +221,7 @@ impl ServerTable {
 
     /// What the service at `port` of the server at `place` does. If it has not answered yet, what
     /// another one of its server does is the best guess.
-    #[inline(always)]
+    #[inline]
     pub fn traits(&self, place: u16, port: u16) -> ServerTraits {
         match self.services.find(place, port) {
             Some(service) => service.traits,
@@ -230,20 +229,11 @@ impl ServerTable {
         }
     }
 
-    /// Where the service's traits stand, for [`Self::traits_in`] in the same burst.
-    #[inline(always)]
-    pub(super) fn slot_of_service(&self, place: u16, port: u16) -> u16 {
-        let slot = self.services.find_slot(place, port);
-        slot.map_or(UNKNOWN_SERVICE, |slot| slot as u16)
-    }
-
-    /// [`Self::traits`] of the service whose slot was found before.
-    #[inline(always)]
-    pub(super) fn traits_in(&self, slot: u16, place: u16) -> ServerTraits {
-        match self.services.at(usize::from(slot)) {
-            Some(service) => service.traits,
-            None => self.get(place).traits,
-        }
+    /// Counts the changes of what [`Self::traits`] says of any service, and the configurations that were
+    /// taken over.
+    #[inline]
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Whether there is nothing to ask the service any more.
@@ -268,12 +258,15 @@ impl ServerTable {
             return true;
         }
         let family = server.address.family();
+        let (of_server, mut is_changed) = (server.traits, false);
         let added = self.services.find_or_add(place, port, server.traits);
         let is_kept = added.is_some();
         match added {
             Some((service, is_known)) => {
+                let known = service.traits;
                 service.traits.hear(heard, family, !is_known);
                 service.traits.apply(&server.overrides);
+                is_changed = service.traits != known;
                 service.is_learned |= heard.tells_all();
                 server.traits = service.traits;
             }
@@ -284,6 +277,9 @@ impl ServerTable {
         }
         server.heard_of = Some(port);
         server.is_learned |= heard.tells_all();
+        if is_changed || server.traits != of_server {
+            self.changes += 1;
+        }
         is_kept
     }
 
@@ -329,6 +325,7 @@ impl ServerTable {
             server.overrides = wanted.overrides;
         }
         self.keep_what_is_protected();
+        self.changes += 1;
         refused
     }
 

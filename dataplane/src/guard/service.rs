@@ -29,7 +29,6 @@ impl Service {
 }
 
 const SLOTS: usize = (MAX_SERVICES * 2).next_power_of_two();
-const _: () = assert!(SLOTS <= super::server::UNKNOWN_SERVICE as usize);
 /// A place that no server has.
 const EMPTY: u32 = u32::MAX;
 
@@ -65,32 +64,20 @@ impl ServiceTable {
     }
 
     /// The service, if it has answered.
-    #[inline(always)]
+    #[inline]
     pub(super) fn find(&self, place: u16, port: u16) -> Option<&Service> {
-        self.find_slot(place, port).map(|slot| &self.slots[slot])
-    }
-
-    /// Where it stands: until services come or go.
-    #[inline(always)]
-    pub(super) fn find_slot(&self, place: u16, port: u16) -> Option<usize> {
         let key = key_of(place, port);
         let mut slot = slot_of(key);
         loop {
-            let known = self.slots[slot].key;
-            if known == key {
-                return Some(slot);
+            let known = &self.slots[slot];
+            if known.key == key {
+                return Some(known);
             }
-            if known == EMPTY {
+            if known.key == EMPTY {
                 return None;
             }
             slot = (slot + 1) % SLOTS;
         }
-    }
-
-    /// What stands in a slot, if there is such a slot.
-    #[inline(always)]
-    pub(super) fn at(&self, slot: usize) -> Option<&Service> {
-        self.slots.get(slot)
     }
 
     /// The service, and whether it has answered before: if not, with `traits`. `None` when the table

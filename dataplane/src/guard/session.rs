@@ -185,6 +185,11 @@ impl Session {
         }
     }
 
+    /// How long ago it began, by `tick` (units of 2^24 ns) and in whole [`OPENED_SHIFT`] units.
+    pub(super) fn age_ns(&self, tick: u32) -> u64 {
+        u64::from(opened_at(tick).wrapping_sub(self.opened)) << OPENED_SHIFT
+    }
+
     /// Whether a cookie by which it can have been opened may still be good at `tick` (units of
     /// 2^24 ns).
     pub(super) fn is_young(&self, tick: u32) -> bool {

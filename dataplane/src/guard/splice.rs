@@ -219,6 +219,17 @@ pub(super) fn is_out_of_turn(session: &Session, read: &Segment) -> bool {
         && sequence::before(acknowledgement, session.server_acked)
 }
 
+/// Whether a server's RST is of this session: its number lies where the client and the server have
+/// come to. One that answers a late segment of another session of these ports bears that one's.
+fn is_servers_own(session: &Session, read: &Segment) -> bool {
+    /// What no connection has on its way.
+    const FAR_BYTES: u32 = 1 << 24;
+    let room = (0xffff << session.client_scale()).min(FAR_BYTES);
+    [session.server_acked, session.server_next]
+        .iter()
+        .any(|&come_to| sequence::near(read.sequence, come_to, room))
+}
+
 /// Makes good for what of the server's went past other guards: numbers that are farther apart than
 /// half their circle would seem to go back.
 #[inline(always)]
@@ -337,6 +348,9 @@ impl<B: Buffer> Guard<B> {
         read: &Segment,
         ctx: &mut Context<'_, I>,
     ) {
+        if read.has(flags::FIN) {
+            self.correct_client_end(id, read.end());
+        }
         let session = self.sessions.get_mut(id);
         let acknowledgement = read.acknowledgement.wrapping_add(session.sequence_delta);
         session.note_client(read.end(), acknowledgement, read.has(flags::FIN));
@@ -414,7 +428,7 @@ impl<B: Buffer> Guard<B> {
             return self.answer_repeated_syn_ack(id, &read, packet, parsed);
         }
         if session.disbelieves_reset(&read) {
-            self.revive(id, ctx);
+            self.revive_and_tell(id, ctx);
         }
         let session = self.sessions.get_mut(id);
         if !read.has(flags::RST) && session.state == State::Established {
@@ -433,13 +447,14 @@ impl<B: Buffer> Guard<B> {
         if session.has(flag::REMOTE) {
             ctx.counters.count(Event::NeverMet);
         }
-        self.follow_server(id, read.has(flags::RST), ctx);
+        let is_reset = read.has(flags::RST) && is_servers_own(self.sessions.get(id), &read);
+        self.follow_server(id, is_reset, ctx);
         ctx.counters.count(Event::Spliced);
         Verdict::Forward(packet)
     }
 
-    /// Moves the session along after a server's segment. A server's RST is the end: it knows nothing
-    /// of the session any more.
+    /// Moves the session along after a server's segment. A RST of its own is the end: the server knows
+    /// nothing of the session any more.
     #[inline(always)]
     fn follow_server<I: Io<Buffer = B>>(&mut self, id: Id, reset: bool, ctx: &mut Context<'_, I>) {
         let session = self.sessions.get(id);

@@ -3,7 +3,7 @@
 use super::Guard;
 use super::TICK_SHIFT;
 use super::answer::{self, Answer};
-use super::session::{Session, State, flag};
+use super::session::{OPENED_SLACK_NS, Session, State, flag};
 use crate::context::Context;
 use crate::counters::Event;
 use crate::drop_reason::DropReason;
@@ -30,8 +30,9 @@ impl<B: Buffer> Guard<B> {
         self.note_flood(change, ctx);
         self.probe_servers(ctx);
         let (mut served, mut budget) = (self.tick_shares(ctx), MAX_TIMERS_PER_LOOP);
-        // Each may send two segments.
-        while ctx.outbox.remaining_capacity() >= 2
+        // Each may send two segments. What to give up is for those who have heard their peers.
+        while !self.shares.is_catching_up()
+            && ctx.outbox.remaining_capacity() >= 2
             && let Some(id) = self.wheel.pop_expired(ctx.now_ns, &mut budget)
         {
             self.expire(Id(id), ctx);
@@ -72,23 +73,23 @@ impl<B: Buffer> Guard<B> {
         session: &Session,
         ctx: &mut Context<'_, I>,
     ) {
+        let (has_data, client_waits, attempts) = match self.pending.get(session.place_or_isn) {
+            Some(pending) => (pending.has_data, pending.client_waits, pending.attempts),
+            None => (false, false, u8::MAX),
+        };
         if self.is_remote(id) {
-            let has_held = self
-                .pending
-                .get(session.place_or_isn)
-                .is_some_and(|pending| !pending.held.is_empty());
-            if !has_held {
-                return self.release_opening(id, DropReason::SessionExpired, ctx);
+            if !client_waits {
+                return self.keep_or_release_remote(id, session, ctx);
             }
             self.take_over_opening(id);
         }
-        let retries = self.config.timers.server_syn_retries;
-        let attempts = self
-            .pending
-            .get_mut(session.place_or_isn)
-            .map(|pending| pending.attempts);
-        if attempts.is_some_and(|attempts| attempts <= retries) {
-            self.send_server_syn(id, ctx);
+        if attempts <= self.config.timers.server_syn_retries {
+            if self.shares.is_on() && has_data && !client_waits {
+                // Another guard may have opened it, and even served it to its end: who waits speaks.
+                self.wait_for_client(id, ctx);
+            } else {
+                self.send_server_syn(id, ctx);
+            }
         } else if self.may_be_open_elsewhere(session, ctx.now_ns) {
             self.release_opening(id, DropReason::ServerSilent, ctx);
         } else {
@@ -96,6 +97,33 @@ impl<B: Buffer> Guard<B> {
             self.tell_gone(id, ctx);
             self.release_opening(id, DropReason::ServerSilent, ctx);
             ctx.counters.count(Event::SessionRefused);
+        }
+    }
+
+    /// Puts the next SYN off, as if one had been sent.
+    fn wait_for_client<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &mut Context<'_, I>) {
+        let place = self.sessions.get(id).place_or_isn;
+        if let Some(pending) = self.pending.get_mut(place) {
+            let wait_ns = self.config.timers.server_syn_ns << pending.attempts.min(8);
+            pending.attempts += 1;
+            self.wheel.arm(id.0, ctx.now_ns + wait_ns);
+        }
+    }
+
+    /// Another guard asks the server: what it answers may come here as long as that guard asks.
+    fn keep_or_release_remote<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        session: &Session,
+        ctx: &mut Context<'_, I>,
+    ) {
+        let timers = &self.config.timers;
+        let asks_for_ns = timers.server_syn_ns << (u32::from(timers.server_syn_retries) + 1).min(8);
+        if session.age_ns(self.tick) < asks_for_ns + OPENED_SLACK_NS {
+            let wait_ns = super::share::REMOTE_OPENING_LOOKS * timers.server_syn_ns;
+            self.wheel.arm(id.0, ctx.now_ns + wait_ns);
+        } else {
+            self.release_opening(id, DropReason::SessionExpired, ctx);
         }
     }
 
@@ -149,7 +177,11 @@ impl<B: Buffer> Guard<B> {
     }
 
     /// Frees both ends of what they held for the session.
-    fn reset_both<I: Io<Buffer = B>>(&self, session: &Session, ctx: &mut Context<'_, I>) {
+    pub(super) fn reset_both<I: Io<Buffer = B>>(
+        &self,
+        session: &Session,
+        ctx: &mut Context<'_, I>,
+    ) {
         let to_server = Answer {
             sequence: session.client_acked,
             acknowledgement: session.server_next,

@@ -4,11 +4,10 @@
 //! general walk, with nothing done yet.
 
 use super::Guard;
-use super::answer::{self, Ends};
+use super::answer::{self, Answer, Ends, Options};
 use super::config::{Action, Mode, Unknown};
-use super::cookie::{Awaited, Claim, Codes, Cookie, CookieError, Tuple};
-use super::handshake::agree;
-use super::server::UNKNOWN_SERVICE;
+use super::cookie::{Awaited, Claim, Codes, Cookie, CookieError, Statement, Tuple};
+use super::forms::{Form, Offer, Terms};
 use super::session::{SessionKey, State, flag};
 use super::splice::{Segment, check_client, is_out_of_turn, skip_unseen, to_client, to_server};
 use crate::context::Context;
@@ -17,7 +16,7 @@ use crate::drop_reason::DropReason;
 use crate::flow::table::{Candidate, Hash, Id};
 use crate::io::{InterfaceId, Io};
 use crate::packet::{Buffer, ChecksumStatus};
-use crate::parse::{flags, parse};
+use crate::parse::parse;
 use crate::usual::{self, NETWORK, OPTIONS, TRANSPORT, Usual};
 use crate::wire::address::{Address, Family};
 use crate::wire::bytes::{u16_at, u32_at};
@@ -42,12 +41,12 @@ pub(crate) struct UsualLookup {
     candidate: Candidate,
     /// The place of the protected server, or [`NO_SERVER`].
     server: u16,
-    /// The slot of the service whose cookie a SYN asks for, where codes are awaited or made.
-    service: u16,
-    /// Of the cookie that its segment asks for or bears,
-    codes: Codes,
-    /// where they have been made.
+    /// Whether `codes` have been made.
     has_codes: bool,
+    /// The codes of the cookie that the segment asks for or bears.
+    codes: Codes,
+    /// What a SYN's cookie says, of which `codes` have been made.
+    statement: Statement,
 }
 
 const NO_SERVER: u16 = u16::MAX;
@@ -68,9 +67,9 @@ impl UsualLookup {
         hash: Hash::NONE,
         candidate: Candidate::UNKNOWN,
         server: NO_SERVER,
-        service: UNKNOWN_SERVICE,
-        codes: Codes::NONE,
         has_codes: false,
+        codes: Codes::NONE,
+        statement: Statement::NONE,
     };
 }
 
@@ -126,9 +125,7 @@ impl<B: Buffer> Guard<B> {
             hash,
             candidate: Candidate::UNKNOWN,
             server: place,
-            service: UNKNOWN_SERVICE,
-            codes: Codes::NONE,
-            has_codes: false,
+            ..UsualLookup::NONE
         };
     }
 
@@ -156,7 +153,7 @@ impl<B: Buffer> Guard<B> {
     /// Has the codes made of the cookie that a stranger's SYN asks for, or its ACK bears.
     #[inline(always)]
     pub(crate) fn await_codes(
-        &self,
+        &mut self,
         place: usize,
         packet: &B,
         usual: &Usual,
@@ -175,15 +172,12 @@ impl<B: Buffer> Guard<B> {
             let (tuple, cookie, stamps) = proof_of(usual, &read);
             (tuple, Claim::of(cookie, stamps, unix_s))
         } else {
-            let Some(read) = read_usual_syn(bytes, usual) else {
+            let Some(form) = Form::of(bytes, usual, lookup.server) else {
                 return;
             };
-            let servers = &self.servers;
-            lookup.service = servers.slot_of_service(lookup.server, usual.destination_port());
-            let traits = servers.traits_in(lookup.service, lookup.server);
-            let agreed = agree(&read, Family::V4, &traits);
-            let claim = Claim::new(agreed, unix_s);
-            (tuple_of(usual, read.sequence), claim)
+            lookup.statement = self.terms(form).statement;
+            let claim = Claim::new(lookup.statement, unix_s);
+            (tuple_of(usual, sequence_of(bytes)), claim)
         };
         let jar = &self.config.jar;
         jar.await_codes(place, &tuple, &claim, unix_s, awaited);
@@ -359,7 +353,7 @@ impl<B: Buffer> Guard<B> {
         let (tuple, cookie, stamps) = proof_of(usual, &read);
         let claim = Claim::of(cookie, stamps, ctx.unix_s());
         let codes = lookup.codes();
-        let codes = codes.unwrap_or_else(|| self.config.jar.codes(&tuple, &claim));
+        let codes = codes.unwrap_or_else(|| self.config.jar.codes_alone(&tuple, &claim));
         debug_assert_eq!(codes, self.config.jar.codes(&tuple, &claim));
         match claim.judge(cookie, codes) {
             Ok(_) => General(packet),
@@ -368,7 +362,7 @@ impl<B: Buffer> Guard<B> {
         }
     }
 
-    /// A SYN: answered by a cookie, in its own buffer.
+    /// A SYN: answered by a cookie, in its own buffer. No peer is told: shared sessions do not come here.
     #[inline(always)]
     fn answer_usual<I: Io<Buffer = B>>(
         &mut self,
@@ -377,22 +371,31 @@ impl<B: Buffer> Guard<B> {
         lookup: &UsualLookup,
         ctx: &mut Context<'_, I>,
     ) -> UsualVerdict<B> {
-        let read = match read_usual_syn(packet.bytes(), usual) {
-            Some(read) if checksum_holds(&packet, usual) => read,
+        let form = match Form::of(packet.bytes(), usual, lookup.server) {
+            Some(form) if checksum_holds(&packet, usual) => form,
             _ => return General(packet),
         };
-        let tuple = tuple_of(usual, read.sequence);
-        let room = usize::from(usual.payload) - OPTIONS;
         self.count_syn(ctx);
-        let traits = match lookup.has_codes {
-            true => self.servers.traits_in(lookup.service, lookup.server),
-            false => self.servers.traits(lookup.server, tuple.server_port),
-        };
-        let agreed = agree(&read, Family::V4, &traits);
-        let answered = self.cookie_for(&traits, agreed, &read, &tuple, room, lookup.codes(), ctx);
-        let (answer, options) = match answered {
-            Ok(answered) => answered,
-            Err(reason) => return Drop(packet, reason),
+        let terms = *self.terms(form);
+        if terms.offer == Offer::Refused {
+            return Drop(packet, DropReason::MssTooSmall);
+        }
+        let tuple = tuple_of(usual, sequence_of(packet.bytes()));
+        let claim = Claim::new(terms.statement, ctx.unix_s());
+        // An answer to another frame of the burst may have changed what is known of the server.
+        let codes = lookup
+            .codes()
+            .filter(|_| lookup.statement == terms.statement)
+            .unwrap_or_else(|| self.config.jar.codes_alone(&tuple, &claim));
+        debug_assert_eq!(codes, self.config.jar.codes(&tuple, &claim));
+        let cookie = claim.cookie(codes);
+        ctx.counters.count(Event::CookieSent);
+        self.cookie_sent_ns = Some(ctx.now_ns);
+        let answer = Answer {
+            sequence: cookie.sequence,
+            acknowledgement: tuple.client_sequence.wrapping_add(1),
+            flags: terms.flags,
+            window: terms.window,
         };
         let ends = Ends {
             source: tuple.server,
@@ -401,12 +404,55 @@ impl<B: Buffer> Guard<B> {
             destination_port: tuple.client_port,
         };
         let into = &mut packet.bytes_mut()[NETWORK..usize::from(usual.end)];
-        match answer::write(into, ends, &answer, &options) {
+        // With options, the SYN has all of them.
+        let stamps = |into: &[u8]| (cookie.timestamp, u32_at(into, STAMP - NETWORK));
+        let written = match terms.offer {
+            Offer::All { mss, window_scale } => {
+                let options = Options {
+                    mss: Some(mss),
+                    window_scale: Some(window_scale),
+                    sack_permitted: true,
+                    timestamps: Some(stamps(into)),
+                };
+                answer::write_with(into, ends, &answer, &options)
+            }
+            Offer::Some(options) => {
+                let timestamps = options.timestamps.map(|_| stamps(into));
+                let options = Options {
+                    timestamps,
+                    ..options
+                };
+                answer::write_some(into, ends, &answer, &options)
+            }
+            Offer::Refused => None,
+        };
+        match written {
             Some(length) if packet.set_len(NETWORK + length) => Reply(packet),
             _ => Drop(packet, DropReason::NoBuffer),
         }
     }
+
+    /// What SYNs of a form are answered.
+    #[inline(always)]
+    fn terms(&mut self, form: Form) -> &Terms {
+        let changes = self.servers.changes();
+        if !self.forms.has(form, changes) {
+            self.find_terms(form);
+        }
+        self.forms.at(form)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_terms(&mut self, form: Form) {
+        let traits = self.servers.traits(form.place(), form.port());
+        let terms = Terms::of(form, &traits, self.largest_mss(Family::V4));
+        self.forms.remember(form, self.servers.changes(), terms);
+    }
 }
+
+/// Where a usual SYN has its timestamp.
+const STAMP: usize = OPTIONS + 8;
 
 /// Sessions that have one of these set go by the general walk.
 const UNUSUAL: u8 = flag::TRACKED
@@ -485,21 +531,6 @@ fn read_usual(bytes: &[u8], usual: &Usual) -> Option<Segment> {
     })
 }
 
-/// A SYN without options, or with those that nearly everyone sends.
-#[inline(always)]
-fn read_usual_syn(bytes: &[u8], usual: &Usual) -> Option<Segment> {
-    const KIND: u8 = flags::SYN | flags::ACK | flags::FIN | flags::RST;
-    if usual.tcp_flags & KIND != flags::SYN {
-        return None;
-    }
-    let options = tcp_options::parse_usual(&bytes[OPTIONS..usize::from(usual.payload)])?;
-    Some(Segment {
-        options,
-        length: usual.payload_bytes() + 1,
-        ..numbers_of(bytes, usual)
-    })
-}
-
 /// The connection that an ACK begins, the cookie that it bears, and whether it has timestamps.
 #[inline(always)]
 fn proof_of(usual: &Usual, read: &Segment) -> (Tuple, Cookie, bool) {
@@ -510,6 +541,12 @@ fn proof_of(usual: &Usual, read: &Segment) -> (Tuple, Cookie, bool) {
     };
     let tuple = tuple_of(usual, read.sequence.wrapping_sub(1));
     (tuple, cookie, stamps.is_some())
+}
+
+#[inline(always)]
+fn sequence_of(bytes: &[u8]) -> u32 {
+    let header = bytes[TRANSPORT..].first_chunk::<20>().unwrap_or(&[0; 20]);
+    u32_at(header, field::SEQUENCE)
 }
 
 #[inline(always)]

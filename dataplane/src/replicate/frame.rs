@@ -7,7 +7,7 @@ use super::tally::Tally;
 pub const MAJOR: u8 = 1;
 /// What this version adds to the frame without breaking older readers, who skip the items that they
 /// do not know.
-pub const MINOR: u8 = 0;
+pub const MINOR: u8 = 1;
 /// Octets of the header.
 pub const HEADER_BYTES: usize = 40;
 /// Octets of the header that its check covers.

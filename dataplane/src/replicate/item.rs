@@ -10,7 +10,9 @@ use super::record::{FLOW_KEY_BYTES, FlowKey, RECORD_BYTES, Record, RecordError};
 /// Octets before an item's content: its kind, a spare octet, its length.
 pub(super) const ITEM_HEADER_BYTES: usize = 4;
 /// Octets of [`Hello`].
-pub(super) const HELLO_BYTES: usize = 32;
+pub(super) const HELLO_BYTES: usize = 40;
+/// Octets of it that every minor version writes.
+const OLD_HELLO_BYTES: usize = 32;
 /// Octets of one [`Report`].
 pub(super) const REPORT_BYTES: usize = 42;
 /// Octets before a batch's records.
@@ -60,6 +62,8 @@ pub(super) struct Hello {
     pub(super) oldest: u64,
     /// The newest batch that it sent; 0 before the first one.
     pub(super) newest: u64,
+    /// The site's clock as the sender knows it, in milliseconds since 1970; 0 of who does not tell.
+    pub(super) site_ms: u64,
 }
 
 /// What the greeter knows of one life of one appliance.
@@ -199,7 +203,10 @@ impl<'a> Item<'a> {
         let fixed = |size: usize| content.get(..size).ok_or(Malformed);
         let list = |fields: usize, least: usize| Entries::new(content, fields, least);
         Ok(match of_kind {
-            kind::HELLO => Self::Hello(read_hello(fixed(HELLO_BYTES)?)),
+            kind::HELLO => {
+                fixed(OLD_HELLO_BYTES)?;
+                Self::Hello(read_hello(content))
+            }
             kind::REPORTS => Self::Reports(list(LIST_FIELDS_BYTES, REPORT_BYTES)?),
             kind::BATCH => {
                 let records = list(BATCH_FIELDS_BYTES, RECORD_BYTES)?;
@@ -229,6 +236,11 @@ fn read_hello(bytes: &[u8]) -> Hello {
         sent_ns: u64_at(bytes, 8),
         oldest: u64_at(bytes, 16),
         newest: u64_at(bytes, 24),
+        site_ms: if bytes.len() >= HELLO_BYTES {
+            u64_at(bytes, 32)
+        } else {
+            0
+        },
     }
 }
 
@@ -293,6 +305,7 @@ impl Hello {
         into.extend_from_slice(&self.sent_ns.to_be_bytes());
         into.extend_from_slice(&self.oldest.to_be_bytes());
         into.extend_from_slice(&self.newest.to_be_bytes());
+        into.extend_from_slice(&self.site_ms.to_be_bytes());
     }
 }
 
@@ -458,12 +471,12 @@ mod tests {
         #[test]
         fn greetings_read_as_they_were_written(
             flags in any::<(bool, bool, u8, u32)>(),
-            numbers in any::<[u64; 3]>(),
+            numbers in any::<[u64; 4]>(),
             said in proptest::collection::vec(reports(), 0..30),
         ) {
             let (in_step, leaving, workers, places) = flags;
-            let [sent_ns, oldest, newest] = numbers;
-            let hello = Hello { in_step, leaving, workers, places, sent_ns, oldest, newest };
+            let [sent_ns, oldest, newest, site_ms] = numbers;
+            let hello = Hello { in_step, leaving, workers, places, sent_ns, oldest, newest, site_ms };
             let mut bytes = Vec::new();
             hello.write(&mut bytes);
             write_reports(&mut bytes, &said);

@@ -6,6 +6,7 @@
 //! their addresses, so that neither the number of workers nor the tables need be alike.
 
 mod bucket;
+mod catch_up;
 pub mod config;
 pub mod desk;
 mod director;
@@ -22,6 +23,7 @@ pub mod replicator;
 mod resync;
 mod send;
 mod serve;
+mod site;
 mod stations;
 pub mod status;
 mod stream;
@@ -69,6 +71,8 @@ pub enum ToPeers {
     Record(Record, Audience),
     /// A packet of a flow that the worker does not know waits: its director is to be asked.
     Query(FlowKey),
+    /// The worker did nothing for a while. It decides nothing new before [`FromPeers::CaughtUp`].
+    Stalled,
     /// The answer to a [`FromPeers::Query`] for a flow that is unknown here too. A known flow's
     /// answer is its record.
     Unknown(FlowKey, PeerId),
@@ -81,6 +85,16 @@ pub enum ToPeers {
         /// Where the next page begins; `None` after the last one.
         next: Option<u32>,
     },
+}
+
+/// How an appliance stands in its site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// How far the site's clock is ahead of this appliance's, in milliseconds: the fastest clock of
+    /// all its guards is the site's.
+    pub lead_ms: u32,
+    /// Whether all its guards are there, but for those that said good-bye.
+    pub is_whole: bool,
 }
 
 /// What a worker takes from the control thread.
@@ -97,6 +111,10 @@ pub enum FromPeers {
     /// So many other appliances are there now. After a change, what only a director was told is
     /// told again.
     Peers(u8),
+    /// All that the peers had told when the worker last said [`ToPeers::Stalled`] went before.
+    CaughtUp,
+    /// How this appliance stands in its site.
+    Site(Site),
     /// An authentic datagram of the peer at this address came from there.
     Station(Address, Origin),
 }

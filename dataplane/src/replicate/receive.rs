@@ -244,7 +244,8 @@ impl Replicator {
                 Item::Reports(_) | Item::Newer => {}
             }
         }
-        if greeting.is_some() {
+        if let Some(hello) = greeting {
+            self.hear_clock(hello.site_ms);
             self.review();
         }
     }
@@ -277,6 +278,7 @@ impl Replicator {
         for report in reports.reports() {
             if self.is_of_us(&report) {
                 self.peers[place].of_us = report;
+                self.note_answer(place);
             } else {
                 let _ = self.peers[place].reports.try_push(report);
             }

@@ -60,6 +60,8 @@ pub struct Record {
     pub server_scale: u8,
     /// The window scale that the client was told.
     pub told_scale: u8,
+    /// How often the session's end was taken back, modulo 2^8.
+    pub revivals: u8,
     /// What the client and the guard agreed on (`Agreed::packed`).
     pub agreed: u16,
     /// The client's initial sequence number.
@@ -163,6 +165,7 @@ impl Record {
             key,
             stage,
             flags: bytes[2],
+            revivals: bytes[3],
             agreed: word(6),
             client_scale: scales as u8 & 15,
             server_scale: (scales >> 4) as u8 & 15,
@@ -196,6 +199,7 @@ impl Record {
         bytes[0] = RECORD_VERSION;
         bytes[1] = self.stage as u8;
         bytes[2] = self.flags;
+        bytes[3] = self.revivals;
         let scales = u16::from(self.client_scale & 15)
             | u16::from(self.server_scale & 15) << 4
             | u16::from(self.told_scale & 15) << 8;

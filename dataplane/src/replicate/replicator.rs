@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use arrayvec::ArrayVec;
 
 use super::bucket::Bucket;
+use super::catch_up::CatchUp;
 use super::config::{MAX_PAYLOAD_BYTES, ReplicatorConfig};
 use super::director::Directors;
 use super::keys::{FrameKey, Keys, ReplicationKey};
@@ -12,6 +13,7 @@ use super::peer::{MAX_DIRECTED, Peer};
 use super::record::{FlowKey, Record};
 use super::resync::Resync;
 use super::send::Outgoing;
+use super::site::SiteView;
 use super::status::{PeerEvent, PeerState, PeerStatus};
 use super::stream::Stream;
 use super::tally::{Tallies, Tally};
@@ -60,6 +62,8 @@ pub struct Replicator {
     /// We know what the others know.
     pub(super) in_step: bool,
     pub(super) resync: Resync,
+    pub(super) site: SiteView,
+    pub(super) catch_up: CatchUp,
     pub(super) outgoing: Outgoing,
     /// A frame being opened.
     pub(super) scratch: Vec<u8>,
@@ -103,6 +107,8 @@ impl Replicator {
             directors: Directors::default(),
             in_step: false,
             resync: Resync::new(now.now_ns, &config),
+            site: SiteView::new(config.peers.is_empty()),
+            catch_up: CatchUp::new(),
             outgoing: Outgoing::new(now.now_ns),
             scratch: Vec::with_capacity(MAX_PAYLOAD_BYTES),
             news: VecDeque::with_capacity(PEER_NEWS),
@@ -133,6 +139,7 @@ impl Replicator {
             }
             ToPeers::Record(record, Audience::Director) => self.tell_director(&record),
             ToPeers::Record(record, Audience::Peer(peer)) => self.tell(worker, &record, peer),
+            ToPeers::Stalled => self.note_stalled(worker),
             ToPeers::Query(flow) => self.ask_director(&flow),
             ToPeers::Unknown(flow, peer) => self.tell_unknown(flow, peer),
             ToPeers::PageEnd {
@@ -239,6 +246,7 @@ impl Replicator {
         self.outgoing.tick();
         self.tick_resync();
         self.review();
+        self.review_catch_up();
     }
 
     /// When [`Self::tick`] is to be called, on the clock of [`Time::now_ns`]; `None` only without
@@ -267,6 +275,9 @@ impl Replicator {
 
     /// What a worker is to hear: which worker, and what.
     pub fn next_news(&mut self) -> Option<(usize, FromPeers)> {
+        if let Some(news) = self.next_site_news() {
+            return Some(news);
+        }
         if self.workers_told < self.config.workers {
             self.workers_told += 1;
             return Some((self.workers_told - 1, FromPeers::Peers(self.alive)));
@@ -320,7 +331,7 @@ impl Replicator {
 
     /// News that wait for [`Self::next_news`].
     pub fn news_waiting(&self) -> usize {
-        self.news.len() + (self.config.workers - self.workers_told)
+        self.news.len() + (self.config.workers - self.workers_told) + self.site_news_waiting()
     }
 
     /// Takes other keys; what was sealed under one that is among them no longer is refused.
@@ -487,6 +498,7 @@ impl Replicator {
                 to: state,
             });
         }
+        self.review_site();
         let in_step = self.resync.has_joined() && !self.owes();
         if in_step != self.in_step {
             self.in_step = in_step;

@@ -184,22 +184,44 @@ fn read_list(options: &[u8]) -> TcpOptions {
 /// Linux, and with it most of the Internet, says in a SYN. `None` for anything else.
 #[inline(always)]
 pub(crate) fn parse_usual(options: &[u8]) -> Option<TcpOptions> {
+    let Ok(syn) = <&[u8; USUAL_SYN_BYTES]>::try_from(options) else {
+        return parse_stamps(options);
+    };
+    let syn = parse_usual_syn(syn)?;
+    Some(TcpOptions {
+        mss: Some(syn.mss),
+        window_scale: Some(syn.window_scale),
+        sack_permitted: true,
+        timestamps: Some(syn.timestamps),
+        ..TcpOptions::default()
+    })
+}
+
+/// Octets of what Linux says in a SYN.
+pub(crate) const USUAL_SYN_BYTES: usize = 20;
+
+/// What Linux says in a SYN, besides that it permits SACK.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UsualSyn {
+    pub(crate) mss: u16,
+    pub(crate) window_scale: u8,
+    pub(crate) timestamps: Timestamps,
+}
+
+/// The options of a SYN, if they are such as Linux says.
+#[inline(always)]
+pub(crate) fn parse_usual_syn(options: &[u8; USUAL_SYN_BYTES]) -> Option<UsualSyn> {
     const MSS: u32 = (kind::MSS as u32) << 8 | 4;
     const SACK_AND_TIMESTAMPS: u32 =
         (kind::SACK_PERMITTED as u32) << 24 | 2 << 16 | (kind::TIMESTAMPS as u32) << 8 | 10;
     const SCALE: u32 = (kind::NOP as u32) << 16 | (kind::WINDOW_SCALE as u32) << 8 | 3;
-    let Ok(syn) = <&[u8; 20]>::try_from(options) else {
-        return parse_stamps(options);
-    };
-    let (first, last) = (u32_at(syn, 0), u32_at(syn, 16));
+    let (first, last) = (u32_at(options, 0), u32_at(options, 16));
     let is_usual =
-        first >> 16 == MSS && u32_at(syn, 4) == SACK_AND_TIMESTAMPS && last >> 8 == SCALE;
-    is_usual.then(|| TcpOptions {
-        mss: Some(first as u16),
-        window_scale: Some((last as u8).min(MAX_WINDOW_SCALE)),
-        sack_permitted: true,
-        timestamps: Some(timestamps_at(&syn[8..], HEADER_BYTES + 8)),
-        ..TcpOptions::default()
+        first >> 16 == MSS && u32_at(options, 4) == SACK_AND_TIMESTAMPS && last >> 8 == SCALE;
+    is_usual.then(|| UsualSyn {
+        mss: first as u16,
+        window_scale: (last as u8).min(MAX_WINDOW_SCALE),
+        timestamps: timestamps_at(&options[8..], HEADER_BYTES + 8),
     })
 }
 

@@ -3,9 +3,8 @@
 use super::walk::Facts;
 use super::{Time, Worker, context};
 use crate::context::Context;
-use crate::counters::Event;
 use crate::io::{InterfaceId, Io};
-use crate::limits::{NEWS_PER_LOOP, RELEASED_PER_LOOP};
+use crate::limits::{NEWS_PER_LOOP, RELEASED_PER_LOOP, STALL_NS};
 use crate::replicate::FromPeers;
 
 impl<I: Io> Worker<I> {
@@ -29,6 +28,15 @@ impl<I: Io> Worker<I> {
             served += 1;
         }
         served + self.walk_released(time)
+    }
+
+    /// Has the guard hear its peers first when this worker did nothing for long.
+    #[inline]
+    pub(super) fn watch_for_stalls(&mut self, time: Time) {
+        let last_ns = std::mem::replace(&mut self.turned_ns, time.now_ns);
+        if time.now_ns.saturating_sub(last_ns) >= STALL_NS {
+            self.guard.note_stall();
+        }
     }
 
     #[inline]
@@ -72,10 +80,12 @@ impl<I: Io> Worker<I> {
         let Some(desk) = &mut self.peers else {
             return;
         };
-        while let Some(message) = self.guard.next_to_peers() {
-            if desk.records.push(message).is_err() {
-                self.counters.count(Event::RecordLost);
-            }
+        // What finds no room here waits at the guard.
+        while !desk.records.is_full()
+            && let Some(message) = self.guard.next_to_peers()
+        {
+            let pushed = desk.records.push(message);
+            debug_assert!(pushed.is_ok(), "the ring had room");
         }
     }
 }

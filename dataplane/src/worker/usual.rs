@@ -102,7 +102,7 @@ impl<I: Io> Worker<I> {
     /// Has the cookies' codes made of those that no session is known for, all at once.
     #[inline(always)]
     pub(super) fn make_codes(
-        &self,
+        &mut self,
         gate: Option<&OpenGate>,
         frames: &[I::Buffer],
         lines: &mut [Line],

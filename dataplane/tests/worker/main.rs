@@ -5,6 +5,7 @@
 #[path = "../rig/mod.rs"]
 mod rig;
 
+mod answers;
 mod icmp;
 mod peers;
 mod refusals;

@@ -117,8 +117,8 @@ pub struct Replication {
     pub peers: Vec<(PeerId, IpAddr)>,
     /// The group that they are spoken to by, instead of each alone.
     pub group: Option<IpAddr>,
-    /// The key that they have in common.
-    pub key: [u8; 32],
+    /// The keys that they have in common.
+    pub keys: Vec<ReplicationKey>,
     /// When and how sessions are shared.
     pub sharing: Sharing,
 }
@@ -173,10 +173,7 @@ pub(super) fn exchange(
         Some(_) => Transport::Group,
         None => Transport::PointToPoint,
     };
-    config.keys = vec![ReplicationKey {
-        not_before_s: 0,
-        secret: replication.key,
-    }];
+    config.keys.clone_from(&replication.keys);
     config.workers = settings.workers;
     config.table_places = settings.capacity;
     let addresses = Addresses {

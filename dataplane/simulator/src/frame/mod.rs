@@ -170,6 +170,14 @@ pub struct Ends {
     pub destination_port: u16,
 }
 
+impl std::fmt::Display for Ends {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (source, destination) = (self.source, self.destination);
+        let ports = (self.source_port, self.destination_port);
+        write!(f, "{source}:{} > {destination}:{}", ports.0, ports.1)
+    }
+}
+
 impl Ends {
     /// The other side's view.
     #[must_use]

@@ -19,6 +19,8 @@ pub struct Lives {
     others_spoke: bool,
     /// When somebody else last sent a RST.
     reset_ns: Option<u64>,
+    /// The appliance's turns when it was last looked at.
+    turns: u64,
 }
 
 /// For how long a guard that shares, and has not seen all of a session, may wait whether a RST was
@@ -44,6 +46,7 @@ impl Lives {
             before: Standing::default(),
             others_spoke: false,
             reset_ns: None,
+            turns: u64::MAX,
         }
     }
 }
@@ -86,7 +89,9 @@ impl Invariant for Lives {
             self.others_spoke = true;
             return Ok(());
         }
-        if !appliance.is_settled() {
+        if !appliance.is_settled()
+            || std::mem::replace(&mut self.turns, appliance.turns()) == appliance.turns()
+        {
             return Ok(());
         }
         let now = standing(appliance);

@@ -16,6 +16,10 @@ use crate::site::{self, Family};
 /// The port of a client's connections that follow each other, counted from its first one.
 const CHAIN_PORT: u16 = 50;
 
+/// Connections of a crowd, and the port of the first, counted from its client's first one.
+const CROWD: u16 = 20;
+const CROWD_PORT: u16 = 60;
+
 const CLOSES: [Close; 5] = [
     Close::ClientFirst,
     Close::ServerFirst,
@@ -58,8 +62,13 @@ pub(super) fn shared(seed: u64) -> Shared {
         true => Vec::new(),
         false => draw_troubles(&mut random, guards),
     };
-    let settings = |guard| ApplianceSettings {
+    // Clocks that agree, or nearly.
+    let behind_s: Vec<u64> = (0..guards)
+        .map(|_| pick(&mut random, &[0, 0, 1, 5]))
+        .collect();
+    let settings = |guard: usize| ApplianceSettings {
         workers: 1 + (seed as usize + guard) % 2,
+        unix_s: site::UNIX_S - behind_s[guard],
         ..guard_settings(guard, guards, 1, sharing)
     };
     Shared {
@@ -131,12 +140,40 @@ fn client(
             }
         }
     }
+    if random.chance(0.4) {
+        plans.extend(crowd(random, number, troubles));
+    }
     if is_chained {
         // Its last acknowledgement must be out when the next connection begins.
         settings.ack_delay_ns = None;
         plans.extend(chain(random, number));
     }
     (settings, plans)
+}
+
+/// Many short connections, most of them about the time when something happens to the guards.
+fn crowd(random: &mut Random, client: u8, troubles: &[(u64, Trouble)]) -> Vec<Plan> {
+    let mut plans = Vec::new();
+    for number in 0..CROWD {
+        let plan = draw_plan(random, client, CROWD_PORT + number);
+        let at_ns = match troubles.len() {
+            0 => plan.start_ns,
+            count => {
+                let (at_ns, _) = troubles[random.below(count as u64) as usize];
+                at_ns.saturating_sub(SECOND_NS / 2) + random.below(4 * SECOND_NS)
+            }
+        };
+        plans.push(Plan {
+            start_ns: at_ns.min(QUIET_NS - 4 * SECOND_NS),
+            up_bytes: 4 + random.below(500),
+            down_bytes: random.below(500),
+            client_pace: Pace::EAGER,
+            server_pace: Pace::EAGER,
+            pause: None,
+            ..plan
+        });
+    }
+    plans
 }
 
 /// Connections of the very same ports, each begun as soon as the client's end of the one before it
@@ -218,10 +255,15 @@ fn draw_plan(random: &mut Random, client: u8, number: u16) -> Plan {
         chunk_bytes: 2000,
         every_ns: 100 * MS,
     };
+    // Some are silent for so long that they are there when all is well again.
+    let span_ns = match random.chance(0.3) {
+        true => 30 * SECOND_NS,
+        false => 2 * SECOND_NS + random.below(6 * SECOND_NS),
+    };
     let pause = random.chance(0.3).then(|| Pause {
         by: pick(random, &[Way::Up, Way::Down]),
         after_bytes: pick(random, &[0, 4, 1000]),
-        span_ns: 2 * SECOND_NS + random.below(6 * SECOND_NS),
+        span_ns,
     });
     Plan {
         start_ns: SECOND_NS + random.below(QUIET_NS - 5 * SECOND_NS),
@@ -249,21 +291,45 @@ fn draw_troubles(random: &mut Random, guards: usize) -> Vec<(u64, Trouble)> {
     let mut at_ns = SECOND_NS;
     for _ in 0..count {
         at_ns += random.below(8 * SECOND_NS);
-        let mut span_ns = MS + random.below(3 * SECOND_NS);
-        let guard = 1 + random.below(guards as u64 - 1) as usize;
-        let trouble = match random.below(4) {
-            0 => Trouble::Crash(guard, span_ns),
-            1 => Trouble::Leave(guard, span_ns),
-            2 => Trouble::CutOff(random.below(guards as u64) as usize, span_ns),
-            _ => {
-                let drain_ns = 200 * MS + random.below(700 * MS);
-                let trouble = Trouble::Drain(guard, drain_ns, span_ns);
-                span_ns += drain_ns;
-                trouble
-            }
-        };
+        let (trouble, span_ns) = draw_trouble(random, guards);
+        // All is well again in time for the guards to agree.
+        if at_ns + span_ns > QUIET_NS - SECOND_NS {
+            break;
+        }
         troubles.push((at_ns, trouble));
         at_ns += span_ns + 3 * SECOND_NS;
     }
     troubles
+}
+
+/// What happens, and how long it lasts.
+fn draw_trouble(random: &mut Random, guards: usize) -> (Trouble, u64) {
+    let span_ns = MS + random.below(3 * SECOND_NS);
+    let mortal = 1 + random.below(guards as u64 - 1) as usize;
+    let any = random.below(guards as u64) as usize;
+    let other = (any + 1 + random.below(guards as u64 - 1) as usize) % guards;
+    let long_ns = pick(random, &[span_ns, span_ns, span_ns + 12 * SECOND_NS]);
+    let apart_ns = random.below(2 * SECOND_NS);
+    match random.below(11) {
+        0 => (Trouble::Crash(mortal, span_ns), span_ns),
+        1 => (Trouble::Leave(mortal, span_ns), span_ns + SECOND_NS),
+        2 | 3 => (Trouble::CutOff(any, long_ns), long_ns),
+        4 => {
+            let drain_ns = 200 * MS + random.below(700 * MS);
+            let all_ns = drain_ns + span_ns + SECOND_NS;
+            (Trouble::Drain(mortal, drain_ns, span_ns), all_ns)
+        }
+        5 => (Trouble::Deaf(any, other, long_ns), long_ns),
+        6 => (Trouble::Parted(any, other, long_ns), long_ns),
+        7 => {
+            let delay_ns = pick(random, &[15, 50, 250]) * MS;
+            (Trouble::Slow(any, long_ns, delay_ns), long_ns)
+        }
+        8 => (Trouble::Stall(any, span_ns), span_ns),
+        9 => (Trouble::NewKeys(apart_ns), 4 * apart_ns + SECOND_NS),
+        _ => {
+            let share = pick(random, &[Share::Begun, Share::Deferred, Share::Established]);
+            (Trouble::Shares(share, apart_ns), 4 * apart_ns)
+        }
+    }
 }

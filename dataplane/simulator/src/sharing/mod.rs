@@ -1,14 +1,17 @@
 //! Several guards between the same clients and servers, whose routers send every packet by any of
 //! them; and what may befall the guards and what is between them.
 
+mod agreement;
 mod draw;
 mod intruder;
 
 use std::net::IpAddr;
 
 use dataplane::counters::Counters;
-use dataplane::guard::config::{Sharing, Timers};
+use dataplane::guard::config::{Share, Sharing, Timers};
+use dataplane::guard::cookie::CookieKey;
 use dataplane::replicate::PeerId;
+use dataplane::replicate::keys::ReplicationKey;
 
 use self::intruder::Intruder;
 use crate::appliance::{Appliance, ApplianceSettings, Replication, SYNC, Side};
@@ -28,6 +31,8 @@ const SECOND_NS: u64 = 1000 * MS;
 const QUIET_NS: u64 = 30 * SECOND_NS;
 /// When every connection must have ended.
 const PATIENCE_NS: u64 = 200 * SECOND_NS;
+/// How long after the last trouble the guards must agree.
+const AGREED_AFTER_NS: u64 = 5 * SECOND_NS;
 /// How soon the routers notice that a guard is gone, or back.
 const ROUTERS_NOTICE_NS: u64 = 500 * MS;
 
@@ -39,6 +44,20 @@ pub enum Trouble {
     /// The guard neither sends to its peers nor hears of them for so long; it carries packets all
     /// the while.
     CutOff(usize, u64),
+    /// Nothing that the first guard says reaches the second one for so long.
+    Deaf(usize, usize, u64),
+    /// Neither of the two guards hears the other for so long; others hear both.
+    Parted(usize, usize, u64),
+    /// What the guard and its peers say to each other takes so long (the second span), for so long
+    /// (the first one).
+    Slow(usize, u64, u64),
+    /// The guard does nothing for so long; what comes meanwhile waits for it.
+    Stall(usize, u64),
+    /// The guards get new cookie keys and replication keys, one after the other, so far apart; the
+    /// keys count from a second after the last one has them.
+    NewKeys(u64),
+    /// The guards share otherwise from then on, one after the other, so far apart.
+    Shares(Share, u64),
     /// The guard says good-bye to its peers and goes, and comes back after so long.
     Leave(usize, u64),
     /// The guard opens no more sessions for so long, though packets still come; then it goes, as
@@ -116,7 +135,10 @@ pub fn guard_settings(
                 .map(|other| (PeerId(1 + other as u8), sync_address(other)))
                 .collect(),
             group: None,
-            key: [9; 32],
+            keys: vec![ReplicationKey {
+                not_before_s: 0,
+                secret: [9; 32],
+            }],
             sharing,
         }),
         ..site::appliance_settings(servers, 77 + guard as u64)
@@ -139,6 +161,17 @@ impl Shared {
         let book = Book::shared();
         let stage = self.build(&mut world, &book);
         world.run_until(QUIET_NS)?;
+        // A guard that died may have been the only one to see the end of a session.
+        let ends_count = !self.has_deaths();
+        let calm = LinkSettings {
+            delay_ns: self.sync.delay_ns.min(MS),
+            ..LinkSettings::default()
+        };
+        for &guard in &stage.guards {
+            world.set_link((guard, SYNC), calm);
+        }
+        world.run_for(AGREED_AFTER_NS)?;
+        agreement::require(&mut world, &stage, &book, ends_count)?;
         let is_busy = |world: &World| {
             let open = |&host: &NodeId| world.get::<Host>(host).open_connections() > 0;
             stage.hosts.iter().any(open)
@@ -147,6 +180,7 @@ impl Shared {
             world.run_for(5 * SECOND_NS)?;
         }
         world.finish()?;
+        agreement::require(&mut world, &stage, &book, ends_count)?;
         for &host in &stage.hosts {
             world.get_mut::<Host>(host).stop();
         }
@@ -170,6 +204,16 @@ impl Shared {
             connections,
             counters,
         })
+    }
+
+    fn has_deaths(&self) -> bool {
+        let is_death = |trouble: &Trouble| {
+            matches!(
+                trouble,
+                Trouble::Crash(..) | Trouble::Leave(..) | Trouble::Drain(..)
+            )
+        };
+        self.troubles.iter().any(|(_, trouble)| is_death(trouble))
     }
 
     fn build(&self, world: &mut World, book: &SharedBook) -> SharedStage {
@@ -303,15 +347,11 @@ fn happen(world: &mut World, trouble: Trouble, stage: &SharedStage, sync: LinkSe
         Trouble::Leave(guard, span_ns) => {
             let id = stage.guards[guard];
             world.get_mut::<Appliance>(id).leave();
-            world.at(now_ns + 2 * ROUTERS_NOTICE_NS, move |world| {
+            let gone_ns = now_ns + 2 * ROUTERS_NOTICE_NS;
+            world.at(gone_ns, move |world| {
                 world.get_mut::<Appliance>(id).stop();
             });
-            come_back(
-                world,
-                stage,
-                guard,
-                now_ns + 2 * ROUTERS_NOTICE_NS + span_ns,
-            );
+            come_back(world, stage, guard, gone_ns + span_ns);
         }
         Trouble::Drain(guard, drain_ns, span_ns) => {
             world.get_mut::<Appliance>(stage.guards[guard]).drain();
@@ -322,15 +362,95 @@ fn happen(world: &mut World, trouble: Trouble, stage: &SharedStage, sync: LinkSe
         }
         Trouble::CutOff(guard, span_ns) => {
             let dead = LinkSettings { loss: 1.0, ..sync };
-            let (out, back) = ((stage.guards[guard], SYNC), (stage.sync, guard));
-            world.set_link(out, dead);
-            world.set_link(back, dead);
+            for_a_while(world, stage, guard, [dead, dead], sync, span_ns);
+        }
+        Trouble::Slow(guard, span_ns, delay_ns) => {
+            let slow = |link: LinkSettings| LinkSettings { delay_ns, ..link };
+            let links = [slow(sync), slow(LinkSettings::default())];
+            for_a_while(world, stage, guard, links, sync, span_ns);
+        }
+        Trouble::Deaf(from, to, span_ns) => block(world, stage.sync, from, to, span_ns),
+        Trouble::Parted(one, other, span_ns) => {
+            block(world, stage.sync, one, other, span_ns);
+            block(world, stage.sync, other, one, span_ns);
+        }
+        Trouble::Stall(guard, span_ns) => {
+            let id = stage.guards[guard];
+            world.get_mut::<Appliance>(id).stall();
             world.at(now_ns + span_ns, move |world| {
-                world.set_link(out, sync);
-                world.set_link(back, LinkSettings::default());
+                world.get_mut::<Appliance>(id).wake();
             });
         }
+        Trouble::NewKeys(apart_ns) => new_keys(world, stage, apart_ns),
+        Trouble::Shares(share, apart_ns) => one_by_one(world, stage, apart_ns, move |world, id| {
+            world.get_mut::<Appliance>(id).reconfigure(|settings| {
+                if let Some(replication) = &mut settings.replication {
+                    replication.sharing.share = share;
+                }
+            });
+        }),
     }
+}
+
+/// The links of a guard to its peers, out and back, are these for so long.
+fn for_a_while(
+    world: &mut World,
+    stage: &SharedStage,
+    guard: usize,
+    links: [LinkSettings; 2],
+    sync: LinkSettings,
+    span_ns: u64,
+) {
+    let (out, back) = ((stage.guards[guard], SYNC), (stage.sync, guard));
+    world.set_link(out, links[0]);
+    world.set_link(back, links[1]);
+    world.at(world.now_ns() + span_ns, move |world| {
+        world.set_link(out, sync);
+        world.set_link(back, LinkSettings::default());
+    });
+}
+
+/// Nothing goes from one guard to the other for so long.
+fn block(world: &mut World, sync: NodeId, from: usize, to: usize, span_ns: u64) {
+    world.get_mut::<Switch>(sync).block(from, to, true);
+    world.at(world.now_ns() + span_ns, move |world| {
+        world.get_mut::<Switch>(sync).block(from, to, false);
+    });
+}
+
+/// Does something to one guard after the other.
+fn one_by_one(
+    world: &mut World,
+    stage: &SharedStage,
+    apart_ns: u64,
+    act: impl Fn(&mut World, NodeId) + Clone + 'static,
+) {
+    for (place, &id) in stage.guards.iter().enumerate() {
+        let act = act.clone();
+        world.at(world.now_ns() + place as u64 * apart_ns, move |world| {
+            act(world, id)
+        });
+    }
+}
+
+fn new_keys(world: &mut World, stage: &SharedStage, apart_ns: u64) {
+    let last_ns = world.now_ns() + stage.guards.len() as u64 * apart_ns;
+    let not_before_s = site::UNIX_S + last_ns / SECOND_NS + 1;
+    one_by_one(world, stage, apart_ns, move |world, id| {
+        let now_ns = world.now_ns();
+        let appliance = world.get_mut::<Appliance>(id);
+        appliance.reconfigure(|settings| {
+            settings.keys.push(CookieKey {
+                not_before_s,
+                secret: [8; 16],
+            });
+        });
+        let key = ReplicationKey {
+            not_before_s,
+            secret: [10; 32],
+        };
+        appliance.add_replication_key(key, now_ns);
+    });
 }
 
 fn come_back(world: &mut World, stage: &SharedStage, guard: usize, at_ns: u64) {

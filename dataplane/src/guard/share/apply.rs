@@ -4,7 +4,7 @@
 //! incarnation takes the place of an earlier one. So it does not matter in which order records
 //! come, or how often.
 
-use super::{DEFERRED, Mark, told};
+use super::{CatchingUp, DEFERRED, Mark, told};
 use crate::context::Context;
 use crate::counters::Event;
 use crate::drop_reason::DropReason;
@@ -20,12 +20,15 @@ use crate::io::Io;
 use crate::limits::{MAX_RELEASED, MAX_WAITING_PER_FLOW};
 use crate::packet::Buffer;
 use crate::parse::flags;
-use crate::replicate::FromPeers;
 use crate::replicate::record::{Record, Stage};
+use crate::replicate::{Audience, FromPeers, ToPeers};
 use crate::tcp::sequence::{self, later};
 
-/// How far apart two guards that got the same cookie back can have begun with it.
-const OPENED_TWICE_MS: u32 = 64_000;
+/// How far apart two guards that got the same cookie back can have begun with it: as long as it is
+/// good, and some more for clocks that differ.
+const OPENED_TWICE_MS: u32 = 128_000;
+/// What is known to have ended for so long, and is told as living, is not merely out of order.
+const LONG_OVER_NS: u64 = 1_000_000_000;
 
 impl<B: Buffer> Guard<B> {
     /// Takes notice of what a peer says.
@@ -33,7 +36,7 @@ impl<B: Buffer> Guard<B> {
         if !self.shares.is_on {
             return;
         }
-        self.shares.wall_ms = ctx.unix_ms as u32;
+        self.shares.site_ms = self.shares.site_ms(ctx.unix_ms);
         match news {
             FromPeers::Record(record, _) => self.apply(record, ctx),
             FromPeers::Query(key, asker) => self.answer_query(key, *asker, ctx),
@@ -43,6 +46,13 @@ impl<B: Buffer> Guard<B> {
             }
             FromPeers::Page(page) => self.tell_page(page, ctx),
             FromPeers::Peers(count) => self.peers_changed(*count, ctx.now_ns),
+            FromPeers::Site(site) => {
+                self.shares.lead_ms = site.lead_ms;
+                self.shares.is_whole = site.is_whole;
+            }
+            // Another stall may have come since.
+            FromPeers::CaughtUp if self.shares.catching_up == CatchingUp::Unsaid => {}
+            FromPeers::CaughtUp => self.shares.catching_up = CatchingUp::No,
             // The hop's.
             FromPeers::Station(..) => {}
         }
@@ -57,53 +67,55 @@ impl<B: Buffer> Guard<B> {
             return self.note_begun(record, ctx);
         }
         let found = self.sessions.find(self.sessions.hash(&key), &key);
-        let known = found.and_then(|id| self.match_incarnation(id, record, ctx));
-        match known {
-            Some(Known::Stale) => {
+        match found.map(|id| (id, self.relate(id, record))) {
+            Some((_, Relation::Earlier)) => {
                 ctx.counters.count(Event::RecordStale);
                 return;
             }
-            Some(Known::Same(id)) => self.merge(id, record, ctx),
+            Some((id, Relation::Same)) => self.merge(id, record, ctx),
+            Some((id, Relation::Next)) => {
+                self.make_way_for_next(id, ctx);
+                self.take_in(key, record, ctx);
+            }
             None => self.take_in(key, record, ctx),
         }
         self.release_waiting(&key, ctx);
     }
 
-    /// Which of the sessions of its ports a record is about; one that it follows is removed.
-    fn match_incarnation<I: Io<Buffer = B>>(
-        &mut self,
-        id: Id,
-        record: &Record,
-        ctx: &mut Context<'_, I>,
-    ) -> Option<Known> {
+    /// Which of the sessions of its ports a record is about. One handshake begins one session, also
+    /// where two guards have taken it for theirs: ports and the client's first number name it as long
+    /// as its cookie is good.
+    fn relate(&self, id: Id, record: &Record) -> Relation {
         let session = self.sessions.get(id);
         let incarnation = self.shares.marks[id.0 as usize].incarnation;
         let apart_ms = incarnation.wrapping_sub(record.incarnation) as i32;
-        let is_opened_twice = session.state != State::Closed
-            && apart_ms.unsigned_abs() < OPENED_TWICE_MS
-            && session.client_isn() == record.client_sequence
-            && !session.has(flag::TRACKED);
-        if incarnation == record.incarnation || is_opened_twice {
-            let mark = &mut self.shares.marks[id.0 as usize];
-            mark.incarnation = later(mark.incarnation, record.incarnation);
-            return Some(Known::Same(id));
+        let is_of_handshake = session.client_isn() == record.client_sequence
+            && session.has(flag::TRACKED) == (record.flags & flag::TRACKED != 0);
+        if is_of_handshake && apart_ms.unsigned_abs() < OPENED_TWICE_MS {
+            return Relation::Same;
         }
-        if sequence::after(incarnation, record.incarnation) {
-            return Some(Known::Stale);
+        // Two that began in the same millisecond: all guards must choose alike.
+        let order = (
+            apart_ms,
+            session.client_isn().wrapping_sub(record.client_sequence) as i32,
+        );
+        match order.cmp(&(0, 0)) {
+            std::cmp::Ordering::Greater => Relation::Earlier,
+            std::cmp::Ordering::Equal => Relation::Same,
+            std::cmp::Ordering::Less => Relation::Next,
         }
-        match self.sessions.get(id).state {
-            State::Opening if !self.sessions.get(id).has(flag::TRACKED) => {
-                // A copy of its handshake must not end the next one.
-                let _ = self.remember(id, ctx);
-                self.release_opening(id, DropReason::SessionExpired, ctx);
-            }
-            _ => {
-                if !self.forget(id, ctx) {
-                    self.remove(id);
-                }
-            }
+    }
+
+    /// A peer has begun the next session of the same ports.
+    fn make_way_for_next<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &mut Context<'_, I>) {
+        let session = self.sessions.get(id);
+        if session.state == State::Opening && !session.has(flag::TRACKED) {
+            // A copy of its handshake must not end the next one.
+            let _ = self.remember(id, ctx);
+            self.release_opening(id, DropReason::SessionExpired, ctx);
+        } else if !self.forget(id, ctx) {
+            self.remove(id);
         }
-        None
     }
 
     /// A session that is not known here yet.
@@ -113,6 +125,26 @@ impl<B: Buffer> Guard<B> {
         record: &Record,
         ctx: &mut Context<'_, I>,
     ) {
+        if record.flags & flag::TRACKED == 0
+            && self
+                .spent
+                .contains(&key, record.client_sequence, ctx.now_ns)
+        {
+            // It has ended, and has left the table since.
+            return self.tell_ended(record, ctx);
+        }
+        let is_short = record.flags & DEFERRED != 0 || !was_open(record);
+        if record.stage == Stage::Closed && is_short && record.flags & flag::TRACKED == 0 {
+            // There is nothing to be told of it but that its handshake is used.
+            let has_room = self.spent.insert(&key, record.client_sequence, ctx.now_ns);
+            let event = if has_room {
+                Event::RecordApplied
+            } else {
+                Event::SpentFull
+            };
+            ctx.counters.count(event);
+            return;
+        }
         let mut session = Session::opening(key, record.client_sequence);
         session.state = match record.stage {
             Stage::Begun | Stage::Opening => State::Opening,
@@ -149,6 +181,7 @@ impl<B: Buffer> Guard<B> {
             } else {
                 Share::Established
             },
+            revivals: record.revivals,
         };
         self.sessions.get_mut(id).flags |= flag::REMOTE;
         ctx.counters.count(Event::SessionLearned);
@@ -177,14 +210,15 @@ impl<B: Buffer> Guard<B> {
             client_window_bytes: record.client_edge,
             attempts: 0,
             is_elsewhere: false,
+            has_data: false,
+            client_waits: false,
             held: arrayvec::ArrayVec::new(),
         };
         let source = source_of(record.key.client);
         let place = self.pending.insert(pending, source);
         self.sessions.get_mut(id).place_or_isn = place.unwrap_or(u32::MAX);
-        // Whoever opens it asks its server again before this is due. If it died, and the client
-        // speaks to us, we do.
-        let wait_ns = self.config.timers.server_syn_ns * 3;
+        // If whoever opens it died, and the client speaks to us, we ask its server.
+        let wait_ns = super::REMOTE_OPENING_LOOKS * self.config.timers.server_syn_ns;
         self.wheel.arm(id.0, ctx.now_ns + wait_ns);
     }
 
@@ -204,23 +238,46 @@ impl<B: Buffer> Guard<B> {
         session.place_or_isn = record.client_sequence;
     }
 
-    /// Brings a session that is known up to what a record of the same incarnation says.
+    /// Brings a session that is known up to what a record of it says. All guards come to the same,
+    /// in whatever order records come: the last revival counts, then the furthest stage.
     fn merge<I: Io<Buffer = B>>(&mut self, id: Id, record: &Record, ctx: &mut Context<'_, I>) {
+        let mark = &mut self.shares.marks[id.0 as usize];
+        mark.incarnation = later(mark.incarnation, record.incarnation);
+        let revivals = record.revivals.wrapping_sub(mark.revivals) as i8;
+        mark.revivals = mark.revivals.wrapping_add(revivals.max(0) as u8);
         let state = self.sessions.get(id).state;
         let is_tracked = self.sessions.get(id).has(flag::TRACKED);
         match (state, record.stage) {
-            (_, Stage::Begun | Stage::Opening) | (State::Closed, Stage::Established) => {
+            (State::Established | State::Closed, _) if revivals < 0 => {
                 ctx.counters.count(Event::RecordStale);
             }
-            // A guard that opened it a second time has given up: that ends nothing.
-            (State::Established, Stage::Closed)
-                if self.sessions.get(id).sequence_delta != record.sequence =>
-            {
+            (State::Closed, Stage::Established) if revivals > 0 => {
+                self.revive(id, ctx);
+                self.advance(id, record);
+                ctx.counters.count(Event::RecordApplied);
+            }
+            (State::Closed, Stage::Opening | Stage::Established) => {
                 ctx.counters.count(Event::RecordStale);
+                if self.has_been_over_for(id, LONG_OVER_NS) {
+                    self.tell(id, ctx);
+                }
+            }
+            (_, Stage::Begun | Stage::Opening) => ctx.counters.count(Event::RecordStale),
+            // The server knows nothing of what was opened here: it was over when it was opened again.
+            (State::Established, Stage::Closed)
+                if !is_tracked && self.sessions.get(id).sequence_delta != record.sequence =>
+            {
+                let session = *self.sessions.get(id);
+                self.reset_both(&session, ctx);
+                ctx.counters.count(Event::RecordApplied);
+                self.settle_merged(id, record, ctx);
             }
             (State::Opening, Stage::Closed) if !is_tracked => {
                 // As at a peer that had not heard of it: a copy of its handshake opens nothing.
                 let _ = self.remember(id, ctx);
+                if was_open(record) {
+                    self.reset_server_of_opening(id, ctx);
+                }
                 self.release_opening(id, DropReason::ServerRefused, ctx);
                 ctx.counters.count(Event::RecordApplied);
             }
@@ -269,16 +326,19 @@ impl<B: Buffer> Guard<B> {
     fn advance(&mut self, id: Id, record: &Record) {
         let seen = self.tick_of(record.seen_ms);
         let session = self.sessions.get_mut(id);
-        let fins = flag::CLIENT_FIN | flag::SERVER_FIN;
-        let is_news = record.flags & !session.flags & flag::CLIENT_FIN != 0;
-        session.flags |= record.flags & fins;
-        // A FIN tells where the client's bytes end.
-        session.client_next = if is_news {
-            later(session.client_acked, record.client_next)
-        } else {
-            later(session.client_next, record.client_next)
+        let client_acked = later(session.client_acked, record.client_acked);
+        session.client_next = match client_end(session, record, client_acked) {
+            Some(end) => {
+                session.flags |= flag::CLIENT_FIN;
+                end
+            }
+            None => {
+                session.flags &= !flag::CLIENT_FIN;
+                later(client_acked, later(session.client_next, record.client_next))
+            }
         };
-        session.client_acked = later(session.client_acked, record.client_acked);
+        session.flags |= record.flags & flag::SERVER_FIN;
+        session.client_acked = client_acked;
         session.client_edge = later(session.client_edge, record.client_edge);
         session.server_next = later(session.server_next, record.server_next);
         session.server_acked = later(session.server_acked, record.server_acked);
@@ -286,9 +346,11 @@ impl<B: Buffer> Guard<B> {
         let last_seen = session.last_seen;
         let mark = &mut self.shares.marks[id.0 as usize];
         mark.told_tick = last_seen;
-        if record.flags & DEFERRED == 0 {
-            mark.told |= told::ALL;
+        if record.flags & DEFERRED != 0 {
+            // It was told here alone.
+            return;
         }
+        mark.told |= told::ALL;
         if record.flags & flag::CLIENT_FIN != 0 {
             mark.told |= told::CLIENT_FIN;
         }
@@ -297,21 +359,46 @@ impl<B: Buffer> Guard<B> {
         }
     }
 
-    /// The tick of a time on the wall clock, as near as this guard's clock agrees with its peers';
+    /// The tick of a time on the site's clock, as near as this guard's clock agrees with its peers';
     /// rounded down, so that a time which goes to and fro never becomes later.
     fn tick_of(&self, seen_ms: u32) -> u32 {
-        let ago_ms = self.shares.wall_ms.wrapping_sub(seen_ms);
+        let ago_ms = self.shares.site_ms.wrapping_sub(seen_ms);
         // A clock that runs ahead of ours, or a time that is longer ago than anything is kept.
         let ago_ms = if ago_ms > u32::MAX / 2 { 0 } else { ago_ms };
         let ago_ticks = (u64::from(ago_ms) * 1_000_000).div_ceil(1 << crate::guard::TICK_SHIFT);
         self.tick.wrapping_sub(ago_ticks as u32)
     }
 
-    /// The time on the wall clock of a tick, rounded down.
-    pub(super) fn wall_ms_of(&self, tick: u32) -> u32 {
+    /// The time on the site's clock of a tick, rounded down.
+    pub(super) fn site_ms_of(&self, tick: u32) -> u32 {
         let ago_ticks = u64::from(self.tick.wrapping_sub(tick));
         let ago_ms = (ago_ticks << crate::guard::TICK_SHIFT).div_ceil(1_000_000);
-        self.shares.wall_ms.wrapping_sub(ago_ms as u32)
+        self.shares.site_ms.wrapping_sub(ago_ms as u32)
+    }
+
+    /// Whether the last segment of a session passed so long ago.
+    fn has_been_over_for(&self, id: Id, ns: u64) -> bool {
+        let idle_ticks = self.tick.wrapping_sub(self.sessions.get(id).last_seen);
+        u64::from(idle_ticks) << crate::guard::TICK_SHIFT >= ns
+    }
+
+    /// Answers a record of a session that has ended and left the table: nobody is to hold it as living.
+    fn tell_ended<I: Io<Buffer = B>>(&mut self, record: &Record, ctx: &mut Context<'_, I>) {
+        ctx.counters.count(Event::RecordStale);
+        if record.stage == Stage::Closed {
+            return;
+        }
+        let ended = Record {
+            stage: Stage::Closed,
+            flags: record.flags & !DEFERRED,
+            ..*record
+        };
+        let is_told = self.shares.push(ToPeers::Record(ended, Audience::All));
+        ctx.counters.count(if is_told {
+            Event::RecordTold
+        } else {
+            Event::RecordLost
+        });
     }
 
     /// For how much longer a session that has ended is to be remembered.
@@ -428,10 +515,34 @@ impl<B: Buffer> Guard<B> {
     }
 }
 
-/// What is known of a record's session.
-enum Known {
-    /// A later session of the same ports has begun.
-    Stale,
-    /// This one.
-    Same(Id),
+/// Which session a record is about, of those that have the same ports.
+enum Relation {
+    /// One before the one that stands here.
+    Earlier,
+    /// The one that stands here.
+    Same,
+    /// One after it.
+    Next,
+}
+
+/// Whether the session of a record was ever spliced: an ended one may have been given up before.
+fn was_open(record: &Record) -> bool {
+    (record.server_next, record.server_acked) != (0, 0)
+}
+
+/// Where the client's bytes end, by what is known here and at a peer: the earliest FIN that the server
+/// has not disproved by acknowledging more. A FIN that lies beyond the client's own is a forgery.
+fn client_end(session: &Session, record: &Record, client_acked: u32) -> Option<u32> {
+    let known = [
+        (session.flags, session.client_next),
+        (record.flags, record.client_next),
+    ];
+    let stands = |&(flags, end): &(u8, u32)| {
+        flags & flag::CLIENT_FIN != 0 && !sequence::before(end, client_acked)
+    };
+    let ends = known
+        .iter()
+        .filter(|known| stands(known))
+        .map(|&(_, end)| end);
+    ends.min_by_key(|end| end.wrapping_sub(client_acked))
 }

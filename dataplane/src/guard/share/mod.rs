@@ -42,10 +42,15 @@ mod told {
     pub(super) const ALL: u8 = 1 << 4;
     /// That it is there: its director knows.
     pub(super) const DIRECTOR: u8 = 1 << 5;
+    /// Its last change found no room: it is still to be told.
+    pub(super) const OWED: u8 = 1 << 6;
 }
 
 /// How long after a change of the peers a guard may not know yet what they know.
 const SETTLING_NS: u64 = 15_000_000_000;
+
+/// How often a session that a peer opens is looked at, in times of a server's first SYN.
+pub(super) const REMOTE_OPENING_LOOKS: u64 = 3;
 
 /// In a record's flags, where a session has whose it is: only its director is told.
 const DEFERRED: u8 = super::session::flag::REMOTE;
@@ -63,6 +68,8 @@ struct Mark {
     told: u8,
     /// When its peers are told.
     share: Share,
+    /// How often its end was taken back.
+    revivals: u8,
 }
 
 impl Mark {
@@ -75,8 +82,12 @@ impl Mark {
 /// A guard's part in sharing.
 pub(super) struct Shares<B> {
     is_on: bool,
-    /// The wall clock at the last look at it, in milliseconds.
-    wall_ms: u32,
+    /// How far the site's clock, which is the fastest one of its guards', is ahead of ours.
+    lead_ms: u32,
+    /// The site's clock at the last look at it, in milliseconds.
+    site_ms: u32,
+    /// All guards of the site are there, but for those that said good-bye.
+    is_whole: bool,
     /// Other guards that are there,
     peers: u8,
     /// and since when they are these; `None` before the first look at the clock.
@@ -92,6 +103,9 @@ pub(super) struct Shares<B> {
     is_last_chance: bool,
     queries: Bucket,
     retelling: Option<Retelling>,
+    /// Some session's change found no room.
+    owes: bool,
+    catching_up: CatchingUp,
     /// What the rule of the segment that is handled says.
     share: Share,
 }
@@ -101,6 +115,18 @@ pub(super) struct Shares<B> {
 struct Retelling {
     after: Option<Id>,
     to_all: bool,
+}
+
+/// What is to be heard before anything new is decided: after a stall of this worker, its rings hold
+/// packets whose sessions may have begun and ended elsewhere meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CatchingUp {
+    /// Nothing.
+    No,
+    /// All that the peers know, and whoever talks to them has yet to be told so.
+    Unsaid,
+    /// The same; that it has been heard will be told.
+    Said,
 }
 
 /// A token bucket.
@@ -136,7 +162,9 @@ impl<B> Shares<B> {
         let room = |count: usize| if is_on { count } else { 0 };
         Self {
             is_on,
-            wall_ms: 0,
+            lead_ms: 0,
+            site_ms: 0,
+            is_whole: true,
             peers: 0,
             peers_since_ns: None,
             marks: vec![Mark::default(); room(capacity as usize)],
@@ -147,6 +175,8 @@ impl<B> Shares<B> {
             is_last_chance: false,
             queries: Bucket::default(),
             retelling: None,
+            owes: false,
+            catching_up: CatchingUp::No,
             share: Share::Established,
         }
     }
@@ -163,8 +193,12 @@ impl<B> Shares<B> {
 
     /// When the first packet has waited long enough.
     pub(super) fn next_deadline_ns(&self) -> Option<u64> {
-        if self.retelling.is_some() || !self.released.is_empty() {
+        let has_more = self.retelling.is_some() || self.owes;
+        if has_more || !self.released.is_empty() || self.catching_up == CatchingUp::Unsaid {
             return Some(0);
+        }
+        if self.is_catching_up() {
+            return None;
         }
         self.waiting.next_deadline_ns()
     }
@@ -172,7 +206,18 @@ impl<B> Shares<B> {
     /// Whether packets of unknown flows are to wait for a peer's word.
     #[inline]
     pub(super) fn may_ask(&self) -> bool {
-        self.peers > 0 && !self.is_last_chance
+        (self.peers > 0 || self.is_catching_up()) && !self.is_last_chance
+    }
+
+    /// Whether nothing new may be decided before the peers have been heard.
+    #[inline]
+    pub(super) fn is_catching_up(&self) -> bool {
+        self.catching_up != CatchingUp::No
+    }
+
+    /// The site's clock, in milliseconds since 1970, modulo 2^32.
+    fn site_ms(&self, unix_ms: u64) -> u32 {
+        (unix_ms as u32).wrapping_add(self.lead_ms)
     }
 
     /// Whether sessions are shared at all.
@@ -199,12 +244,13 @@ impl<B> Shares<B> {
         self.peers > 0 && self.share != Share::Never
     }
 
-    /// Whether a guard of which nothing is known here yet may carry sessions of this site.
+    /// Whether a guard that is cut off from here, or of which nothing is known here yet, may carry
+    /// sessions of this site.
     pub(super) fn may_be_ignorant(&self, now_ns: u64) -> bool {
         let settled = self
             .peers_since_ns
             .is_some_and(|since_ns| now_ns.saturating_sub(since_ns) > SETTLING_NS);
-        self.is_on && !settled
+        self.is_on && !(settled && self.is_whole)
     }
 
     fn push(&mut self, message: ToPeers) -> bool {
@@ -228,6 +274,14 @@ impl<B: Buffer> Guard<B> {
     #[inline]
     pub fn next_released(&mut self) -> Option<(InterfaceId, B)> {
         self.shares.released.pop_front()
+    }
+
+    /// This worker did nothing for a while, and what came meanwhile waits in its rings.
+    #[cold]
+    pub fn note_stall(&mut self) {
+        if self.shares.is_on {
+            self.shares.catching_up = CatchingUp::Unsaid;
+        }
     }
 
     /// Whether packets may no longer be made to wait for the peers' word.
@@ -256,10 +310,10 @@ impl<B: Buffer> Guard<B> {
         ctx: &Context<'_, I>,
     ) {
         let (share, tick) = (self.shares.share, self.tick);
+        let now = self.shares.site_ms(ctx.unix_ms);
         let Some(mark) = self.shares.marks.get_mut(id.0 as usize) else {
             return;
         };
-        let now = ctx.unix_ms as u32;
         let next = previous.map_or(now, |previous| previous.wrapping_add(1));
         let session = self.sessions.get(id);
         *mark = Mark {
@@ -272,7 +326,18 @@ impl<B: Buffer> Guard<B> {
             base: session.client_next,
             told: 0,
             share,
+            revivals: 0,
         };
+    }
+
+    /// Takes the end of a session back. Peers hold it as ended, which else is the last word.
+    #[cold]
+    pub(super) fn revive_and_tell<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &mut Context<'_, I>) {
+        self.revive(id, ctx);
+        if let Some(mark) = self.shares.marks.get_mut(id.0 as usize) {
+            mark.revivals = mark.revivals.wrapping_add(1);
+            self.tell(id, ctx);
+        }
     }
 
     /// A session whose beginning was not seen is a guess: whatever a peer knows of its ports counts more.
@@ -332,9 +397,15 @@ impl<B: Buffer> Guard<B> {
             return 0;
         }
         self.shares.peers_since_ns.get_or_insert(ctx.now_ns);
-        self.shares.wall_ms = ctx.unix_ms as u32;
+        self.shares.site_ms = self.shares.site_ms(ctx.unix_ms);
+        if self.shares.catching_up == CatchingUp::Unsaid && self.shares.push(ToPeers::Stalled) {
+            self.shares.catching_up = CatchingUp::Said;
+            ctx.counters.count(Event::StallNoticed);
+        }
+        self.settle_debts();
         let mut served = 0;
-        while self.shares.released.len() + crate::limits::MAX_WAITING_PER_FLOW <= MAX_RELEASED
+        while !self.shares.is_catching_up()
+            && self.shares.released.len() + crate::limits::MAX_WAITING_PER_FLOW <= MAX_RELEASED
             && let Some(frames) = self.shares.waiting.pop_expired(ctx.now_ns)
         {
             ctx.counters.add(Event::PeersSilent, frames.len() as u64);

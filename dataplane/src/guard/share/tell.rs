@@ -70,7 +70,8 @@ impl<B: Buffer> Guard<B> {
             client_edge: session.client_edge,
             server_next: session.server_next,
             server_acked: session.server_acked,
-            seen_ms: self.wall_ms_of(session.last_seen),
+            seen_ms: self.site_ms_of(session.last_seen),
+            revivals: mark.revivals,
             ..Record::default()
         };
         if let (State::Opening, Some(pending)) =
@@ -93,10 +94,10 @@ impl<B: Buffer> Guard<B> {
         }
     }
 
-    /// Tells those who are to know how a session stands now. What finds no room is told with the
-    /// session's next change.
+    /// Tells those who are to know how a session stands now. Where no peer is there, it is noted for
+    /// those who come; what finds no room is told as soon as there is some.
     pub(in crate::guard) fn tell<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &mut Context<'_, I>) {
-        if !self.shares.is_on || self.shares.peers == 0 {
+        if !self.shares.is_on {
             return;
         }
         let stage = self.stage_of(id);
@@ -109,7 +110,7 @@ impl<B: Buffer> Guard<B> {
         id: Id,
         ctx: &mut Context<'_, I>,
     ) {
-        if self.shares.is_on && self.shares.peers > 0 {
+        if self.shares.is_on {
             self.tell_as(id, Stage::Closed, ctx);
         }
     }
@@ -129,13 +130,20 @@ impl<B: Buffer> Guard<B> {
         let mark = self.shares.marks[id.0 as usize];
         let audience = match mark.share {
             Share::Never => return,
-            // Of a session that it did not open, who opened it must hear.
-            Share::Deferred if mark.is_deferred() && !self.is_remote(id) => Audience::Director,
+            // Of a session that it did not open, who opened it must hear. An end is told to all: a
+            // word to one alone is not repeated when it is lost.
+            Share::Deferred
+                if mark.is_deferred() && !self.is_remote(id) && stage != Stage::Closed =>
+            {
+                Audience::Director
+            }
             Share::Deferred | Share::Begun | Share::Established => Audience::All,
         };
         let record = self.record_of(id, stage);
         if !self.shares.push(ToPeers::Record(record, audience)) {
-            ctx.counters.count(Event::RecordLost);
+            ctx.counters.count(Event::RecordPutOff);
+            self.shares.marks[id.0 as usize].told |= told::OWED;
+            self.shares.owes = true;
             return;
         }
         ctx.counters.count(Event::RecordTold);
@@ -143,11 +151,35 @@ impl<B: Buffer> Guard<B> {
         let (last_seen, closing) = (session.last_seen, closing_bits(session));
         let mark = &mut self.shares.marks[id.0 as usize];
         mark.told_tick = last_seen;
+        mark.told &= !told::OWED;
         mark.told |= closing
             | match audience {
                 Audience::Director => told::DIRECTOR,
                 _ => told::ALL,
             };
+    }
+
+    /// Tells a session that its director alone was told once more: that word may have been lost.
+    pub(in crate::guard) fn repeat_to_director<I: Io<Buffer = B>>(
+        &mut self,
+        id: Id,
+        ctx: &mut Context<'_, I>,
+    ) {
+        let mark = self.shares.marks.get(id.0 as usize);
+        if mark.is_some_and(|mark| mark.is_deferred()) && !self.is_remote(id) {
+            self.tell(id, ctx);
+        }
+    }
+
+    /// A client's FIN ends elsewhere than the one that was noted, which may have been forged: what the
+    /// peers were told of that does not count.
+    #[cold]
+    pub(in crate::guard) fn correct_client_end(&mut self, id: Id, end: u32) {
+        let session = self.sessions.get(id);
+        if session.has(flag::CLIENT_FIN) && session.client_next != end && self.shares.is_on {
+            let mark = &mut self.shares.marks[id.0 as usize];
+            mark.told &= !(told::CLIENT_FIN | told::CLIENT_FIN_ACKED);
+        }
     }
 
     /// A closing session took a step: tells it, unless the peers know already.
@@ -175,7 +207,8 @@ impl<B: Buffer> Guard<B> {
         ctx: &mut Context<'_, I>,
     ) {
         if self.shares.is_on && self.shares.peers > 0 && self.shares.share == Share::Begun {
-            let is_told = self.push_begun(tuple, cookie, agreed, ctx.unix_ms as u32);
+            let site_ms = self.shares.site_ms(ctx.unix_ms);
+            let is_told = self.push_begun(tuple, cookie, agreed, site_ms);
             ctx.counters.count(if is_told {
                 Event::RecordTold
             } else {
@@ -187,7 +220,7 @@ impl<B: Buffer> Guard<B> {
     /// It takes no context: were one lent from the path of usual frames to a function that stands by
     /// itself, each frame's would have to be put together in memory.
     #[cold]
-    fn push_begun(&mut self, tuple: &Tuple, cookie: Cookie, agreed: Agreed, unix_ms: u32) -> bool {
+    fn push_begun(&mut self, tuple: &Tuple, cookie: Cookie, agreed: Agreed, site_ms: u32) -> bool {
         let record = Record {
             key: FlowKey {
                 client: tuple.client,
@@ -195,7 +228,7 @@ impl<B: Buffer> Guard<B> {
                 client_port: tuple.client_port,
                 server_port: tuple.server_port,
             },
-            incarnation: unix_ms,
+            incarnation: site_ms,
             stage: Stage::Begun,
             agreed: agreed.packed(),
             client_sequence: tuple.client_sequence,
@@ -213,7 +246,7 @@ impl<B: Buffer> Guard<B> {
     pub(in crate::guard) fn watch_ns(&self, id: Id, limit_ns: u64) -> u64 {
         match (&self.config.sharing, self.shares.marks.get(id.0 as usize)) {
             (Some(sharing), Some(mark)) => {
-                let look_ns = if mark.is_deferred() && !self.is_remote(id) {
+                let look_ns = if mark.is_deferred() {
                     (sharing.deferred_after_ns / 4).clamp(10_000_000, 1_000_000_000)
                 } else {
                     u64::MAX
@@ -241,12 +274,15 @@ impl<B: Buffer> Guard<B> {
             .wrapping_add(session.server_next)
             .wrapping_sub(mark.base);
         if mark.is_deferred() {
-            if self.is_remote(id) {
-                return;
-            }
+            // Who opened it tells all in time, unless it died.
+            let (after_ns, after_bytes) = if self.is_remote(id) {
+                (2 * sharing.deferred_after_ns, u32::MAX)
+            } else {
+                (sharing.deferred_after_ns, sharing.deferred_after_bytes)
+            };
             let age_ns =
                 u64::from(self.tick.wrapping_sub(mark.told_tick)) << crate::guard::TICK_SHIFT;
-            if age_ns >= sharing.deferred_after_ns || octets >= sharing.deferred_after_bytes {
+            if age_ns >= after_ns || octets >= after_bytes {
                 self.shares.marks[id.0 as usize].told |= told::ALL;
                 self.tell(id, ctx);
             }
@@ -349,20 +385,30 @@ impl<B: Buffer> Guard<B> {
             };
             walk.after = Some(id);
             let mark = self.shares.marks[id.0 as usize];
-            // Nobody could be told of what began while nobody was there.
-            let is_untold = mark.told & (told::ALL | told::DIRECTOR) == 0;
-            if (mark.is_deferred() || is_untold)
+            let is_directors = mark.is_deferred()
                 && !self.is_remote(id)
-                && self.sessions.get(id).state != State::Closed
-            {
-                if walk.to_all {
-                    self.shares.marks[id.0 as usize].told |= told::ALL;
-                }
+                && self.sessions.get(id).state != State::Closed;
+            if is_directors && walk.to_all {
+                self.shares.marks[id.0 as usize].told |= told::ALL;
+            }
+            if is_directors || mark.told & told::OWED != 0 {
                 self.tell(id, ctx);
             }
         }
         self.shares.retelling = Some(walk);
         1
+    }
+
+    /// Begins a walk over all sessions when some of them had no room to be told, and there is some.
+    pub(super) fn settle_debts(&mut self) {
+        let has_room = self.shares.untold.len() < crate::limits::MAX_UNTOLD / 2;
+        if self.shares.owes && has_room && self.shares.retelling.is_none() {
+            self.shares.owes = false;
+            self.shares.retelling = Some(Retelling {
+                after: None,
+                to_all: false,
+            });
+        }
     }
 
     /// The session of a flow, if it is known here.

@@ -92,10 +92,11 @@ impl Site {
             }
             ToPeers::Query(key) => (vec![DIRECTOR], FromPeers::Query(key, own)),
             ToPeers::Unknown(key, asker) => (vec![usize::from(asker.0)], FromPeers::Unknown(key)),
+            ToPeers::Stalled => (vec![from], FromPeers::CaughtUp),
             ToPeers::PageEnd { .. } => return,
         };
         for to in to {
-            if to != from {
+            if to != from || news == FromPeers::CaughtUp {
                 self.guards[to].hear(&news);
             }
         }
@@ -585,7 +586,7 @@ fn a_s3_a_guard_that_missed_the_end_lets_the_next_session_begin() {
 }
 
 #[test]
-fn what_began_while_nobody_was_there_is_told_to_who_comes() {
+fn k1_what_began_while_nobody_was_there_is_told_to_who_comes() {
     // CASES 17
     let mut site = Site::new(2);
     site.guards[0].hear(&FromPeers::Peers(0));
@@ -594,10 +595,10 @@ fn what_began_while_nobody_was_there_is_told_to_who_comes() {
     site.guards[0].client_sends(ack);
     let answer = site.guards[0].server_syn_ack();
     site.guards[0].server_sends(answer);
-    assert!(site.told_by(0).is_empty());
-    site.guards[0].hear(&FromPeers::Peers(1));
-    site.guards[0].advance_ms(20);
+    // It is noted at once, for those who come.
     site.exchange();
     assert_eq!(site.guards[1].guard.status().live, 1);
+    site.guards[0].hear(&FromPeers::Peers(1));
+    site.guards[0].advance_ms(20);
     assert!(site.told_by(0).is_empty(), "once");
 }

@@ -82,7 +82,7 @@ fn each_refused_frame_is_counted_under_its_reason_and_changes_nothing() {
     is_refused(&mut net, &with(2, 1), 1, Tally::RefusedOwnNumber);
     is_refused(&mut net, &good, 2, Tally::RefusedSource);
     is_refused(&mut net, &with(7, 1), 1, Tally::RefusedEpoch);
-    is_refused(&mut net, &with(1, 1), 1, Tally::RefusedCheck);
+    is_refused(&mut net, &with(1, MINOR + 1), 1, Tally::RefusedCheck);
     is_refused(&mut net, &with(31, 1), 1, Tally::RefusedCheck);
     is_refused(&mut net, &with(HEADER_BYTES, 99), 1, Tally::RefusedTag);
     is_refused(&mut net, &good[..good.len() - 1], 1, Tally::RefusedTag);

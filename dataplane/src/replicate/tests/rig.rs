@@ -76,6 +76,9 @@ pub(super) struct Worker {
     places: Vec<Record>,
     index: BTreeMap<FlowKey, usize>,
     pub(super) peers: Option<u8>,
+    pub(super) site: Option<crate::replicate::Site>,
+    /// How often it was told that it has heard all.
+    pub(super) caught_up: u32,
     pub(super) unknown: Vec<FlowKey>,
     /// Places that it gives at once, if not 40.
     pub(super) portion: Option<u32>,
@@ -134,6 +137,14 @@ impl Worker {
             FromPeers::Page(page) => self.page(page),
             FromPeers::Peers(count) => {
                 self.peers = Some(*count);
+                Vec::new()
+            }
+            FromPeers::Site(site) => {
+                self.site = Some(*site);
+                Vec::new()
+            }
+            FromPeers::CaughtUp => {
+                self.caught_up += 1;
                 Vec::new()
             }
             FromPeers::Station(..) => panic!("it does not know of stations"),
