@@ -29,7 +29,7 @@ const MAX_FRAMES: u64 = 5_000_000;
 
 /// How many steps a run may take: many times what the longest schedule does. A node that is busy
 /// without end, a moment at a time, fails here.
-const MAX_STEPS: u64 = 20_000_000;
+const MAX_STEPS: u64 = 5_000_000;
 
 /// Something that changes the world at its time.
 type Act = Box<dyn FnOnce(&mut World)>;

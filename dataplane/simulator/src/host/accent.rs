@@ -52,6 +52,8 @@ struct Voice {
     scales: Option<(u8, u8)>,
     /// One past the highest number that was sent.
     next: u32,
+    /// One past the FIN that was sent.
+    fin_end: Option<u32>,
     /// The last acknowledgement that was sent: the next number expected.
     expected: u32,
     /// The last timestamp that was echoed.
@@ -68,6 +70,8 @@ struct Voice {
     hidden_scale: Option<u8>,
     /// How far the peer's windows have ever reached, where its scale is hidden.
     offered: Option<u32>,
+    /// Whether that is what a SYN-ACK said, which may be a guard's guess.
+    is_guess: bool,
 }
 
 impl Voice {
@@ -78,7 +82,12 @@ impl Voice {
         let edge = acknowledgement.wrapping_add(bytes);
         // What acknowledges other numbers than ours is not the peer's.
         if self.next.wrapping_sub(acknowledgement) < NEAR {
-            match self.offered {
+            let offered = self.offered.filter(|offered| {
+                let is_withdrawn = self.is_guess && offered.wrapping_sub(edge) >> scale != 0;
+                !is_withdrawn
+            });
+            self.is_guess = false;
+            match offered {
                 Some(offered) if edge.wrapping_sub(offered) > NEAR => {
                     bytes = offered.wrapping_sub(acknowledgement).min(LARGEST_COARSE);
                 }
@@ -144,6 +153,9 @@ impl Accent {
         if edit.end().wrapping_sub(voice.next) < 1 << 31 {
             voice.next = edit.end();
         }
+        if edit.has(flag::FIN) {
+            voice.fin_end = Some(edit.end());
+        }
         if edit.has(flag::ACK) {
             voice.expected = edit.acknowledgement();
             voice.reach = Some(voice.expected.wrapping_add(bytes));
@@ -175,9 +187,19 @@ impl Accent {
             voice.shift = scale.map_or(0, |_| voice.shift);
             voice.hidden_scale = scale.filter(|&scale| scale > FINE_SCALE);
             voice.refine(edit.acknowledgement(), edit.window(), 0);
+            voice.is_guess = true;
         } else if let Some(scale) = voice.hidden_scale.filter(|_| !is_syn) {
             let window = voice.refine(edit.acknowledgement(), edit.window(), scale);
             edit.set_window(window);
+        }
+        // Who has sent all needs no window. The stack, told that there is none, would probe for one
+        // without end.
+        if voice
+            .fin_end
+            .is_some_and(|end| end == edit.acknowledgement())
+            && edit.window() == 0
+        {
+            edit.set_window(1);
         }
         if is_syn && scale.is_some_and(|scale| scale > FINE_SCALE) {
             edit.set_window_scale(0);

@@ -56,6 +56,10 @@ pub struct HostSettings {
 /// Connections that a port can take at once while none is being served.
 const BACKLOG: usize = 8;
 
+/// Connections that clients have asked for and not confirmed, of which a host remembers so many. The
+/// stack itself would keep those of a flood for good.
+const MAX_HALF_OPEN: usize = 256;
+
 /// Frames that a host may send without the clock moving on. A stack that never comes to an end fails
 /// here before it takes all memory.
 const MAX_FRAMES_AT_ONCE: usize = 100_000;
@@ -367,7 +371,27 @@ impl Host {
             application: Application::server(),
         };
         self.connections.extend(taken.into_iter().map(served));
+        self.forget_half_open();
         self.listen();
+    }
+
+    /// Forgets the oldest connections that nobody has confirmed, where they are too many.
+    fn forget_half_open(&mut self) {
+        let sockets = &mut self.sockets;
+        let is_half_open = |sockets: &SocketSet<'_>, handle| {
+            sockets.get::<Socket<'_>>(handle).state() == State::SynReceived
+        };
+        let connections = self.connections.iter();
+        let half_open = connections.filter(|connection| is_half_open(sockets, connection.handle));
+        let mut surplus = half_open.count().saturating_sub(MAX_HALF_OPEN);
+        self.connections.retain(|connection| {
+            let goes = surplus > 0 && is_half_open(sockets, connection.handle);
+            if goes {
+                surplus -= 1;
+                sockets.remove(connection.handle);
+            }
+            !goes
+        });
     }
 
     fn serve(&mut self, now_ns: u64) {
