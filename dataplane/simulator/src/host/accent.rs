@@ -495,6 +495,63 @@ mod tests {
         assert_eq!(hear(&mut accent, 9999), Some((70, 1)));
     }
 
+    /// An accent whose connection is open: own numbers from 1001, and a SYN-ACK whose window was
+    /// 60000 octets, and is now in units of 128.
+    fn opened() -> Accent {
+        let mut accent = Accent::new(Manner::default());
+        accent.speak(&mut said(ends(), syn(1000)), 0);
+        let answer = Segment {
+            acknowledgement: 1001,
+            flags: flag::SYN | flag::ACK,
+            options: vec![TcpOption::WindowScale(7)],
+            ..syn(0)
+        };
+        accent.hear(&mut said(ends().reversed(), answer));
+        accent
+    }
+
+    /// The window that the stack is shown for this one.
+    fn shown(accent: &mut Accent, acknowledgement: u32, window: u16) -> u16 {
+        let ack = Segment {
+            acknowledgement,
+            flags: flag::ACK,
+            window,
+            ..Segment::default()
+        };
+        let mut frame = said(ends().reversed(), ack);
+        accent.hear(&mut frame);
+        read(&frame).window
+    }
+
+    #[test]
+    fn a_window_does_not_shrink_by_a_part_of_its_unit() {
+        let mut accent = opened();
+        // 468 units are 59904 octets.
+        assert_eq!(shown(&mut accent, 1001, 468), 60_000);
+        assert_eq!(shown(&mut accent, 1001, 467), 60_000);
+    }
+
+    #[test]
+    fn a_window_that_a_syn_ack_guessed_may_be_withdrawn() {
+        let mut accent = opened();
+        assert_eq!(shown(&mut accent, 1001, 20), 2560);
+        assert_eq!(shown(&mut accent, 1001, 19), 2560);
+    }
+
+    #[test]
+    fn who_has_sent_all_is_told_of_no_empty_window() {
+        let mut accent = opened();
+        let fin = Segment {
+            sequence: 1001,
+            flags: flag::FIN | flag::ACK,
+            ..Segment::default()
+        };
+        assert_eq!(shown(&mut accent, 1001, 0), 0);
+        accent.speak(&mut said(ends(), fin), 0);
+        assert_eq!(shown(&mut accent, 1001, 0), 0);
+        assert_eq!(shown(&mut accent, 1002, 0), 1);
+    }
+
     #[test]
     fn a_later_syn_replaces_what_waits_and_an_earlier_one_does_not() {
         let mut accent = accent();

@@ -60,6 +60,9 @@ const BACKLOG: usize = 8;
 /// stack itself would keep those of a flood for good.
 const MAX_HALF_OPEN: usize = 256;
 
+/// For how long a client may leave its connection unconfirmed: as long as Linux repeats a SYN-ACK.
+const HALF_OPEN_NS: u64 = 63_000_000_000;
+
 /// Frames that a host may send without the clock moving on. A stack that never comes to an end fails
 /// here before it takes all memory.
 const MAX_FRAMES_AT_ONCE: usize = 100_000;
@@ -78,6 +81,7 @@ fn timestamp() -> u32 {
 
 struct Connection {
     handle: SocketHandle,
+    begun_ns: u64,
     application: Application,
 }
 
@@ -306,6 +310,7 @@ impl Host {
             let application = Application::client(number);
             self.connections.push(Connection {
                 handle,
+                begun_ns: now_ns,
                 application,
             });
         }
@@ -343,7 +348,7 @@ impl Host {
     }
 
     /// Gives every connection that has come in an application.
-    fn accept(&mut self) {
+    fn accept(&mut self, now_ns: u64) {
         // A listening socket whose handshake was reset within one poll has forgotten its timestamps.
         let clock = self.settings.timestamps.then_some(timestamp as fn() -> u32);
         for (_, handle) in &self.listening {
@@ -368,15 +373,15 @@ impl Host {
         self.listening.retain(|(_, handle)| !taken.contains(handle));
         let served = |handle| Connection {
             handle,
+            begun_ns: now_ns,
             application: Application::server(),
         };
         self.connections.extend(taken.into_iter().map(served));
-        self.forget_half_open();
         self.listen();
     }
 
-    /// Forgets the oldest connections that nobody has confirmed, where they are too many.
-    fn forget_half_open(&mut self) {
+    /// Forgets connections that nobody has confirmed: old ones, and the oldest where they are many.
+    fn forget_half_open(&mut self, now_ns: u64) {
         let sockets = &mut self.sockets;
         let is_half_open = |sockets: &SocketSet<'_>, handle| {
             sockets.get::<Socket<'_>>(handle).state() == State::SynReceived
@@ -385,9 +390,10 @@ impl Host {
         let half_open = connections.filter(|connection| is_half_open(sockets, connection.handle));
         let mut surplus = half_open.count().saturating_sub(MAX_HALF_OPEN);
         self.connections.retain(|connection| {
-            let goes = surplus > 0 && is_half_open(sockets, connection.handle);
+            let is_old = now_ns - connection.begun_ns >= HALF_OPEN_NS;
+            let goes = (surplus > 0 || is_old) && is_half_open(sockets, connection.handle);
             if goes {
-                surplus -= 1;
+                surplus = surplus.saturating_sub(1);
                 sockets.remove(connection.handle);
             }
             !goes
@@ -448,7 +454,8 @@ impl Node for Host {
         // What applications do may give the stack something to send, and the other way round.
         loop {
             self.interface.poll(now, &mut self.wire, &mut self.sockets);
-            self.accept();
+            self.forget_half_open(now_ns);
+            self.accept(now_ns);
             self.serve(now_ns);
             self.interface.poll(now, &mut self.wire, &mut self.sockets);
             if self.wire.arrived.is_empty() {
