@@ -92,9 +92,21 @@ pub(crate) fn line_of(request: Request) -> String {
 /// # Errors
 /// When nobody answers.
 pub fn ask(path: &Path, request: Request) -> Result<Result<Value, String>, Failure> {
+    ask_within(path, request, ANSWER_LIMIT)
+}
+
+/// Asks the daemon at `path`, and waits for so long.
+///
+/// # Errors
+/// When nobody answers in time.
+pub fn ask_within(
+    path: &Path,
+    request: Request,
+    limit: Duration,
+) -> Result<Result<Value, String>, Failure> {
     let talk = || {
         let mut stream = UnixStream::connect(path)?;
-        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+        stream.set_read_timeout(Some(limit))?;
         stream.write_all(line_of(request).as_bytes())?;
         let mut line = String::new();
         BufReader::new(stream.take(MAXIMUM_RESPONSE_BYTES)).read_line(&mut line)?;

@@ -319,8 +319,15 @@ pub struct DropRow {
 pub struct Peers {
     /// This guard's number.
     pub own: u8,
-    /// Whether this guard knows what the others know.
+    /// Whether this guard lacks nothing and every other one is in step with it, or has left.
     pub in_step: bool,
+    /// How this guard stands: `in step`, `degraded`, `cut off`, `catching up`, `leaving`, or
+    /// `stalled`.
+    pub standing: String,
+    /// Whether routers may send this guard packets of any connection now.
+    pub may_carry: bool,
+    /// What the standing means.
+    pub meaning: String,
     /// The other guards, in the profile's order.
     pub peers: Vec<PeerRow>,
     /// Records sent in a second, of late.

@@ -22,7 +22,7 @@ use clap::{Parser, Subcommand};
 use crate::client;
 use crate::failure::Failure;
 
-/// A command's end: 0 done, 1 refused or failed, 2 called wrongly.
+/// A command's end: 0 done, 1 refused or failed, 2 called wrongly; 3 is `show peers --check`'s no.
 pub(crate) type Outcome = io::Result<u8>;
 
 /// Where a command writes: what was asked for, and what is wrong.
@@ -160,6 +160,10 @@ pub(crate) mod tests {
         assert_eq!((code, out.as_str()), (2, ""));
         assert!(err.contains("'check'"), "{err}");
         assert_eq!(shell::<&str>(&[]).0, 2);
+        assert_eq!(shell(&["show", "ports", "--check"]).0, 2);
+        assert_eq!(shell(&["show", "peers", "--check", "--json"]).0, 2);
+        let nobody = ["show", "peers", "--check", "--socket", "/nowhere"];
+        assert_eq!(shell(&nobody).0, 1);
         let (code, out, _) = shell(&["--help"]);
         assert_eq!(code, 0);
         assert!(out.contains("doctor") && !out.contains("schema"), "{out}");

@@ -1,5 +1,6 @@
 //! `tidegate show …`: what the daemon knows, as a table or as JSON.
 
+mod check;
 mod runtime;
 mod table;
 mod views;
@@ -31,6 +32,9 @@ pub(super) struct Arguments {
     /// Runtime: what happens in so many seconds, in place of all since the start
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: Option<u64>,
+    /// Peers: one line, and exit code 0 if this guard may carry packets of any connection, else 3
+    #[arg(long, conflicts_with_all = ["json", "all", "seconds"])]
+    check: bool,
     #[command(flatten)]
     socket: SocketArguments,
 }
@@ -46,6 +50,13 @@ pub(super) fn run(arguments: &Arguments, streams: &mut Streams<'_>) -> Outcome {
             "tidegate: --seconds goes with `show runtime` only"
         )?;
         return Ok(2);
+    }
+    if arguments.check && arguments.topic != Topic::Peers {
+        writeln!(streams.err, "tidegate: --check goes with `show peers` only")?;
+        return Ok(2);
+    }
+    if arguments.check {
+        return check::run(&arguments.socket, streams);
     }
     let told = arguments.socket.path().and_then(|path| {
         let earlier = match arguments.seconds {

@@ -167,7 +167,13 @@ impl Control {
             self.profile.replication.as_ref()?,
         );
         let counters = self.crew.counters();
-        Some(replication::report(&thread.visible, with, &counters))
+        Some(replication::report(
+            &thread.visible,
+            with,
+            &counters,
+            self.wall.now().now_ns,
+            self.draining_since.is_some(),
+        ))
     }
 
     fn workers(&mut self) -> Result<Workers, String> {

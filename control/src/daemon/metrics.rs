@@ -387,12 +387,27 @@ fn guard(text: &mut Text, guard: &Guard) {
 /// The states that a peer can be in.
 const PEER_STATES: [&str; 6] = ["joining", "resync", "in step", "lagging", "dead", "left"];
 
+/// How this guard can stand.
+const STANDINGS: [&str; 6] = [
+    "in step",
+    "degraded",
+    "cut off",
+    "catching up",
+    "leaving",
+    "stalled",
+];
+
 fn peers(text: &mut Text, report: &Peers) {
-    let own: [(&str, &str, f64); 2] = [
+    let own: [(&str, &str, f64); 3] = [
         (
             "tidegate_in_step",
-            "Whether this guard knows what the others know.",
+            "Whether this guard lacks nothing and every other one is in step with it, or has left.",
             f64::from(u8::from(report.in_step)),
+        ),
+        (
+            "tidegate_may_carry",
+            "Whether routers may send this guard packets of any connection.",
+            f64::from(u8::from(report.may_carry)),
         ),
         (
             "tidegate_records_sent_per_second",
@@ -402,6 +417,16 @@ fn peers(text: &mut Text, report: &Peers) {
     ];
     for (name, help, value) in own {
         text.one(name, Kind::Gauge, help, value);
+    }
+    text.family(
+        "tidegate_standing",
+        Kind::Gauge,
+        "How this guard stands among the others: 1 for its standing, 0 for all others.",
+    );
+    for standing in STANDINGS {
+        let labels = [("standing", standing)];
+        let is_own = report.standing == standing;
+        text.sample("tidegate_standing", &labels, u8::from(is_own));
     }
     text.family(
         "tidegate_peer_state",

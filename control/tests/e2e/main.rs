@@ -5,6 +5,7 @@ mod common;
 mod flood;
 mod lifecycle;
 mod links;
+mod parted;
 mod refusals;
 mod servers;
 mod sharing;

@@ -91,7 +91,7 @@ impl<B: Buffer> Guard<B> {
             attempts: 0,
             is_elsewhere: false,
             has_data: read.length > 0,
-            client_waits: false,
+            asked_ns: ctx.now_ns,
             held: [packet].into_iter().collect(),
         };
         let place = self.pending.insert(pending, source);
@@ -134,7 +134,7 @@ impl<B: Buffer> Guard<B> {
         let wait_ns = self.config.timers.server_syn_ns << pending.attempts.min(8);
         let is_repeated = pending.attempts > 0;
         pending.attempts += 1;
-        pending.client_waits = false;
+        pending.asked_ns = ctx.now_ns;
         self.wheel.arm(id.0, ctx.now_ns + wait_ns);
         if is_repeated {
             ctx.counters.count(Event::ServerSynRetried);
@@ -193,12 +193,12 @@ impl<B: Buffer> Guard<B> {
             let known = parse_network(held.bytes()).and_then(|p| Segment::read(held.bytes(), &p));
             known.is_ok_and(|known| known.sequence == read.sequence && known.length >= read.length)
         });
-        if let Some(pending) = self.pending.get_mut(place) {
-            pending.client_waits |= is_repeated;
-            pending.has_data |= read.length > 0;
-        }
         if is_repeated {
+            self.client_still_waits(id, ctx);
             return Verdict::Drop(packet, DropReason::DuplicateHeld);
+        }
+        if let Some(pending) = self.pending.get_mut(place) {
+            pending.has_data |= read.length > 0;
         }
         if !self.checksum_holds(&packet, parsed) {
             return Verdict::Drop(packet, DropReason::BadTransportChecksum);
@@ -212,6 +212,21 @@ impl<B: Buffer> Guard<B> {
                 Verdict::Hold
             }
             Err(packet) => Verdict::Drop(packet, DropReason::HoldQueueFull),
+        }
+    }
+
+    /// A client has repeated its data. Where another guard may have opened its session, and even served
+    /// it to its end, that is when the server is asked again: the session of a client that waits is not
+    /// over.
+    fn client_still_waits<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &mut Context<'_, I>) {
+        let apart_ns = self.config.timers.server_syn_ns / 4;
+        let place = self.sessions.get(id).place_or_isn;
+        let is_due = self.pending.get(place).is_some_and(|pending| {
+            pending.has_data && !pending.is_elsewhere && ctx.now_ns - pending.asked_ns >= apart_ns
+        });
+        if self.shares.is_on() && is_due {
+            self.take_over_opening(id);
+            self.send_server_syn(id, ctx);
         }
     }
 

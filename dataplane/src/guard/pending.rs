@@ -24,8 +24,8 @@ pub(super) struct Pending<B> {
     pub(super) is_elsewhere: bool,
     /// Some of what is held is the client's data, which the client repeats as long as it waits.
     pub(super) has_data: bool,
-    /// The client has repeated some of it since the last SYN.
-    pub(super) client_waits: bool,
+    /// When the last SYN was sent.
+    pub(super) asked_ns: u64,
     /// What the client sent meanwhile, from the IP header on, its handshake ACK first.
     pub(super) held: ArrayVec<B, MAX_HELD_PER_SESSION>,
 }
@@ -209,7 +209,7 @@ mod tests {
             attempts: 1,
             is_elsewhere: false,
             has_data: false,
-            client_waits: false,
+            asked_ns: 0,
             held: held.iter().copied().collect(),
         }
     }

@@ -283,12 +283,24 @@ impl Session {
         }
     }
 
-    /// What the server has acknowledged already cannot lie beyond the end.
     fn note_client_fin(&mut self, end: u32) {
-        if !sequence::before(end, self.client_acked) {
+        if self.is_earlier_fin(end) || !self.has(flag::CLIENT_FIN) && self.may_end_at(end) {
             self.client_next = end;
             self.flags |= flag::CLIENT_FIN;
         }
+    }
+
+    /// What the server has acknowledged already cannot lie beyond the end.
+    fn may_end_at(&self, end: u32) -> bool {
+        !sequence::before(end, self.client_acked)
+    }
+
+    /// Whether a client's FIN ends before the one that was noted. That one was forged, then: behind its
+    /// own FIN a client has nothing.
+    pub(super) fn is_earlier_fin(&self, end: u32) -> bool {
+        self.has(flag::CLIENT_FIN)
+            && sequence::before(end, self.client_next)
+            && self.may_end_at(end)
     }
 
     /// Notes what a server's segment says: its bytes up to `end`, its acknowledgement and the window

@@ -73,19 +73,15 @@ impl<B: Buffer> Guard<B> {
         session: &Session,
         ctx: &mut Context<'_, I>,
     ) {
-        let (has_data, client_waits, attempts) = match self.pending.get(session.place_or_isn) {
-            Some(pending) => (pending.has_data, pending.client_waits, pending.attempts),
-            None => (false, false, u8::MAX),
-        };
         if self.is_remote(id) {
-            if !client_waits {
-                return self.keep_or_release_remote(id, session, ctx);
-            }
-            self.take_over_opening(id);
+            return self.keep_or_release_remote(id, session, ctx);
         }
+        let (is_clients_turn, attempts) = match self.pending.get(session.place_or_isn) {
+            Some(pending) => (pending.has_data || pending.is_elsewhere, pending.attempts),
+            None => (false, u8::MAX),
+        };
         if attempts <= self.config.timers.server_syn_retries {
-            if self.shares.is_on() && has_data && !client_waits {
-                // Another guard may have opened it, and even served it to its end: who waits speaks.
+            if self.shares.is_on() && is_clients_turn {
                 self.wait_for_client(id, ctx);
             } else {
                 self.send_server_syn(id, ctx);
@@ -100,7 +96,7 @@ impl<B: Buffer> Guard<B> {
         }
     }
 
-    /// Puts the next SYN off, as if one had been sent.
+    /// Sends no SYN: another guard may have opened the session. The client's next segment tells.
     fn wait_for_client<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &mut Context<'_, I>) {
         let place = self.sessions.get(id).place_or_isn;
         if let Some(pending) = self.pending.get_mut(place) {

@@ -24,6 +24,7 @@ mod resync;
 mod send;
 mod serve;
 mod site;
+pub mod standing;
 mod stations;
 pub mod status;
 mod stream;
@@ -95,6 +96,9 @@ pub struct Site {
     pub lead_ms: u32,
     /// Whether all its guards are there, but for those that said good-bye.
     pub is_whole: bool,
+    /// Whether this appliance may carry sprayed traffic: it is in the larger part of the site, and
+    /// lacks nothing.
+    pub may_carry: bool,
 }
 
 /// What a worker takes from the control thread.

@@ -14,6 +14,7 @@ use super::record::{FlowKey, Record};
 use super::resync::Resync;
 use super::send::Outgoing;
 use super::site::SiteView;
+use super::standing::Standing;
 use super::status::{PeerEvent, PeerState, PeerStatus};
 use super::stream::Stream;
 use super::tally::{Tallies, Tally};
@@ -61,6 +62,7 @@ pub struct Replicator {
     pub(super) directors: Directors,
     /// We know what the others know.
     pub(super) in_step: bool,
+    pub(super) standing: Standing,
     pub(super) resync: Resync,
     pub(super) site: SiteView,
     pub(super) catch_up: CatchUp,
@@ -106,6 +108,7 @@ impl Replicator {
             places,
             directors: Directors::default(),
             in_step: false,
+            standing: Standing::default(),
             resync: Resync::new(now.now_ns, &config),
             site: SiteView::new(config.peers.is_empty()),
             catch_up: CatchUp::new(),
@@ -347,9 +350,15 @@ impl Replicator {
         self.choose_key();
     }
 
-    /// Says good-bye: what [`Self::next_datagram`] gives next is the last that the peers hear.
+    /// Says good-bye once the peers have heard all that was told, or after half a second. The replicator
+    /// is to be served until [`Self::has_left`].
     pub fn leave(&mut self) {
-        self.outgoing.leave();
+        self.outgoing.leave(self.now.now_ns);
+    }
+
+    /// Whether it has said good-bye, after [`Self::leave`].
+    pub fn has_left(&self) -> bool {
+        self.outgoing.has_left()
     }
 
     /// After a stall of ours, that nothing was heard in the meantime says nothing of the peers.
@@ -498,7 +507,6 @@ impl Replicator {
                 to: state,
             });
         }
-        self.review_site();
         let in_step = self.resync.has_joined() && !self.owes();
         if in_step != self.in_step {
             self.in_step = in_step;
@@ -513,6 +521,12 @@ impl Replicator {
             self.workers_told = 0;
             self.outgoing.hello_soon(self.now.now_ns);
         }
+        let standing = self.find_standing();
+        if standing != self.standing {
+            self.standing = standing;
+            self.push_event(PeerEvent::Standing(standing));
+        }
+        self.review_site();
     }
 
     /// Those who are there, hear us, and know what there is to know.

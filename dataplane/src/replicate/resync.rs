@@ -428,9 +428,7 @@ impl Replicator {
     /// At the start there may be nobody who knows more than we do: then we know all there is. Of
     /// several who begin together, the one that began first says so.
     fn join_alone(&mut self) {
-        let wait_ns = JOIN_WAIT_DEATHS * self.config.dead_ns;
-        let waited_ns = self.now.now_ns.saturating_sub(self.resync.began_ns);
-        if self.resync.has_joined || self.resync.session.is_some() || waited_ns < wait_ns {
+        if self.resync.has_joined || self.resync.session.is_some() || self.waits_for_others() {
             return;
         }
         let own = (self.config.boot, self.config.id);
@@ -438,6 +436,12 @@ impl Replicator {
             let boot = peer.current.as_ref().map(|life| life.boot);
             !peer.state.is_alive() || boot.is_some_and(|boot| own < (boot, peer.id))
         });
+    }
+
+    /// Whether this life is so young that others may not have been met yet.
+    pub(super) fn waits_for_others(&self) -> bool {
+        let wait_ns = JOIN_WAIT_DEATHS * self.config.dead_ns;
+        self.now.now_ns.saturating_sub(self.resync.began_ns) < wait_ns
     }
 
     /// Whether there is something that others know and we do not.

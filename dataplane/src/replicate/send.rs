@@ -20,6 +20,8 @@ use crate::limits::PEER_NEWS;
 
 /// How often good-bye is said: one may be lost.
 const GOODBYES: u8 = 3;
+/// How long it is put off for those who have not heard all that was told.
+const GOODBYE_WAIT_NS: u64 = 500_000_000;
 
 /// A frame that was sealed, and what is to be sealed next.
 pub(super) struct Outgoing {
@@ -36,7 +38,7 @@ pub(super) struct Outgoing {
     turn: usize,
     bulk_frames: u32,
     goodbyes: u8,
-    is_leaving: bool,
+    leaving_since_ns: Option<u64>,
 }
 
 impl Outgoing {
@@ -52,7 +54,7 @@ impl Outgoing {
             turn: 0,
             bulk_frames: BULK_FRAMES,
             goodbyes: 0,
-            is_leaving: false,
+            leaving_since_ns: None,
         }
     }
 
@@ -61,7 +63,7 @@ impl Outgoing {
     }
 
     pub(super) fn hello_at_ns(&self) -> u64 {
-        if self.is_leaving {
+        if self.leaving_since_ns.is_some() && self.goodbyes < GOODBYES {
             u64::MAX
         } else {
             self.hello_at_ns
@@ -74,11 +76,15 @@ impl Outgoing {
         self.hello_at_ns = self.hello_at_ns.min(soon_ns);
     }
 
-    pub(super) fn leave(&mut self) {
-        if !self.is_leaving {
-            self.is_leaving = true;
+    pub(super) fn leave(&mut self, now_ns: u64) {
+        if self.leaving_since_ns.is_none() {
+            self.leaving_since_ns = Some(now_ns);
             self.goodbyes = GOODBYES;
         }
+    }
+
+    pub(super) fn has_left(&self) -> bool {
+        self.leaving_since_ns.is_some() && self.goodbyes == 0
     }
 
     fn next_destination(&mut self, peers: &[Peer]) -> Option<Destination> {
@@ -226,7 +232,7 @@ impl Replicator {
     }
 
     fn build_goodbye(&mut self) -> bool {
-        if self.outgoing.goodbyes == 0 {
+        if self.outgoing.goodbyes == 0 || !self.may_say_goodbye() {
             return false;
         }
         self.outgoing.goodbyes -= 1;
@@ -235,6 +241,24 @@ impl Replicator {
         self.write_hello(true);
         self.outgoing.hello_is_partly_sent = false;
         true
+    }
+
+    /// Whether it may leave now: all have heard what it had to say, or have had time for it.
+    fn may_say_goodbye(&self) -> bool {
+        let now_ns = self.now.now_ns;
+        let Some(since_ns) = self.outgoing.leaving_since_ns else {
+            return false;
+        };
+        let has_begun = self.outgoing.goodbyes < GOODBYES;
+        let is_late = now_ns.saturating_sub(since_ns) >= GOODBYE_WAIT_NS;
+        has_begun || is_late || !self.has_unheard()
+    }
+
+    /// Whether a peer that is there has not applied all that was sent.
+    pub(super) fn has_unheard(&self) -> bool {
+        let sent = self.stream.sent();
+        let lacks = |peer: &Peer| peer.state.is_alive() && peer.of_us.through < sent;
+        self.peers.iter().any(lacks)
     }
 
     fn build_live(&mut self) -> bool {

@@ -20,6 +20,7 @@ impl SiteView {
         let now = Site {
             lead_ms: 0,
             is_whole: is_alone,
+            may_carry: is_alone,
         };
         Self {
             now,
@@ -53,7 +54,7 @@ impl Replicator {
         }
     }
 
-    /// Looks whether all guards are there.
+    /// Looks whether all guards are there, and how this one stands among them.
     pub(super) fn review_site(&mut self) {
         let is_whole = self.peers.iter().all(|peer| {
             let has_left = peer.state == PeerState::Left;
@@ -61,6 +62,7 @@ impl Replicator {
         });
         self.site.set(Site {
             is_whole,
+            may_carry: self.standing.may_carry(),
             ..self.site.now
         });
     }

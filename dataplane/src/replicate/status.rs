@@ -2,6 +2,7 @@
 
 use super::PeerId;
 use super::frame::BootId;
+use super::standing::Standing;
 use crate::wire::address::Address;
 
 /// A peer as it is seen from here.
@@ -86,6 +87,8 @@ pub enum PeerEvent {
     },
     /// We ourselves know what the others know, or no longer do.
     InStep(bool),
+    /// This guard stands differently among the guards of its site.
+    Standing(Standing),
     /// A peer's tables are being fetched.
     ResyncStarted {
         /// Which peer's.

@@ -17,6 +17,7 @@ pub mod flood;
 pub mod frame;
 pub mod lock;
 pub mod namespace;
+pub mod numbered;
 pub mod observer;
 pub mod profile;
 pub mod route;

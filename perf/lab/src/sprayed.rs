@@ -14,10 +14,12 @@ use std::process::Command;
 use std::sync::Arc;
 
 use serde_json::Value;
+use simulator::LinkSettings;
 
 use crate::address::{GUARD_INSIDE, GuardNet, ROUTER_NUMBER, SPOOFED, of_guard};
 use crate::command::run;
 use crate::daemon::{Daemon, Files};
+use crate::emulator::{self, Emulator};
 use crate::profile::{Among, Profile};
 use crate::scratch::Scratch;
 use crate::server::{Server, Site};
@@ -180,6 +182,41 @@ impl Sprayed {
         Ok(west.into_iter().zip(east).map(|(w, e)| [w, e]).collect())
     }
 
+    /// Parts a guard's replication link, or joins it again.
+    ///
+    /// # Errors
+    /// When there is no such guard.
+    pub fn set_sync(&self, guard: u8, is_up: bool) -> Result<()> {
+        let port = sync_port(guard);
+        let state = if is_up { "up" } else { "down" };
+        self.switch.ip(&format!("link set {port} {state}"))
+    }
+
+    /// Puts an emulated link between a guard's `sync0` and the switch, alike in both directions.
+    /// Dropping it cuts the guard off.
+    ///
+    /// # Errors
+    /// When there is no such guard, or its link is emulated already.
+    pub fn emulate_sync(&self, guard: u8, link: LinkSettings) -> Result<Emulator> {
+        let port = sync_port(guard);
+        let (near, far) = (format!("near{guard}"), format!("far{guard}"));
+        self.switch.ip(&format!("link set {port} nomaster"))?;
+        join((&self.switch, &near), (&self.switch, &far), MTU_BYTES)?;
+        self.switch.ip(&format!("link set {near} master switch"))?;
+        Emulator::start(
+            &self.switch,
+            emulator::Settings {
+                a: far,
+                b: port,
+                b_vlan: None,
+                forward: link,
+                backward: link,
+                seed: guard.into(),
+                seconds: 600,
+            },
+        )
+    }
+
     fn guard(&self, number: u8) -> Result<&Namespace> {
         usize::from(number)
             .checked_sub(1)
@@ -194,6 +231,11 @@ impl Sprayed {
         }
         Ok(path)
     }
+}
+
+/// The switch's end of a guard's replication link.
+fn sync_port(guard: u8) -> String {
+    format!("port{}", guard.wrapping_sub(1))
 }
 
 impl Router {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::check;
 use super::table::Align::{Left, Right};
 use super::table::{Table, count, octets};
 use crate::report::{Drops, Guard, Neighbours, Peers, Ports, Sessions, Workers};
@@ -286,16 +287,11 @@ pub(super) fn peers(report: &Peers, all: bool) -> String {
     for row in report.counters.iter().filter(|row| all || row.count > 0) {
         counters.row([count(row.count), row.name.clone(), row.sentence.clone()]);
     }
-    let mut text = peers.text_or("no other guard");
+    let mut text = format!("{}\n\n", check::line(report));
+    text += &peers.text_or("no other guard");
     let _ = writeln!(
         text,
-        "\nthis guard: {}, {}; {:.0} records out a second",
-        report.own,
-        if report.in_step {
-            "in step"
-        } else {
-            "not in step"
-        },
+        "\nrecords out a second: {:.0}",
         report.sent_per_second
     );
     let _ = writeln!(
@@ -403,6 +399,28 @@ mod tests {
             "[2001:db8::7]:40000  [fd00:1::10]:80  established  yes      4000000000  1.2 s       1";
         assert!(text.contains(line), "{text}");
         assert!(text.ends_with("see --limit.\n"));
+    }
+
+    #[test]
+    fn the_peers_begin_with_how_this_guard_stands() {
+        let mut report = Peers {
+            own: 2,
+            standing: "cut off".into(),
+            meaning: "Others may carry.".into(),
+            ..Peers::default()
+        };
+        let first = |report: &Peers| peers(report, false).lines().next().map(str::to_owned);
+        assert_eq!(
+            first(&report).as_deref(),
+            Some(
+                "guard 2 is cut off and should not carry traffic while another guard may: \
+                 Others may carry."
+            )
+        );
+        report.may_carry = true;
+        report.standing = "in step".into();
+        let line = first(&report).unwrap_or_default();
+        assert!(line.starts_with("guard 2 is in step and may carry any packet: "));
     }
 
     #[test]

@@ -166,6 +166,8 @@ fn snapshot() -> Snapshot {
         }),
         peers: Some(Peers {
             own: 1,
+            standing: "degraded".into(),
+            may_carry: true,
             peers: [2, 3].map(peer).into(),
             counters: vec![PeerCounter {
                 name: "frame_sent".into(),
@@ -203,6 +205,10 @@ fn a_scraper_reads_every_line() {
             0.0,
         ),
         ("tidegate_peer_lag_seconds", &[("peer", "2")], 0.0015),
+        ("tidegate_in_step", &[], 0.0),
+        ("tidegate_may_carry", &[], 1.0),
+        ("tidegate_standing", &[("standing", "degraded")], 1.0),
+        ("tidegate_standing", &[("standing", "cut off")], 0.0),
         (
             "tidegate_replication_total",
             &[("counter", "frame_sent")],

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use dataplane::replicate::PeerId;
 use dataplane::replicate::exchange::Exchange;
 use dataplane::replicate::keys::ReplicationKey;
+use dataplane::replicate::standing::Standing;
 use dataplane::replicate::status::PeerEvent;
 use dataplane::worker::Time;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::told::Visible;
 
@@ -60,9 +61,9 @@ impl Carrier {
         self.exchange.replicator_mut().leave();
     }
 
-    /// Whether the workers have taken all that was sent.
-    pub(super) fn is_all_sent(&self) -> bool {
-        self.exchange.departing() == 0
+    /// Whether good-bye was said, and the workers have taken all that was sent.
+    pub(super) fn has_left(&self) -> bool {
+        self.exchange.replicator().has_left() && self.exchange.departing() == 0
     }
 }
 
@@ -82,8 +83,8 @@ fn log(event: PeerEvent) {
             to = to.label(),
             "peer"
         ),
-        PeerEvent::InStep(true) => info!("this guard knows what the others know"),
-        PeerEvent::InStep(false) => info!("this guard lacks what the others know"),
+        PeerEvent::InStep(lacks_nothing) => debug!(lacks_nothing, "sessions of the others"),
+        PeerEvent::Standing(standing) => log_standing(standing),
         PeerEvent::ResyncStarted { peer } => info!(peer = number(peer), "resync begins"),
         PeerEvent::ResyncFinished { peer, records } => {
             info!(peer = number(peer), records, "resync ends");
@@ -97,6 +98,20 @@ fn log(event: PeerEvent) {
         PeerEvent::NumberTaken { source } => warn!(
             "another guard, at {}, has our number: give each its own `replication.own`",
             std::net::IpAddr::from(source)
+        ),
+    }
+}
+
+/// How this guard stands from now on.
+fn log_standing(standing: Standing) {
+    let sentence = standing.sentence();
+    match standing {
+        Standing::InStep => info!("This guard is in step and may carry any packet. {sentence}"),
+        Standing::CatchingUp => info!("This guard is catching up. {sentence}"),
+        Standing::Degraded => warn!("This guard is degraded and may carry any packet. {sentence}"),
+        Standing::CutOff => warn!(
+            "This guard is cut off; the routers should prefer another one. {sentence} See the \
+             replication port and its cable."
         ),
     }
 }

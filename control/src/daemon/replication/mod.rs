@@ -41,7 +41,7 @@ const SLEEP: Duration = Duration::from_micros(50);
 /// It sleeps at least so long: where a worker takes no news, something is due all the time.
 const SHORTEST: Duration = Duration::from_micros(5);
 /// How long the workers may take to send the last words.
-const LEAVE_LIMIT: Duration = Duration::from_millis(200);
+const LEAVE_LIMIT: Duration = Duration::from_millis(800);
 
 /// What the control thread wants.
 enum Order {
@@ -211,7 +211,7 @@ fn run(mut carrier: Carrier, wall: &WallClock, orders: &Receiver<Order>) {
         let time = wall.now();
         let served = carrier.turn(time);
         let waited = Duration::from_nanos(time.now_ns.saturating_sub(began_ns));
-        if (served == 0 && carrier.is_all_sent()) || waited > LEAVE_LIMIT {
+        if (served == 0 && carrier.has_left()) || waited > LEAVE_LIMIT {
             break;
         }
         thread::sleep(SLEEP);

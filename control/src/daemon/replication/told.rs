@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dataplane::counters::{Counters, Event};
 use dataplane::replicate::exchange::{Exchange, Losses};
+use dataplane::replicate::standing::Standing;
 use dataplane::replicate::status::PeerStatus;
 use dataplane::replicate::tally::Tally;
 
@@ -14,11 +15,15 @@ use crate::report::{PeerCounter, PeerRow, Peers};
 
 /// Over how long a rate is measured.
 const RATE_NS: u64 = 1_000_000_000;
+/// A thread that has shown nothing for so long is stalled, and nobody knows how the guard stands.
+const STALLED_NS: u64 = 1_000_000_000;
 
 /// The thread's state at one time.
 #[derive(Debug, Default)]
 struct State {
-    is_in_step: bool,
+    standing: Standing,
+    /// When it was shown.
+    shown_ns: u64,
     peers: Vec<PeerStatus>,
     tallies: Vec<(Tally, u64)>,
     losses: Losses,
@@ -39,7 +44,8 @@ impl Visible {
     pub(super) fn show(&self, exchange: &Exchange, now_ns: u64) {
         let replicator = exchange.replicator();
         let mut state = self.state();
-        state.is_in_step = replicator.is_in_step();
+        state.standing = replicator.standing();
+        state.shown_ns = now_ns;
         state.peers = replicator.status();
         state.tallies.clear();
         state.tallies.extend(replicator.tallies().iter());
@@ -112,13 +118,43 @@ impl State {
     }
 }
 
-/// `show peers`, of what the thread has made visible and what the workers count.
+/// What a standing is called, what it means, and whether it lets the guard carry traffic.
+type Told = (&'static str, &'static str, bool);
+
+const STALLED: Told = (
+    "stalled",
+    "Its replication thread has not run for a second, so what it says of the others is old.",
+    false,
+);
+const LEAVING: Told = (
+    "leaving",
+    "It stops: it opens no new session but those of clients that are proved.",
+    false,
+);
+
+impl State {
+    fn told(&self, now_ns: u64, is_draining: bool) -> Told {
+        let standing = self.standing;
+        if is_draining {
+            LEAVING
+        } else if now_ns.saturating_sub(self.shown_ns) >= STALLED_NS {
+            STALLED
+        } else {
+            (standing.label(), standing.sentence(), standing.may_carry())
+        }
+    }
+}
+
+/// `show peers` at `now_ns`, of what the thread has made visible and what the workers count.
 pub(in crate::daemon) fn peers(
     visible: &Visible,
     with: &Replication,
     workers: &[Counters],
+    now_ns: u64,
+    is_draining: bool,
 ) -> Peers {
     let state = visible.state();
+    let (standing, meaning, may_carry) = state.told(now_ns, is_draining);
     let sum = |event| workers.iter().map(|worker| worker.event(event)).sum();
     let rows = state.peers.iter().enumerate();
     let tallies = state.tallies.iter().map(|(tally, count)| PeerCounter {
@@ -151,7 +187,10 @@ pub(in crate::daemon) fn peers(
     });
     Peers {
         own: with.own,
-        in_step: state.is_in_step,
+        in_step: standing == Standing::InStep.label(),
+        standing: standing.into(),
+        may_carry,
+        meaning: meaning.into(),
         peers: rows
             .map(|(place, peer)| state.row(place, peer, with))
             .collect(),

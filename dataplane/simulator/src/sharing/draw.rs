@@ -164,7 +164,7 @@ fn crowd(random: &mut Random, client: u8, troubles: &[(u64, Trouble)]) -> Vec<Pl
             }
         };
         plans.push(Plan {
-            start_ns: at_ns.min(QUIET_NS - 4 * SECOND_NS),
+            start_ns: at_ns.min(QUIET_NS - 4 * SECOND_NS - random.below(2 * SECOND_NS)),
             up_bytes: 4 + random.below(500),
             down_bytes: random.below(500),
             client_pace: Pace::EAGER,

@@ -49,6 +49,10 @@ impl<B: Buffer> Guard<B> {
             FromPeers::Site(site) => {
                 self.shares.lead_ms = site.lead_ms;
                 self.shares.is_whole = site.is_whole;
+                self.shares.apart_since_ns = match site.may_carry {
+                    true => None,
+                    false => self.shares.apart_since_ns.or(Some(ctx.now_ns)),
+                };
             }
             // Another stall may have come since.
             FromPeers::CaughtUp if self.shares.catching_up == CatchingUp::Unsaid => {}
@@ -72,7 +76,14 @@ impl<B: Buffer> Guard<B> {
                 ctx.counters.count(Event::RecordStale);
                 return;
             }
-            Some((id, Relation::Same)) => self.merge(id, record, ctx),
+            Some((id, Relation::Same)) => {
+                let was_open = self.is_open(id);
+                self.merge(id, record, ctx);
+                if was_open && self.is_open(id) {
+                    // What waits here is of the next session of its ports: not yet.
+                    return;
+                }
+            }
             Some((id, Relation::Next)) => {
                 self.make_way_for_next(id, ctx);
                 self.take_in(key, record, ctx);
@@ -80,6 +91,10 @@ impl<B: Buffer> Guard<B> {
             None => self.take_in(key, record, ctx),
         }
         self.release_waiting(&key, ctx);
+    }
+
+    fn is_open(&self, id: Id) -> bool {
+        self.sessions.contains(id) && self.sessions.get(id).state == State::Established
     }
 
     /// Which of the sessions of its ports a record is about. One handshake begins one session, also
@@ -211,7 +226,7 @@ impl<B: Buffer> Guard<B> {
             attempts: 0,
             is_elsewhere: false,
             has_data: false,
-            client_waits: false,
+            asked_ns: ctx.now_ns,
             held: arrayvec::ArrayVec::new(),
         };
         let source = source_of(record.key.client);

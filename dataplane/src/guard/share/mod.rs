@@ -88,6 +88,8 @@ pub(super) struct Shares<B> {
     site_ms: u32,
     /// All guards of the site are there, but for those that said good-bye.
     is_whole: bool,
+    /// Since when this guard may not carry sprayed traffic, as far as it may not.
+    apart_since_ns: Option<u64>,
     /// Other guards that are there,
     peers: u8,
     /// and since when they are these; `None` before the first look at the clock.
@@ -165,6 +167,7 @@ impl<B> Shares<B> {
             lead_ms: 0,
             site_ms: 0,
             is_whole: true,
+            apart_since_ns: None,
             peers: 0,
             peers_since_ns: None,
             marks: vec![Mark::default(); room(capacity as usize)],
@@ -251,6 +254,14 @@ impl<B> Shares<B> {
             .peers_since_ns
             .is_some_and(|since_ns| now_ns.saturating_sub(since_ns) > SETTLING_NS);
         self.is_on && !(settled && self.is_whole)
+    }
+
+    /// Whether a client's data of which nothing is known here had better go by another guard: this one
+    /// is cut off, or has just come, and its handshake's ACK may have gone there. Who still gets all
+    /// of a client's segments after a while is the only one.
+    pub(super) fn leaves_data_to_others(&self, now_ns: u64) -> bool {
+        self.apart_since_ns
+            .is_some_and(|since_ns| now_ns.saturating_sub(since_ns) < SETTLING_NS)
     }
 
     fn push(&mut self, message: ToPeers) -> bool {

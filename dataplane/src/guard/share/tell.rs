@@ -171,12 +171,11 @@ impl<B: Buffer> Guard<B> {
         }
     }
 
-    /// A client's FIN ends elsewhere than the one that was noted, which may have been forged: what the
-    /// peers were told of that does not count.
+    /// A client's FIN may show that the one which was noted was forged: what the peers were told of that
+    /// does not count.
     #[cold]
     pub(in crate::guard) fn correct_client_end(&mut self, id: Id, end: u32) {
-        let session = self.sessions.get(id);
-        if session.has(flag::CLIENT_FIN) && session.client_next != end && self.shares.is_on {
+        if self.shares.is_on && self.sessions.get(id).is_earlier_fin(end) {
             let mark = &mut self.shares.marks[id.0 as usize];
             mark.told &= !(told::CLIENT_FIN | told::CLIENT_FIN_ACKED);
         }

@@ -3,5 +3,6 @@
 mod basics;
 mod refusals;
 mod rig;
+mod standing;
 mod storms;
 mod tables;

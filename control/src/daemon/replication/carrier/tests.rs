@@ -22,6 +22,7 @@ fn address(number: u8) -> Address {
 /// One guard: its carrier, and what stands for its worker.
 struct Guard {
     number: u8,
+    now_ms: u64,
     carrier: Carrier,
     worker: WorkerPeers,
     /// What its worker has for the next arrival, as it came from the network.
@@ -65,6 +66,7 @@ impl Guard {
         let replicator = Replicator::new(config, time(0));
         Self {
             number,
+            now_ms: 0,
             carrier: Carrier::new(
                 Exchange::new(replicator, vec![control], addresses),
                 Arc::default(),
@@ -78,6 +80,7 @@ impl Guard {
 
     /// A turn of the carrier, and what a worker does: it sends, gives back, and answers.
     fn turn(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
         self.carrier.turn(time(now_ms));
         while let Ok(mut datagram) = self.worker.departing.pop() {
             if !datagram.bytes().is_empty() {
@@ -111,6 +114,10 @@ impl Guard {
     }
 
     fn report(&self) -> crate::report::Peers {
+        self.report_at(self.now_ms, false)
+    }
+
+    fn report_at(&self, now_ms: u64, is_draining: bool) -> crate::report::Peers {
         let with = Replication {
             port: 0,
             address: address(self.number).into(),
@@ -129,7 +136,8 @@ impl Guard {
             dead_ms: 300,
             hold_ms: 20,
         };
-        report(&self.carrier.visible, &with, &[])
+        let now_ns = time(now_ms).now_ns;
+        report(&self.carrier.visible, &with, &[], now_ns, is_draining)
     }
 
     fn state(&self) -> String {
@@ -237,7 +245,37 @@ fn one_that_is_silent_is_dead_and_one_that_leaves_has_left() {
     guards[1].carrier.leave();
     live(&mut guards, 7_000, 7_100);
     assert_eq!(guards[0].state(), "left");
-    assert!(guards[1].carrier.is_all_sent());
+    assert!(guards[1].carrier.has_left());
+}
+
+#[test]
+fn a_guard_shows_how_it_stands_among_the_others() {
+    let mut guards = pair(None);
+    live(&mut guards, 0, 3_000);
+    let shown = |guard: &Guard| {
+        let report = guard.report();
+        assert!(!report.meaning.is_empty());
+        (report.standing, report.may_carry, report.in_step)
+    };
+    for guard in &guards {
+        assert_eq!(shown(guard), ("in step".into(), true, true));
+    }
+    for guard in &mut guards {
+        for now_ms in 3_000..3_500 {
+            guard.turn(now_ms);
+            guard.sent.clear();
+        }
+    }
+    assert_eq!(shown(&guards[0]), ("degraded".into(), true, false));
+    assert_eq!(shown(&guards[1]), ("cut off".into(), false, false));
+    live(&mut guards, 3_500, 7_000);
+    for guard in &guards {
+        assert_eq!(shown(guard), ("in step".into(), true, true));
+        let stalled = guard.report_at(guard.now_ms + 1_100, false);
+        assert_eq!((&*stalled.standing, stalled.may_carry), ("stalled", false));
+        let leaving = guard.report_at(guard.now_ms, true);
+        assert_eq!((&*leaving.standing, leaving.may_carry), ("leaving", false));
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod report;
 mod share;
 mod share_report;
 mod show;
+mod trouble;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

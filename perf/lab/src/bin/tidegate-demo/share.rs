@@ -1,6 +1,6 @@
 //! The second act: three guards that share a server's connections, while two routers spray every
 //! packet of both directions over them, one of them is killed in the midst and comes back, and the
-//! flood goes on.
+//! flood goes on. Then the replication link of one is cut, and it stalls.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,6 +11,7 @@ use lab::address::SERVER;
 use lab::daemon::Daemon;
 use lab::filter::Interest;
 use lab::flood::{self, Flood, Kind};
+use lab::numbered;
 use lab::observer::Observer;
 use lab::profile::Profile;
 use lab::server::Site;
@@ -21,6 +22,7 @@ use nix::sys::signal::Signal;
 use crate::clients::{self, Place, Settings};
 use crate::report::Attack;
 use crate::share_report::{Died, Guard, Report};
+use crate::trouble::{self, Stage};
 use crate::{Arguments, HEAD_START, say, show};
 
 /// How many guards there are.
@@ -134,6 +136,7 @@ fn start(lab: &Sprayed, binary: &Path, number: u8) -> Result<Daemon> {
 fn profile(number: u8) -> Profile {
     Profile {
         workers: vec![u32::from(number % 2)],
+        ports: vec![80, 443, numbered::PORT],
         guard: "  timers: { drain_s: 0 }\n".to_owned(),
         ..Profile::default()
     }
@@ -181,6 +184,12 @@ fn show_all(arguments: &Arguments, lab: &Sprayed, binary: &Path) -> Result<Repor
     std::thread::sleep(Duration::from_millis(300));
     let inside = inside.stop()?;
     let outside = outside.stop()?;
+    say("  the flood is over; now the replication link of one guard is cut, and then it stalls");
+    let troubles = trouble::play(&Stage {
+        lab,
+        daemons: &guards.daemons,
+        victim: VICTIM,
+    })?;
     Ok(Report {
         attack: Attack {
             served,
@@ -189,6 +198,7 @@ fn show_all(arguments: &Arguments, lab: &Sprayed, binary: &Path) -> Result<Repor
             inside,
         },
         died,
+        troubles,
         guards: guards.stop()?,
         took: Duration::ZERO,
     })

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::report::{Attack, large, number};
+use crate::trouble::{self, Span};
 
 /// What one guard did.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +35,8 @@ pub(crate) struct Died {
 pub(crate) struct Report {
     pub(crate) attack: Attack,
     pub(crate) died: Died,
+    /// What a cut and a stall cost.
+    pub(crate) troubles: Vec<Span>,
     pub(crate) guards: Vec<Guard>,
     pub(crate) took: Duration,
 }
@@ -67,6 +70,7 @@ impl Report {
     /// With what they did not do.
     pub(crate) fn verdict(&self) -> Result<(), String> {
         let mut wrong = self.wrong_with_service();
+        wrong.extend(trouble::wrong(&self.troubles));
         for (guard, number) in self.guards.iter().zip(1..) {
             if guard.handed.contains(&0) {
                 wrong.push(format!(
@@ -190,6 +194,8 @@ impl Report {
             ),
         );
         self.of_guards(&mut table);
+        table.push('\n');
+        table += &trouble::table(&self.troubles);
         let _ = writeln!(table, "the whole took {:.0} s", self.took.as_secs_f64());
         table
     }
@@ -287,6 +293,7 @@ mod tests {
                 back: seconds(6),
                 handed_before_return: [5, 5],
             },
+            troubles: Vec::new(),
             guards: vec![guard; 3],
             took: seconds(20),
         }
