@@ -1,40 +1,30 @@
 //! The appliance: the very workers that run on NICs, on ports in memory.
 
-use std::net::IpAddr;
+mod settings;
+
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use dataplane::classify::{Condition, Rules};
 use dataplane::command::{Command, Configuration, ControlDesk, Report, desk};
 use dataplane::counters::{Counters, Event, Published};
 use dataplane::drop_reason::DropReason;
 use dataplane::fragment::Reassembler;
-use dataplane::guard::config::{
-    Action, FloodThresholds, GuardConfig, InterfaceSet, Mode, ProtectedServer, ServerOverrides,
-    Sharing, Timers, Unknown,
-};
-use dataplane::guard::cookie::{CookieJar, CookieKey};
 use dataplane::guard::{Guard, GuardStatus};
-use dataplane::hop::{Hop, HopConfig, HopTables, Interface, ReplicationPort, Route};
-use dataplane::io::{InterfaceId, PortId, WorkerId};
+use dataplane::hop::Hop;
+use dataplane::io::{PortId, WorkerId};
 use dataplane::memory::{MemoryBuffer, MemoryIo};
 use dataplane::mesh::Mesh;
 use dataplane::parse::parse;
-use dataplane::replicate::PeerId;
-use dataplane::replicate::config::{PeerConfig, ReplicatorConfig, Transport};
-use dataplane::replicate::desk::{ControlPeers, desk as peers_desk};
-use dataplane::replicate::exchange::{Addresses, Exchange};
-use dataplane::replicate::frame::BootId;
+use dataplane::replicate::desk::desk as peers_desk;
+use dataplane::replicate::exchange::Exchange;
 use dataplane::replicate::keys::ReplicationKey;
-use dataplane::replicate::replicator::Replicator;
 use dataplane::replicate::status::{PeerEvent, PeerStatus};
 use dataplane::shard::Shard;
 use dataplane::transmit::{Transmit, TransmitWay};
-use dataplane::wire::address::{Address, Prefix};
-use dataplane::wire::ethernet::MacAddress;
 use dataplane::worker::{Time, Worker, WorkerParts};
 
-use crate::frame::Mac;
+pub use self::settings::{ApplianceSettings, Queues, REPLICATION_UDP_PORT, Replication, Side};
+use self::settings::{exchange, guard_config, hop_tables};
 use crate::node::{Departure, Node};
 use crate::random::Random;
 
@@ -44,90 +34,6 @@ pub const OUTSIDE: usize = 0;
 pub const INSIDE: usize = 1;
 /// The appliance's port towards its peers.
 pub const SYNC: usize = 2;
-
-/// Which worker a port gives a frame to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Queues {
-    /// A queue for each worker, and a NIC that knows whose flow a frame is of.
-    Steered,
-    /// One queue, the first worker's, for receiving and sending.
-    Single,
-    /// A queue for each worker, and a NIC that knows the packets of a direction by another hash
-    /// than ours.
-    Scattered,
-}
-
-/// An interface's addresses.
-#[derive(Clone, Debug)]
-pub struct Side {
-    /// Its station address.
-    pub mac: Mac,
-    /// Its addresses with their prefix lengths.
-    pub addresses: Vec<(IpAddr, u8)>,
-    /// Octets of the largest IP packet that fits.
-    pub mtu_bytes: u16,
-}
-
-/// What an appliance is built from.
-#[derive(Clone, Debug)]
-pub struct ApplianceSettings {
-    /// How many workers it has.
-    pub workers: usize,
-    /// How frames reach them.
-    pub queues: Queues,
-    /// Towards the clients.
-    pub outside: Side,
-    /// Towards the servers.
-    pub inside: Side,
-    /// The routers on the outside, for what is not connected.
-    pub gateways: Vec<IpAddr>,
-    /// The protected servers, each with its ports.
-    pub protect: Vec<(IpAddr, Vec<u16>)>,
-    /// Whether it asks the servers what they do before the first client comes.
-    pub probe: bool,
-    /// When the guard is active.
-    pub mode: Mode,
-    /// When a flood begins and ends.
-    pub flood: FloodThresholds,
-    /// How long things last.
-    pub timers: Timers,
-    /// The cookie keys.
-    pub keys: Vec<CookieKey>,
-    /// The ordered rules; what matches none is guarded.
-    pub rules: Vec<(Condition, Action)>,
-    /// What happens to strangers.
-    pub unknown: Unknown,
-    /// Server sides that may be opening at once for one source.
-    pub half_open_per_source: u16,
-    /// Sessions of each worker.
-    pub capacity: u32,
-    /// The other guards that sessions are shared with.
-    pub replication: Option<Replication>,
-    /// The wall clock when the world begins, in seconds since 1970.
-    pub unix_s: u64,
-    /// Of its own randomness: table keys, and the order in which workers run.
-    pub seed: u64,
-}
-
-/// How sessions are shared with other guards.
-#[derive(Clone, Debug)]
-pub struct Replication {
-    /// Its number among them.
-    pub id: PeerId,
-    /// The port [`SYNC`].
-    pub side: Side,
-    /// The others and their addresses there.
-    pub peers: Vec<(PeerId, IpAddr)>,
-    /// The group that they are spoken to by, instead of each alone.
-    pub group: Option<IpAddr>,
-    /// The keys that they have in common.
-    pub keys: Vec<ReplicationKey>,
-    /// When and how sessions are shared.
-    pub sharing: Sharing,
-}
-
-/// The UDP port of the replication.
-pub const REPLICATION_UDP_PORT: u16 = 4790;
 
 /// A machine with the ports [`OUTSIDE`] and [`INSIDE`], with [`SYNC`] where there are peers, and
 /// the daemon's workers.
@@ -506,147 +412,3 @@ const IDLE_ROUNDS: u32 = 1;
 const RING_FRAMES: usize = 512;
 
 const TIMER_GRAIN_NS: u64 = 100_000;
-
-fn prefix_of(address: IpAddr, length: u8) -> Prefix {
-    Prefix::new(address.into(), length).expect("a prefix no longer than its address")
-}
-
-fn interface(port: usize, side: &Side) -> Interface {
-    let addresses = side.addresses.iter();
-    Interface {
-        port: PortId(port as u8),
-        vlan: None,
-        mac: MacAddress(side.mac),
-        mtu_bytes: side.mtu_bytes,
-        addresses: addresses
-            .map(|&(address, length)| (Address::from(address), prefix_of(address, length)))
-            .collect(),
-        protected: port == INSIDE,
-    }
-}
-
-/// What talks to the peers.
-fn exchange(
-    replication: &Replication,
-    settings: &ApplianceSettings,
-    desks: Vec<ControlPeers>,
-    random: &mut Random,
-    now_ns: u64,
-) -> Exchange {
-    let now = Time {
-        now_ns,
-        unix_ms: settings.unix_s * 1_000 + now_ns / 1_000_000,
-    };
-    let boot = BootId {
-        started_ms: now.unix_ms,
-        random: random.next_u64(),
-    };
-    let mut config = ReplicatorConfig::new(replication.id, boot);
-    config.peers = replication
-        .peers
-        .iter()
-        .map(|&(id, address)| PeerConfig {
-            id,
-            address: Some(address.into()),
-        })
-        .collect();
-    config.transport = match replication.group {
-        Some(_) => Transport::Group,
-        None => Transport::PointToPoint,
-    };
-    config.keys.clone_from(&replication.keys);
-    config.workers = settings.workers;
-    config.table_places = settings.capacity;
-    let addresses = Addresses {
-        own: replication
-            .side
-            .addresses
-            .iter()
-            .map(|&(address, _)| address.into())
-            .collect(),
-        peers: replication
-            .peers
-            .iter()
-            .map(|&(id, address)| (id, address.into()))
-            .collect(),
-        group: replication.group.map(Address::from),
-        udp_port: REPLICATION_UDP_PORT,
-    };
-    Exchange::new(Replicator::new(config, now), desks, addresses)
-}
-
-fn hop_tables(settings: &ApplianceSettings) -> HopTables {
-    let route = |gateway: &IpAddr| {
-        let everywhere: IpAddr = match gateway {
-            IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
-            IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
-        };
-        Route {
-            prefix: prefix_of(everywhere, 0),
-            via: Some((*gateway).into()),
-            interface: InterfaceId(OUTSIDE as u8),
-        }
-    };
-    let mut interfaces = vec![
-        interface(OUTSIDE, &settings.outside),
-        interface(INSIDE, &settings.inside),
-    ];
-    if let Some(replication) = &settings.replication {
-        interfaces.push(interface(SYNC, &replication.side));
-    }
-    let config = HopConfig {
-        interfaces,
-        routes: settings.gateways.iter().map(route).collect(),
-        replication: settings
-            .replication
-            .as_ref()
-            .map(|replication| ReplicationPort {
-                interface: InterfaceId(SYNC as u8),
-                udp_port: REPLICATION_UDP_PORT,
-                group: replication.group.map(Address::from),
-            }),
-    };
-    HopTables::new(&config).expect("settings that a hop can use")
-}
-
-fn guard_config(settings: &ApplianceSettings) -> GuardConfig {
-    let protect = settings
-        .protect
-        .iter()
-        .map(|(address, ports)| ProtectedServer {
-            address: (*address).into(),
-            ports: ports.iter().map(|&port| port..=port).collect(),
-            overrides: ServerOverrides::default(),
-        });
-    let config = GuardConfig {
-        outside: InterfaceSet::default().with(InterfaceId(OUTSIDE as u8)),
-        inside: InterfaceSet::default().with(InterfaceId(INSIDE as u8)),
-        mode: settings.mode,
-        servers: protect.collect(),
-        rules: Rules::new(&settings.rules, Action::Guard).expect("few rules"),
-        jar: CookieJar::new(&settings.keys),
-        flood: settings.flood,
-        timers: settings.timers,
-        half_open_per_source: settings.half_open_per_source,
-        unknown: settings.unknown,
-        probe_from: if settings.probe {
-            settings
-                .inside
-                .addresses
-                .iter()
-                .map(|&(address, _)| address.into())
-                .collect()
-        } else {
-            Vec::new()
-        },
-        outside_mtu: settings.outside.mtu_bytes,
-        inside_mtu: settings.inside.mtu_bytes,
-        sharing: settings
-            .replication
-            .as_ref()
-            .map(|replication| replication.sharing),
-        transparent: None,
-    };
-    config.validate().expect("settings that a guard can use");
-    config
-}

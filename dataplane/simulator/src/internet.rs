@@ -1,19 +1,17 @@
 //! Everybody else: the router to all other networks, and the attackers behind it.
 
 mod blind;
+mod eavesdropper;
+mod echo;
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::rc::Rc;
 
+pub use self::eavesdropper::{Eavesdropper, Overheard};
 use crate::frame::{Ends, Frame, Mac, Packet, Segment, Station, TcpOption, flag, icmp_error};
-use crate::invariant::Invariant;
 use crate::node::{Departure, Node};
 use crate::random::Random;
-use crate::site::{self, Family};
-use crate::trace::{Passage, Place};
-use crate::world::NodeId;
+use crate::site::{self, Family, Layout};
 
 /// What an attacker sends. None of it can be told to be in vain without state, or proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,10 +46,12 @@ pub enum Attack {
     /// What somebody sends in a real client's name who knows the ends of its connections and
     /// nothing else (CASES 3).
     Blind,
+    /// What looks like the echo in which a wire carries a SYN (CASES 14).
+    MarkedPing,
 }
 
 impl Attack {
-    /// All of them but the blind one.
+    /// All of them but the blind one, and the one that only a wire could mind.
     pub const ALL: [Self; 13] = [
         Self::SynFlood,
         Self::AckFlood,
@@ -100,52 +100,6 @@ impl Campaign {
     }
 }
 
-/// What an attacker overheard of real clients: frames that reached the appliance from outside.
-pub type Overheard = Rc<RefCell<VecDeque<Vec<u8>>>>;
-
-/// How many frames an attacker remembers.
-const REMEMBERED: usize = 256;
-
-/// Lets an attacker overhear what clients send to the appliance.
-pub struct Eavesdropper {
-    appliance: NodeId,
-    overheard: Overheard,
-}
-
-impl Eavesdropper {
-    /// At the appliance's outside port.
-    #[must_use]
-    pub fn new(appliance: NodeId, overheard: Overheard) -> Self {
-        Self {
-            appliance,
-            overheard,
-        }
-    }
-}
-
-impl Invariant for Eavesdropper {
-    fn name(&self) -> &'static str {
-        "an attacker overhears the clients"
-    }
-
-    fn observe(&mut self, passage: &Passage) -> Result<(), String> {
-        let is_arrival = passage.node == self.appliance && passage.place == Place::Arrived;
-        let packet = passage.packet.as_ref();
-        let is_client = packet.is_some_and(|packet| {
-            let is_attacker = [INTERNET_MAC, BLIND_MAC].contains(&packet.from_station);
-            !is_attacker && packet.segment().is_some()
-        });
-        if is_arrival && is_client && passage.port == crate::appliance::OUTSIDE {
-            let mut overheard = self.overheard.borrow_mut();
-            if overheard.len() == REMEMBERED {
-                overheard.pop_front();
-            }
-            overheard.push_back(passage.frame.clone());
-        }
-        Ok(())
-    }
-}
-
 /// The Internet's station.
 pub const INTERNET_MAC: Mac = [2, 0, 0, 0, 0, 0xfe];
 /// The station that the blind attacker's segments come from.
@@ -158,6 +112,8 @@ pub struct Internet {
     campaigns: Vec<Campaign>,
     next_ns: Vec<u64>,
     targets: Vec<(IpAddr, u16)>,
+    /// Its neighbours. All else is sent to the appliance.
+    neighbours: BTreeMap<IpAddr, Mac>,
     /// Connections that there are, or were, or will be.
     known: Vec<Ends>,
     overheard: Overheard,
@@ -185,12 +141,38 @@ impl Internet {
             next_ns: campaigns.iter().map(|campaign| campaign.start_ns).collect(),
             campaigns,
             targets,
+            neighbours: BTreeMap::new(),
             known,
             overheard,
             random: Random::new(seed),
             waiting: Vec::new(),
             sent: BTreeMap::new(),
         }
+    }
+
+    /// The same on the servers' own network, with these stations: there is no hop before them.
+    #[must_use]
+    pub fn next_to(mut self, servers: BTreeMap<IpAddr, Mac>) -> Self {
+        self.neighbours = servers;
+        self
+    }
+
+    /// The station that a packet to this address is sent to.
+    fn next_station(&self, destination: IpAddr) -> Mac {
+        let neighbour = self.neighbours.get(&destination);
+        neighbour.copied().unwrap_or(site::OUTSIDE_MAC)
+    }
+
+    fn layout(&self) -> Layout {
+        match self.neighbours.is_empty() {
+            true => Layout::Hop,
+            false => Layout::Wire,
+        }
+    }
+
+    /// The frame of a packet between these ends, to be filled.
+    fn between(&self, ends: Ends) -> Frame {
+        Frame::between(self.station.mac, self.next_station(ends.destination), ends)
     }
 
     /// How many packets of each attack were sent.
@@ -212,6 +194,7 @@ impl Internet {
             Attack::Garbage => vec![self.garbage()],
             Attack::Fragments => self.fragments(),
             Attack::Blind => self.blind().into_iter().collect(),
+            Attack::MarkedPing => vec![self.marked_ping()],
             _ => self.abuse(attack).into_iter().collect(),
         };
         *self.sent.entry(attack).or_default() += frames.len() as u64;
@@ -263,7 +246,7 @@ impl Internet {
             destination_port: ends.destination_port,
             ..segment
         };
-        Frame::between(self.station.mac, site::OUTSIDE_MAC, ends).tcp(&segment)
+        self.between(ends).tcp(&segment)
     }
 
     fn syn(&mut self, options: Vec<TcpOption>) -> Vec<u8> {
@@ -448,7 +431,7 @@ impl Internet {
             source: *router.unwrap_or(&packet.source),
             ..ends
         };
-        let outer = Frame::between(self.station.mac, site::OUTSIDE_MAC, ends);
+        let outer = self.between(ends);
         let kinds = [[(3, 3), (1, 4)], [(3, 4), (2, 0)], [(11, 0), (3, 0)]];
         let kinds = self.pick(&kinds);
         let quote_bytes = self.pick(&[28, 48, 60, 200]);
@@ -465,7 +448,7 @@ impl Internet {
         let sources = [
             ends.destination,
             site::outside_address(family, site::APPLIANCE_HOST),
-            site::inside_address(family, 77),
+            self.layout().server_address(family, 77),
         ];
         let source = self.pick(&sources);
         let flags = self.pick(&[flag::SYN, flag::ACK, flag::RST]);
@@ -488,9 +471,10 @@ impl Internet {
     }
 
     fn garbage(&mut self) -> Vec<u8> {
+        let (target, _) = self.targets[0];
         let length = 14 + self.random.below(80) as usize;
         let mut frame: Vec<u8> = (0..length).map(|_| self.random.next_u64() as u8).collect();
-        frame[..6].copy_from_slice(&site::OUTSIDE_MAC);
+        frame[..6].copy_from_slice(&self.next_station(target));
         frame[6..12].copy_from_slice(&self.station.mac);
         let kind = self.pick(&[
             [0x08, 0x00],
@@ -528,7 +512,7 @@ impl Internet {
         let identification = self.random.below(8) as u16;
         let frame = Frame {
             identification,
-            ..Frame::between(self.station.mac, site::OUTSIDE_MAC, ends)
+            ..self.between(ends)
         };
         let whole = frame.tcp(&segment);
         let at = self.pick(&[8, 16, 24, 48]);

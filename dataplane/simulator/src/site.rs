@@ -6,10 +6,13 @@
 //!            switch ── outside [appliance] inside ── switch
 //!   internet ┘
 //! ```
+//!
+//! Where the appliance is a hop, the two are networks of their own. Where it is a transparent wire,
+//! they are one: every host is everybody's neighbour, and the Internet is the router of all.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use dataplane::guard::config::{FloodThresholds, Mode, Timers, Unknown};
+use dataplane::guard::config::{EchoMode, FloodThresholds, Mode, Timers, Unknown};
 use dataplane::guard::cookie::CookieKey;
 
 use crate::appliance::{Appliance, ApplianceSettings, INSIDE, OUTSIDE, Queues, Side};
@@ -75,6 +78,44 @@ pub fn inside_address(family: Family, host: u8) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::new(10, 0, 0, host).into(),
         Family::V6 => Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, host.into()).into(),
+    }
+}
+
+/// How the two networks of a site hang together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// The appliance routes between them.
+    Hop,
+    /// The appliance is a wire, and they are one network.
+    Wire,
+}
+
+impl Layout {
+    /// The address of `host` among the servers.
+    #[must_use]
+    pub fn server_address(self, family: Family, host: u8) -> IpAddr {
+        match self {
+            Self::Hop => inside_address(family, host),
+            Self::Wire => outside_address(family, host),
+        }
+    }
+
+    /// The router of the servers.
+    #[must_use]
+    pub fn router_of_servers(self, family: Family) -> IpAddr {
+        match self {
+            Self::Hop => inside_address(family, APPLIANCE_HOST),
+            Self::Wire => outside_address(family, INTERNET_HOST),
+        }
+    }
+
+    /// The router of the clients.
+    #[must_use]
+    pub fn router_of_clients(self, family: Family) -> IpAddr {
+        match self {
+            Self::Hop => outside_address(family, APPLIANCE_HOST),
+            Self::Wire => outside_address(family, INTERNET_HOST),
+        }
     }
 }
 
@@ -148,9 +189,25 @@ pub fn appliance_settings(servers: u8, seed: u64) -> ApplianceSettings {
         half_open_per_source: 256,
         capacity: 4096,
         unix_s: UNIX_S,
+        wire: None,
         replication: None,
         seed,
     }
+}
+
+/// The same as a transparent wire, which has no addresses, before servers of [`Layout::Wire`].
+#[must_use]
+pub fn wire_settings(servers: u8, seed: u64, echo: EchoMode) -> ApplianceSettings {
+    let mut settings = appliance_settings(servers, seed);
+    settings.outside.addresses.clear();
+    settings.inside.addresses.clear();
+    settings.gateways.clear();
+    settings.protect = (SERVER_HOST..SERVER_HOST + servers)
+        .flat_map(outside_addresses)
+        .map(|(address, _)| (address, vec![SERVICE_PORT]))
+        .collect();
+    settings.wire = Some(echo);
+    settings
 }
 
 /// The places of a site in its world.

@@ -23,6 +23,14 @@ pub type PortOf = (NodeId, usize);
 /// How many steps may follow each other without the clock moving on.
 const MAX_STEPS_AT_ONCE: u64 = 200_000;
 
+/// How many frames may pass the ports of a world: many times what the longest schedule takes. A
+/// conversation without an end fails here before it takes all memory.
+const MAX_FRAMES: u64 = 5_000_000;
+
+/// How many steps a run may take: many times what the longest schedule does. A node that is busy
+/// without end, a moment at a time, fails here.
+const MAX_STEPS: u64 = 5_000_000;
+
 /// Something that changes the world at its time.
 type Act = Box<dyn FnOnce(&mut World)>;
 
@@ -109,7 +117,9 @@ pub struct World {
     random: Random,
     now_ns: u64,
     order: u64,
+    steps: u64,
     steps_at_once: u64,
+    max_frames: u64,
     queue: BinaryHeap<Reverse<Scheduled>>,
     slots: Vec<Slot>,
     links: BTreeMap<PortOf, (PortOf, Link)>,
@@ -126,7 +136,9 @@ impl World {
             random: Random::new(seed),
             now_ns: 0,
             order: 0,
+            steps: 0,
             steps_at_once: 0,
+            max_frames: MAX_FRAMES,
             queue: BinaryHeap::new(),
             slots: Vec::new(),
             links: BTreeMap::new(),
@@ -194,6 +206,11 @@ impl World {
         if let Some((_, link)) = self.links.get_mut(&from) {
             link.set(settings);
         }
+    }
+
+    /// Lets no more frames than this pass all ports together.
+    pub fn limit_frames(&mut self, frames: u64) {
+        self.max_frames = frames;
     }
 
     /// Makes the world hold this at every step.
@@ -320,6 +337,11 @@ impl World {
                 "the nodes keep each other busy without end".into(),
             ));
         }
+        self.steps += 1;
+        if self.steps > MAX_STEPS {
+            let what = format!("more than {MAX_STEPS} steps have been taken");
+            return Err(("a run ends", what));
+        }
         self.now_ns = next.at_ns;
         match next.event {
             Event::Arrive(id, port, frame) => {
@@ -396,6 +418,10 @@ impl World {
             }
         }
         self.trace.push(passage);
+        if outcome.is_ok() && self.trace.passages() > self.max_frames {
+            let what = format!("more than {} frames have passed", self.max_frames);
+            outcome = Err(("a run ends", what));
+        }
         outcome
     }
 
@@ -420,4 +446,40 @@ fn sentence_of(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("a panic")
         .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::Departure;
+
+    /// Sends back what comes, a while later.
+    struct Wall(Vec<Departure>);
+
+    impl Node for Wall {
+        fn receive(&mut self, port: usize, frame: Vec<u8>, _now_ns: u64) {
+            self.0.push((port, frame));
+        }
+
+        fn poll(&mut self, _now_ns: u64, out: &mut Vec<Departure>) {
+            out.append(&mut self.0);
+        }
+
+        fn next_wake_ns(&self, _now_ns: u64) -> Option<u64> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_conversation_without_an_end_is_a_failure() {
+        let mut world = World::new(1);
+        let one = world.add("one", Wall(vec![(0, vec![0; 60])]));
+        let other = world.add("other", Wall(Vec::new()));
+        world.connect((one, 0), (other, 0), LinkSettings::default());
+        world.limit_frames(1000);
+        world.get_mut::<Wall>(one);
+        let failure = world.run_until(u64::MAX).unwrap_err();
+        assert_eq!(failure.invariant, "a run ends");
+        assert_eq!(failure.what, "more than 1000 frames have passed");
+    }
 }

@@ -2,10 +2,11 @@
 
 use dataplane::counters::Event;
 use simulator::appliance::Appliance;
+use simulator::frame::{Ends, Frame, Segment, flag};
 use simulator::host::{Book, Close, Host, HostSettings, Manner, Pace, Plan, SharedBook};
 use simulator::invariant::{Accounting, Bounds, Checksums, Streams};
 use simulator::site::{self, Family, Site};
-use simulator::{LinkSettings, NodeId, Switch, World};
+use simulator::{LinkSettings, Node, NodeId, Switch, World};
 
 const MS: u64 = 1_000_000;
 const S: u64 = 1000 * MS;
@@ -163,4 +164,36 @@ fn hosts_talk_through_the_appliance_in_every_manner() {
     assert_eq!(counters.event(Event::SessionOpened), expected);
     assert_eq!(counters.event(Event::SessionReset), 4);
     assert_eq!(counters.event(Event::SessionClosed), expected - 4);
+}
+
+#[test]
+fn a_host_forgets_what_nobody_confirms() {
+    let own = site::outside_address(Family::V4, 10);
+    let mut settings = settings(10, vec![(own, 24)]);
+    settings.listens = vec![80];
+    let mac = settings.mac;
+    let mut host = Host::new(settings, SharedBook::default());
+    for source_port in 1..=300 {
+        let ends = Ends {
+            source: site::outside_address(Family::V4, 20),
+            source_port,
+            destination: own,
+            destination_port: 80,
+        };
+        let syn = Segment {
+            source_port,
+            destination_port: 80,
+            flags: flag::SYN,
+            window: 1000,
+            ..Segment::default()
+        };
+        host.receive(0, Frame::between([2; 6], mac, ends).tcp(&syn), S);
+        host.poll(S, &mut Vec::new());
+    }
+    host.poll(S, &mut Vec::new());
+    assert_eq!(host.open_connections(), 256);
+    host.poll(63 * S, &mut Vec::new());
+    assert_eq!(host.open_connections(), 256);
+    host.poll(64 * S, &mut Vec::new());
+    assert_eq!(host.open_connections(), 0);
 }

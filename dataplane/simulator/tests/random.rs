@@ -2,6 +2,9 @@
 
 use std::fmt::Write;
 
+use dataplane::counters::{Counters, Event};
+use dataplane::drop_reason::DropReason;
+use dataplane::guard::config::Mode;
 use simulator::scenario::Scenario;
 
 /// How many seeds are tried unless `TIDEGATE_SIM_SEEDS` says otherwise: what ends in about a minute
@@ -53,6 +56,34 @@ fn random_schedules_keep_every_promise() {
     match number_in("TIDEGATE_SEED") {
         Some(seed) => run(seed..=seed),
         None => run(0..number_in("TIDEGATE_SIM_SEEDS").unwrap_or(SEEDS)),
+    }
+}
+
+#[test]
+fn schedules_on_a_wire_do_what_only_a_wire_does() {
+    // CASES 13, 14
+    let mut total = Counters::default();
+    let wires = (0..).map(Scenario::random).filter(|scenario| {
+        let appliance = &scenario.appliance;
+        appliance.wire.is_some() && appliance.mode == Mode::Always
+    });
+    for scenario in wires.take(12) {
+        let outcome = scenario.run().unwrap_or_else(|failure| panic!("{failure}"));
+        total.merge(&outcome.counters);
+    }
+    let events = [
+        Event::Bridged,
+        Event::EchoCarried,
+        Event::EchoReturned,
+        Event::EchoSilent,
+        Event::EchoProbed,
+        Event::CookieSent,
+    ];
+    for event in events {
+        assert!(total.event(event) > 0, "{}", event.label());
+    }
+    for reason in [DropReason::EchoForged, DropReason::EchoMisplaced] {
+        assert!(total.drops(reason) > 0, "{}", reason.label());
     }
 }
 

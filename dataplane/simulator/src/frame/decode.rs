@@ -99,6 +99,31 @@ impl Layout {
     }
 }
 
+/// The addresses where an IP header has them, whatever else is wrong with the packet.
+#[must_use]
+pub fn addresses_of(frame: &[u8]) -> Option<[IpAddr; 2]> {
+    let (kind, network) = match word(frame, 12)? {
+        0x8100 => (word(frame, 16)?, 18),
+        kind => (kind, 14),
+    };
+    match kind {
+        0x0800 => {
+            let header = frame.get(network..network + 20)?;
+            let address = |at| Some(Ipv4Addr::from_bits(long(header, at)?).into());
+            Some([address(12)?, address(16)?])
+        }
+        0x86dd => {
+            let header = frame.get(network..network + 40)?;
+            let address = |at: usize| {
+                let octets: [u8; 16] = header[at..at + 16].try_into().ok()?;
+                Some(Ipv6Addr::from(octets).into())
+            };
+            Some([address(8)?, address(24)?])
+        }
+        _ => None,
+    }
+}
+
 /// Reads the IP packet of a frame; `None` when there is none, or it contradicts itself.
 #[must_use]
 pub fn decode(frame: &[u8]) -> Option<Packet> {

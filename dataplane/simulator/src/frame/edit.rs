@@ -47,6 +47,11 @@ impl<'a> Edit<'a> {
         self.segment()[FLAGS] & flags == flags
     }
 
+    /// Takes these flags away.
+    pub(crate) fn clear(&mut self, flags: u8) {
+        self.segment_mut()[FLAGS] &= !flags;
+    }
+
     pub(crate) fn sequence(&self) -> u32 {
         self.long(SEQUENCE)
     }
@@ -95,6 +100,13 @@ impl<'a> Edit<'a> {
     pub(crate) fn timestamps(&self) -> Option<(u32, u32)> {
         let value = self.option(8).filter(|value| value.len() == 8)?;
         Some((self.long(value.start), self.long(value.start + 4)))
+    }
+
+    /// Writes another value into its timestamps, if it has any.
+    pub(crate) fn set_timestamp(&mut self, stamp: u32) {
+        if let Some(value) = self.option(8).filter(|value| value.len() == 8) {
+            self.set_long(value.start, stamp);
+        }
     }
 
     /// Adds to every number of its SACK blocks.

@@ -12,7 +12,7 @@ mod neighbour;
 mod options;
 
 pub use checksum::verify;
-pub use decode::decode;
+pub use decode::{addresses_of, decode};
 pub use encode::{Frame, icmp_error};
 pub use neighbour::Station;
 pub use options::TcpOption;
@@ -211,6 +211,20 @@ impl Packet {
             destination: self.destination,
             destination_port: segment.destination_port,
         })
+    }
+
+    /// Whether it is an echo request.
+    #[must_use]
+    pub fn is_ping(&self) -> bool {
+        let request = if self.source.is_ipv4() { 8 } else { 128 };
+        matches!(&self.body, Body::Icmp(message) if message.kind == request)
+    }
+
+    /// Whether it is an echo reply.
+    #[must_use]
+    pub fn is_pong(&self) -> bool {
+        let reply = if self.source.is_ipv4() { 0 } else { 129 };
+        matches!(&self.body, Body::Icmp(message) if message.kind == reply)
     }
 
     /// Whether it is a neighbour discovery message (RFC 4861).

@@ -52,18 +52,26 @@ struct Voice {
     scales: Option<(u8, u8)>,
     /// One past the highest number that was sent.
     next: u32,
+    /// One past the FIN that was sent.
+    fin_end: Option<u32>,
     /// The last acknowledgement that was sent: the next number expected.
     expected: u32,
     /// The last timestamp that was echoed.
     echoed: Option<u32>,
     /// The last window that was told.
     window: u16,
+    /// The scale of the stack's own windows.
+    shift: u8,
+    /// How far the stack's last window reached.
+    reach: Option<u32>,
     /// The scale of the last SYN that came.
     asked_scale: Option<u8>,
     /// The peer's scale, if it is hidden from the stack.
     hidden_scale: Option<u8>,
     /// How far the peer's windows have ever reached, where its scale is hidden.
     offered: Option<u32>,
+    /// Whether that is what a SYN-ACK said, which may be a guard's guess.
+    is_guess: bool,
 }
 
 impl Voice {
@@ -74,7 +82,12 @@ impl Voice {
         let edge = acknowledgement.wrapping_add(bytes);
         // What acknowledges other numbers than ours is not the peer's.
         if self.next.wrapping_sub(acknowledgement) < NEAR {
-            match self.offered {
+            let offered = self.offered.filter(|offered| {
+                let is_withdrawn = self.is_guess && offered.wrapping_sub(edge) >> scale != 0;
+                !is_withdrawn
+            });
+            self.is_guess = false;
+            match offered {
                 Some(offered) if edge.wrapping_sub(offered) > NEAR => {
                     bytes = offered.wrapping_sub(acknowledgement).min(LARGEST_COARSE);
                 }
@@ -125,6 +138,10 @@ impl Accent {
             return;
         };
         edit.set_sequence(edit.sequence().wrapping_add(voice.delta));
+        let bytes = match edit.has(flag::SYN) {
+            true => u32::from(edit.window()),
+            false => u32::from(edit.window()) << voice.shift,
+        };
         if let Some((own, told)) = voice.scales.filter(|_| !edit.has(flag::SYN)) {
             // Never more than there is: the stack's sender does not repeat what its receiver cut off.
             let bytes = (u32::from(edit.window()) << own).min(LARGEST_COARSE);
@@ -136,8 +153,12 @@ impl Accent {
         if edit.end().wrapping_sub(voice.next) < 1 << 31 {
             voice.next = edit.end();
         }
+        if edit.has(flag::FIN) {
+            voice.fin_end = Some(edit.end());
+        }
         if edit.has(flag::ACK) {
             voice.expected = edit.acknowledgement();
+            voice.reach = Some(voice.expected.wrapping_add(bytes));
             voice.echoed = edit.timestamps().map(|(_, echo)| echo);
             voice.window = edit.window();
         }
@@ -163,14 +184,40 @@ impl Accent {
         if is_syn && edit.has(flag::ACK) && edit.acknowledgement() == first.wrapping_add(1) {
             // A peer that does not scale takes our windows as they stand (RFC 7323 §2.2).
             voice.scales = voice.scales.filter(|_| scale.is_some());
+            voice.shift = scale.map_or(0, |_| voice.shift);
             voice.hidden_scale = scale.filter(|&scale| scale > FINE_SCALE);
             voice.refine(edit.acknowledgement(), edit.window(), 0);
+            voice.is_guess = true;
         } else if let Some(scale) = voice.hidden_scale.filter(|_| !is_syn) {
             let window = voice.refine(edit.acknowledgement(), edit.window(), scale);
             edit.set_window(window);
         }
+        // Who has sent all needs no window. The stack, told that there is none, would probe for one
+        // without end.
+        if voice
+            .fin_end
+            .is_some_and(|end| end == edit.acknowledgement())
+            && edit.window() == 0
+        {
+            edit.set_window(1);
+        }
         if is_syn && scale.is_some_and(|scale| scale > FINE_SCALE) {
             edit.set_window_scale(0);
+        }
+        if is_syn
+            && edit.has(flag::ACK)
+            && let Some(echoed) = voice.echoed
+        {
+            // It is none of this connection's, and what it says is not to be echoed (RFC 7323 §4.3);
+            // the stack would.
+            edit.set_timestamp(echoed);
+        }
+        // What lies beyond the window is cut off, and a FIN with it (RFC 9293 §3.10.7.4); the stack
+        // would cut the data alone.
+        let data_end = edit.end().wrapping_sub(1);
+        let is_cut = |reach| (1..1 << 31).contains(&data_end.wrapping_sub(reach));
+        if edit.has(flag::FIN) && !is_syn && voice.reach.is_some_and(is_cut) {
+            edit.clear(flag::FIN);
         }
         if edit.has(flag::ACK) {
             edit.set_acknowledgement(edit.acknowledgement().wrapping_sub(voice.delta));
@@ -214,6 +261,7 @@ impl Accent {
             delta: first.wrapping_sub(own_first),
             scales: own_scale.zip(told_scale).filter(|(own, told)| own < told),
             next: first,
+            shift: own_scale.unwrap_or(0),
             hidden_scale: asked_scale.filter(|&scale| scale > FINE_SCALE),
             ..Voice::default()
         };
@@ -390,6 +438,118 @@ mod tests {
         let mut frame = said(ends(), ack);
         accent.speak(&mut frame, 0);
         assert_eq!(read(&frame).window, 999);
+    }
+
+    #[test]
+    fn a_fin_beyond_the_window_is_cut_off_with_the_data_before_it() {
+        let mut accent = accent();
+        accent.speak(&mut said(ends(), syn(1000)), 0);
+        let answer = Segment {
+            sequence: 6,
+            acknowledgement: 1001,
+            flags: flag::SYN | flag::ACK,
+            ..syn(0)
+        };
+        accent.hear(&mut said(ends().reversed(), answer));
+        let ack = Segment {
+            sequence: 1001,
+            acknowledgement: 7,
+            flags: flag::ACK,
+            window: 25,
+            ..Segment::default()
+        };
+        accent.speak(&mut said(ends(), ack), 0);
+        let mut ends_with = |octets| {
+            let segment = Segment {
+                sequence: 7,
+                flags: flag::FIN | flag::ACK,
+                payload: vec![1; octets],
+                ..Segment::default()
+            };
+            let mut frame = said(ends().reversed(), segment);
+            accent.hear(&mut frame);
+            read(&frame).has(flag::FIN)
+        };
+        // A window of 25 in units of four octets.
+        assert!(ends_with(100));
+        assert!(!ends_with(101));
+    }
+
+    #[test]
+    fn a_strange_syn_ack_is_not_echoed() {
+        let mut accent = accent();
+        let stamped = |flags, value, echo| Segment {
+            flags,
+            options: vec![TcpOption::Timestamps { value, echo }],
+            ..syn(1000)
+        };
+        accent.speak(&mut said(ends(), stamped(flag::SYN, 1, 0)), 0);
+        let hear = |accent: &mut Accent, value| {
+            let answer = stamped(flag::SYN | flag::ACK, value, 1);
+            let mut frame = said(ends().reversed(), answer);
+            accent.hear(&mut frame);
+            read(&frame).timestamps()
+        };
+        assert_eq!(hear(&mut accent, 70), Some((70, 1)), "the server's own");
+        accent.speak(&mut said(ends(), stamped(flag::ACK, 2, 70)), 0);
+        assert_eq!(hear(&mut accent, 9999), Some((70, 1)));
+    }
+
+    /// An accent whose connection is open: own numbers from 1001, and a SYN-ACK whose window was
+    /// 60000 octets, and is now in units of 128.
+    fn opened() -> Accent {
+        let mut accent = Accent::new(Manner::default());
+        accent.speak(&mut said(ends(), syn(1000)), 0);
+        let answer = Segment {
+            acknowledgement: 1001,
+            flags: flag::SYN | flag::ACK,
+            options: vec![TcpOption::WindowScale(7)],
+            ..syn(0)
+        };
+        accent.hear(&mut said(ends().reversed(), answer));
+        accent
+    }
+
+    /// The window that the stack is shown for this one.
+    fn shown(accent: &mut Accent, acknowledgement: u32, window: u16) -> u16 {
+        let ack = Segment {
+            acknowledgement,
+            flags: flag::ACK,
+            window,
+            ..Segment::default()
+        };
+        let mut frame = said(ends().reversed(), ack);
+        accent.hear(&mut frame);
+        read(&frame).window
+    }
+
+    #[test]
+    fn a_window_does_not_shrink_by_a_part_of_its_unit() {
+        let mut accent = opened();
+        // 468 units are 59904 octets.
+        assert_eq!(shown(&mut accent, 1001, 468), 60_000);
+        assert_eq!(shown(&mut accent, 1001, 467), 60_000);
+    }
+
+    #[test]
+    fn a_window_that_a_syn_ack_guessed_may_be_withdrawn() {
+        let mut accent = opened();
+        assert_eq!(shown(&mut accent, 1001, 20), 2560);
+        assert_eq!(shown(&mut accent, 1001, 19), 2560);
+    }
+
+    #[test]
+    fn who_has_sent_all_is_told_of_no_empty_window() {
+        let mut accent = opened();
+        let fin = Segment {
+            sequence: 1001,
+            flags: flag::FIN | flag::ACK,
+            ..Segment::default()
+        };
+        assert_eq!(shown(&mut accent, 1001, 0), 0);
+        accent.speak(&mut said(ends(), fin), 0);
+        assert_eq!(shown(&mut accent, 1001, 0), 0);
+        assert_eq!(shown(&mut accent, 1002, 0), 1);
     }
 
     #[test]

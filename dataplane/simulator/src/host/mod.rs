@@ -16,7 +16,7 @@ use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr, IpEndpo
 
 use self::accent::{Accent, Opinion};
 use self::application::Application;
-use crate::frame::{self, Ends, Mac, flag};
+use crate::frame::{self, Ends, Mac, Station, flag};
 use crate::node::{Departure, Node};
 
 pub use accent::Manner;
@@ -56,6 +56,20 @@ pub struct HostSettings {
 /// Connections that a port can take at once while none is being served.
 const BACKLOG: usize = 24;
 
+/// Connections that clients have asked for and not confirmed, of which a host remembers so many. The
+/// stack itself would keep those of a flood for good.
+const MAX_HALF_OPEN: usize = 256;
+
+/// For how long a client may leave its connection unconfirmed: as long as Linux repeats a SYN-ACK.
+const HALF_OPEN_NS: u64 = 63_000_000_000;
+
+/// Frames that a host may send without the clock moving on. A stack that never comes to an end fails
+/// here before it takes all memory.
+const MAX_FRAMES_AT_ONCE: usize = 100_000;
+
+/// How long a neighbour may take to answer.
+const QUESTION_INTERVAL_NS: u64 = 1_000_000_000;
+
 thread_local! {
     /// The virtual time in milliseconds, for timestamps: the stack asks a function without state.
     static CLOCK_MS: Cell<u32> = const { Cell::new(0) };
@@ -67,6 +81,7 @@ fn timestamp() -> u32 {
 
 struct Connection {
     handle: SocketHandle,
+    begun_ns: u64,
     application: Application,
 }
 
@@ -83,10 +98,13 @@ pub struct Host {
     waiting: VecDeque<(u64, usize)>,
     /// Of plans that another one waits for the end of: how long after it which one is begun.
     successors: BTreeMap<usize, (u64, usize)>,
+    /// When each neighbour was last asked for.
+    asked: BTreeMap<IpAddr, u64>,
     /// What SYNs that do not fit are answered with, for the next poll.
     challenges: Vec<Vec<u8>>,
     book: SharedBook,
     is_on: bool,
+    answers_pings: bool,
     next_stack_ns: Option<u64>,
 }
 
@@ -126,9 +144,11 @@ impl Host {
             connections: Vec::new(),
             waiting: VecDeque::new(),
             successors: BTreeMap::new(),
+            asked: BTreeMap::new(),
             challenges: Vec::new(),
             book,
             is_on: true,
+            answers_pings: true,
             next_stack_ns: None,
         };
         host.listen();
@@ -176,6 +196,11 @@ impl Host {
         self.settings.listens.clear();
     }
 
+    /// Answers no ping from then on.
+    pub fn ignore_pings(&mut self) {
+        self.answers_pings = false;
+    }
+
     /// How many connections it has, at either end, that are not over.
     #[must_use]
     pub fn open_connections(&self) -> usize {
@@ -184,13 +209,13 @@ impl Host {
 
     /// Whether the stack may have a frame. A SYN of a connection that is there already it may not:
     /// it would let a listening socket take it, as if it were a new one. In TIME-WAIT it is one, if
-    /// it is newer.
+    /// it is newer. Nor may it have a ping that it is not to answer.
     fn admits(&mut self, frame: &[u8]) -> bool {
         let Some(packet) = frame::decode(frame) else {
             return true;
         };
         let (Some(ends), Some(segment)) = (packet.ends(), packet.segment()) else {
-            return true;
+            return self.answers_pings || !packet.is_ping();
         };
         if !segment.has(flag::SYN) || segment.has(flag::ACK) {
             return true;
@@ -285,13 +310,45 @@ impl Host {
             let application = Application::client(number);
             self.connections.push(Connection {
                 handle,
+                begun_ns: now_ns,
                 application,
             });
         }
     }
 
+    /// Asks for the neighbours to whom connections are begun. The stack asks one question a second,
+    /// so that one who is gone would keep it from finding all others.
+    fn ask_neighbours(&mut self, now_ns: u64, out: &mut Vec<Departure>) {
+        let addresses = self.settings.addresses.iter();
+        let station = Station {
+            mac: self.settings.mac,
+            addresses: addresses.map(|&(address, _)| address).collect(),
+        };
+        for connection in &self.connections {
+            let socket = self.sockets.get::<Socket<'_>>(connection.handle);
+            let Some(remote) = socket.remote_endpoint().map(|end| IpAddr::from(end.addr)) else {
+                continue;
+            };
+            let is_due = self
+                .asked
+                .get(&remote)
+                .is_none_or(|asked_ns| now_ns - asked_ns >= QUESTION_INTERVAL_NS);
+            if socket.state() != State::SynSent || !is_due || !self.is_neighbour(remote) {
+                continue;
+            }
+            self.asked.insert(remote, now_ns);
+            out.extend(station.ask(remote).map(|question| (0, question)));
+        }
+    }
+
+    fn is_neighbour(&self, address: IpAddr) -> bool {
+        let own = self.settings.addresses.iter();
+        let mut networks = own.map(|&(own, length)| IpCidr::new(own.into(), length));
+        networks.any(|network| network.contains_addr(&address.into()))
+    }
+
     /// Gives every connection that has come in an application.
-    fn accept(&mut self) {
+    fn accept(&mut self, now_ns: u64) {
         // A listening socket whose handshake was reset within one poll has forgotten its timestamps.
         let clock = self.settings.timestamps.then_some(timestamp as fn() -> u32);
         for (_, handle) in &self.listening {
@@ -316,10 +373,31 @@ impl Host {
         self.listening.retain(|(_, handle)| !taken.contains(handle));
         let served = |handle| Connection {
             handle,
+            begun_ns: now_ns,
             application: Application::server(),
         };
         self.connections.extend(taken.into_iter().map(served));
         self.listen();
+    }
+
+    /// Forgets connections that nobody has confirmed: old ones, and the oldest where they are many.
+    fn forget_half_open(&mut self, now_ns: u64) {
+        let sockets = &mut self.sockets;
+        let is_half_open = |sockets: &SocketSet<'_>, handle| {
+            sockets.get::<Socket<'_>>(handle).state() == State::SynReceived
+        };
+        let connections = self.connections.iter();
+        let half_open = connections.filter(|connection| is_half_open(sockets, connection.handle));
+        let mut surplus = half_open.count().saturating_sub(MAX_HALF_OPEN);
+        self.connections.retain(|connection| {
+            let is_old = now_ns - connection.begun_ns >= HALF_OPEN_NS;
+            let goes = (surplus > 0 || is_old) && is_half_open(sockets, connection.handle);
+            if goes {
+                surplus = surplus.saturating_sub(1);
+                sockets.remove(connection.handle);
+            }
+            !goes
+        });
     }
 
     fn serve(&mut self, now_ns: u64) {
@@ -372,10 +450,12 @@ impl Node for Host {
         CLOCK_MS.set((now_ns / 1_000_000) as u32);
         let now = Instant::from_micros((now_ns / 1000) as i64);
         self.open_due(now_ns);
+        self.ask_neighbours(now_ns, out);
         // What applications do may give the stack something to send, and the other way round.
         loop {
             self.interface.poll(now, &mut self.wire, &mut self.sockets);
-            self.accept();
+            self.forget_half_open(now_ns);
+            self.accept(now_ns);
             self.serve(now_ns);
             self.interface.poll(now, &mut self.wire, &mut self.sockets);
             if self.wire.arrived.is_empty() {
@@ -429,6 +509,10 @@ impl RxToken for Received {
 
 impl TxToken for Sending<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, write: F) -> R {
+        assert!(
+            self.0.len() < MAX_FRAMES_AT_ONCE,
+            "a stack sends without end"
+        );
         let mut frame = vec![0; length];
         let written = write(&mut frame);
         self.0.push(frame);

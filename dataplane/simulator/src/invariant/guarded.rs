@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::Invariant;
 use crate::appliance::{INSIDE, OUTSIDE};
 use crate::frame::{Body, Ends, Mac, Packet, Segment, flag};
-use crate::site;
+use crate::site::{self, Layout};
 use crate::trace::{Passage, Place};
 use crate::world::NodeId;
 
@@ -17,8 +17,11 @@ use crate::world::NodeId;
 /// was sent to it.
 pub struct Proof {
     appliance: NodeId,
-    /// The appliance's own addresses, from which it asks servers what they do.
+    /// The appliance's own addresses inside, from which it asks servers what they do. A wire has
+    /// none.
     own: BTreeSet<IpAddr>,
+    /// The appliance's own addresses outside. A wire has none.
+    own_outside: BTreeSet<IpAddr>,
     services: BTreeSet<(IpAddr, u16)>,
     /// The numbers of the SYN-ACKs that each client was sent.
     offered: BTreeMap<Ends, BTreeSet<u32>>,
@@ -31,7 +34,14 @@ pub struct Proof {
     /// Servers that spoke to a client, who may be reset for it.
     spoken: BTreeSet<Ends>,
     balance: BTreeMap<IpAddr, Balance>,
+    /// Echoes that a wire sent to a server, less those that came back, by client and content.
+    echoes: BTreeMap<(IpAddr, Vec<u8>), i64>,
 }
+
+/// What an echo that carries a SYN begins with (docs/wire/echo.md).
+const ECHO_MARK: &[u8] = b"TGEC";
+/// By how many octets it is longer than that SYN.
+const ECHO_GROWTH_BYTES: i64 = 40;
 
 /// What a source sent, less what it was sent.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,11 +53,19 @@ struct Balance {
 impl Proof {
     /// For these services behind this appliance.
     #[must_use]
-    pub fn new(appliance: NodeId, services: impl IntoIterator<Item = (IpAddr, u16)>) -> Self {
-        let own = site::inside_addresses(site::APPLIANCE_HOST).into_iter();
+    pub fn new(
+        appliance: NodeId,
+        services: impl IntoIterator<Item = (IpAddr, u16)>,
+        layout: Layout,
+    ) -> Self {
+        let only = |addresses: Vec<(IpAddr, u8)>| match layout {
+            Layout::Hop => addresses.into_iter().map(|(address, _)| address).collect(),
+            Layout::Wire => BTreeSet::new(),
+        };
         Self {
             appliance,
-            own: own.map(|(address, _)| address).collect(),
+            own: only(site::inside_addresses(site::APPLIANCE_HOST)),
+            own_outside: only(site::outside_addresses(site::APPLIANCE_HOST)),
             services: services.into_iter().collect(),
             offered: BTreeMap::new(),
             proved: BTreeSet::new(),
@@ -56,14 +74,14 @@ impl Proof {
             spent: BTreeSet::new(),
             spoken: BTreeSet::new(),
             balance: BTreeMap::new(),
+            echoes: BTreeMap::new(),
         }
     }
 
     /// Whether packets from this source are the appliance's, or those of whom it guards.
     fn is_ours(&self, source: IpAddr) -> bool {
-        let outside = site::outside_addresses(site::APPLIANCE_HOST);
         self.services.iter().any(|(server, _)| *server == source)
-            || outside.iter().any(|(own, _)| *own == source)
+            || self.own_outside.contains(&source)
     }
 
     fn is_service(&self, address: IpAddr, port: u16) -> bool {
@@ -71,6 +89,10 @@ impl Proof {
     }
 
     fn arrives_outside(&mut self, packet: &Packet) {
+        // Across a wire hosts ask for each other; that is no credit.
+        if packet.is_neighbour_discovery() {
+            return;
+        }
         let balance = self.balance.entry(packet.source).or_default();
         balance.packets += 1;
         balance.octets += packet.length as i64;
@@ -101,6 +123,14 @@ impl Proof {
                 .or_default()
                 .insert(segment.sequence);
         }
+        if let (true, Body::Icmp(message)) = (packet.is_pong(), &packet.body)
+            && message.quote.starts_with(ECHO_MARK)
+            && self.is_ours(packet.source)
+        {
+            return Err(format!(
+                "an echo between guard and server gets out: {packet}"
+            ));
+        }
         // What strangers send each other is only passed on.
         let is_made_here = self.is_ours(packet.source);
         if !is_made_here || self.proved_sources.contains(&packet.destination) {
@@ -119,7 +149,31 @@ impl Proof {
         Ok(())
     }
 
+    /// What comes back more often than it was sent was doubled between guard and server, where
+    /// no attacker is. A wire keeps nothing of an echo and answers it each time.
+    fn arrives_inside(&mut self, packet: &Packet) {
+        self.spoken.extend(packet.ends().map(Ends::reversed));
+        let Body::Icmp(message) = &packet.body else {
+            return;
+        };
+        let key = (packet.destination, message.quote.clone());
+        if packet.is_pong()
+            && let Some(count) = self.echoes.get_mut(&key)
+        {
+            *count -= 1;
+            if *count < 0 {
+                let balance = self.balance.entry(packet.destination).or_default();
+                balance.packets += 1;
+                balance.octets += packet.length as i64 - ECHO_GROWTH_BYTES;
+            }
+        }
+    }
+
     fn leaves_inside(&mut self, packet: &Packet) -> Result<(), String> {
+        if let (true, Body::Icmp(message)) = (packet.is_ping(), &packet.body) {
+            let key = (packet.source, message.quote.clone());
+            *self.echoes.entry(key).or_default() += 1;
+        }
         let is_server = |address| self.services.iter().any(|(server, _)| *server == address);
         if matches!(packet.body, Body::Fragment { .. }) && is_server(packet.destination) {
             return Err(format!("a fragment reaches a server: {packet}"));
@@ -170,7 +224,7 @@ impl Invariant for Proof {
             (Place::Arrived, OUTSIDE) => self.arrives_outside(packet),
             (Place::Departed, OUTSIDE) => self.leaves_outside(packet)?,
             (Place::Departed, INSIDE) => self.leaves_inside(packet)?,
-            (Place::Arrived, INSIDE) => self.spoken.extend(packet.ends().map(Ends::reversed)),
+            (Place::Arrived, INSIDE) => self.arrives_inside(packet),
             _ => {}
         }
         Ok(())

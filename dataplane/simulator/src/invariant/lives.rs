@@ -69,7 +69,11 @@ impl Invariant for Lives {
 
     fn observe(&mut self, passage: &Passage) -> Result<(), String> {
         let comes = passage.node == self.appliance && passage.place == Place::Arrived;
-        let is_others = comes && passage.frame.get(6..12) != Some(&self.attacker[..]);
+        // A server that answers a ping has no part in a session either: before a wire it may be the
+        // attacker's own SYN on its way back.
+        let is_pong = passage.packet.as_ref().is_some_and(Packet::is_pong);
+        let is_attackers = passage.frame.get(6..12) == Some(&self.attacker[..]);
+        let is_others = comes && !is_attackers && !is_pong;
         self.others_spoke |= is_others;
         let segment = passage.packet.as_ref().and_then(Packet::segment);
         if is_others && segment.is_some_and(|segment| segment.has(flag::RST)) {

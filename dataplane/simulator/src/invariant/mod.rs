@@ -1,11 +1,13 @@
 //! What must hold at every step.
 
 mod accounting;
+mod crossing;
 mod guarded;
 mod lives;
 mod streams;
 
 pub use accounting::{Accounting, Bounds, Checksums};
+pub use crossing::Crossing;
 pub use guarded::{Proof, Splice};
 pub use lives::Lives;
 pub use streams::Streams;

@@ -1,6 +1,8 @@
 //! What random schedules are drawn from.
 
-use dataplane::guard::config::{FloodThresholds, Mode, Timers, Unknown};
+use std::collections::BTreeSet;
+
+use dataplane::guard::config::{EchoMode, FloodThresholds, Mode, Timers, Unknown};
 
 use super::{Fault, MS, QUIET_NS, SECOND_NS, Scenario};
 use crate::appliance::{ApplianceSettings, Queues};
@@ -8,7 +10,7 @@ use crate::host::{Close, HostSettings, Manner, Pace, Pause, Plan, Way};
 use crate::internet::{Attack, Campaign};
 use crate::link::LinkSettings;
 use crate::random::Random;
-use crate::site::{self, Family};
+use crate::site::{self, Family, Layout};
 
 /// When both of two workers have had an answer from every server they ask. Which of them an answer
 /// meets is chance, and with three the last one may have to wait for minutes.
@@ -23,9 +25,19 @@ const SMALL_CONNECTIONS: u32 = 48;
 /// The port of a client's connections that follow each other, counted from its first one.
 const CHAIN_PORT: u16 = 50;
 
+/// Of so many seeds in a row, one makes the appliance a transparent wire.
+const WIRE_EVERY: u64 = 5;
+/// What that seed leaves when it is divided by [`WIRE_EVERY`]. No seed of `tests/regressions.txt`
+/// that was found on a hop does.
+const WIRE_REMAINDER: u64 = 3;
+
 /// Draws scenarios.
 pub(super) struct Draw {
     random: Random,
+    /// Of what only a wire has, so that all else is drawn as it is for a hop.
+    aside: Random,
+    /// How SYNs reach their servers, if the guard is a wire.
+    wire: Option<EchoMode>,
 }
 
 /// All but the clients, who must live with it.
@@ -116,8 +128,20 @@ impl Circumstances {
 
 impl Draw {
     pub(super) fn new(seed: u64) -> Self {
+        let mut aside = Random::new(!seed);
+        let modes = [EchoMode::Auto, EchoMode::Always, EchoMode::Off];
+        let mode = modes[aside.below(modes.len() as u64) as usize];
         Self {
             random: Random::new(seed),
+            aside,
+            wire: (seed % WIRE_EVERY == WIRE_REMAINDER).then_some(mode),
+        }
+    }
+
+    fn layout(&self) -> Layout {
+        match self.wire {
+            Some(_) => Layout::Wire,
+            None => Layout::Hop,
         }
     }
 
@@ -163,9 +187,20 @@ impl Draw {
             seed,
             appliance: around.appliance,
             servers: around.servers,
+            silent_servers: self.silent_servers(server_count.into()),
             clients,
             campaigns: around.campaigns,
             faults: around.faults,
+        }
+    }
+
+    /// The servers that drop pings: none where a SYN reaches its server in no other way.
+    fn silent_servers(&mut self, servers: usize) -> BTreeSet<usize> {
+        match self.wire {
+            Some(EchoMode::Auto | EchoMode::Off) => {
+                (0..servers).filter(|_| self.aside.chance(0.3)).collect()
+            }
+            Some(EchoMode::Always) | None => BTreeSet::new(),
         }
     }
 
@@ -214,7 +249,9 @@ impl Draw {
     fn chain(&mut self, client: &Client, server: u8, around: &Circumstances) -> Vec<Plan> {
         let (_, mut first) = self.plan(client.number, CHAIN_PORT, 1);
         let family = Family::of(first.server);
-        first.server = site::inside_address(family, site::SERVER_HOST + server);
+        first.server = self
+            .layout()
+            .server_address(family, site::SERVER_HOST + server);
         let length = 2 + self.below(15) as usize;
         let mut plans: Vec<Plan> = Vec::with_capacity(length);
         for place in 0..length {
@@ -289,7 +326,8 @@ impl Draw {
         ApplianceSettings {
             workers: 1 + self.below(3) as usize,
             queues: self.pick(&[Queues::Steered, Queues::Single, Queues::Scattered]),
-            probe: self.random.chance(0.5),
+            // A wire has no address to ask servers from.
+            probe: self.random.chance(0.5) && self.wire.is_none(),
             capacity,
             flood: FloodThresholds {
                 enter_syns_per_s: 100,
@@ -306,7 +344,10 @@ impl Draw {
             ]),
             unknown: self.pick(&[Unknown::Drop, Unknown::Reset]),
             timers: self.timers(),
-            ..site::appliance_settings(servers, seed)
+            ..match self.wire {
+                Some(echo) => site::wire_settings(servers, seed, echo),
+                None => site::appliance_settings(servers, seed),
+            }
         }
     }
 
@@ -329,15 +370,19 @@ impl Draw {
     }
 
     fn host(&mut self, number: u8, is_server: bool) -> HostSettings {
-        let (host, side) = match is_server {
-            true => (
-                site::SERVER_HOST + number,
-                site::inside_address as fn(_, _) -> _,
-            ),
-            false => (
-                site::CLIENT_HOST + number,
-                site::outside_address as fn(_, _) -> _,
-            ),
+        let layout = self.layout();
+        let host = number
+            + match is_server {
+                true => site::SERVER_HOST,
+                false => site::CLIENT_HOST,
+            };
+        let address = |family| match is_server {
+            true => layout.server_address(family, host),
+            false => site::outside_address(family, host),
+        };
+        let router = |family| match is_server {
+            true => layout.router_of_servers(family),
+            false => layout.router_of_clients(family),
         };
         let families = [(Family::V4, 24), (Family::V6, 64)];
         let manner = manner(&mut self.random);
@@ -345,11 +390,9 @@ impl Draw {
         HostSettings {
             mac: [2, 0, 0, 0, 1 + u8::from(is_server), host],
             addresses: families
-                .map(|(family, length)| (side(family, host), length))
+                .map(|(family, length)| (address(family), length))
                 .to_vec(),
-            gateways: families
-                .map(|(family, _)| side(family, site::APPLIANCE_HOST))
-                .to_vec(),
+            gateways: families.map(|(family, _)| router(family)).to_vec(),
             mtu_bytes: self.pick(&[1500, 1500, 1400, 1280]),
             timestamps: self.random.chance(0.7),
             receive_bytes: receive_bytes.max(manner.smallest_buffer()),
@@ -395,7 +438,9 @@ impl Draw {
             after_ns: None,
             client: site::outside_address(family, site::CLIENT_HOST + client),
             client_port: 40_000 + 100 * u16::from(client) + number,
-            server: site::inside_address(family, site::SERVER_HOST + server as u8),
+            server: self
+                .layout()
+                .server_address(family, site::SERVER_HOST + server as u8),
             server_port: site::SERVICE_PORT,
             up_bytes,
             down_bytes,
@@ -500,6 +545,15 @@ impl Draw {
                     every_ns,
                 });
             }
+        }
+        if self.wire.is_some() && self.aside.chance(0.3) {
+            let start_ns = self.aside.below(QUIET_NS);
+            campaigns.push(Campaign {
+                attack: Attack::MarkedPing,
+                start_ns,
+                end_ns: (start_ns + 5 * SECOND_NS).min(QUIET_NS),
+                every_ns: 20 * MS,
+            });
         }
         campaigns
     }

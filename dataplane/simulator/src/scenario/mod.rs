@@ -6,17 +6,21 @@
 
 mod draw;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
 use dataplane::guard::config::Mode;
 use dataplane::guard::cookie::CookieKey;
 
 use self::draw::Draw;
 pub(crate) use self::draw::manner;
 use crate::appliance::{Appliance, ApplianceSettings};
+use crate::frame::Mac;
 use crate::host::{Book, Host, HostSettings, Plan, SharedBook};
 use crate::internet::{BLIND_MAC, Campaign, Eavesdropper, INTERNET_MAC, Internet, Overheard};
-use crate::invariant::{Accounting, Bounds, Checksums, Lives, Proof, Splice, Streams};
+use crate::invariant::{Accounting, Bounds, Checksums, Crossing, Lives, Proof, Splice, Streams};
 use crate::link::LinkSettings;
-use crate::site::{self, Site};
+use crate::site::{self, Layout, Site};
 use crate::world::{Failure, NodeId, World};
 
 const MS: u64 = 1_000_000;
@@ -53,6 +57,8 @@ pub struct Scenario {
     pub appliance: ApplianceSettings,
     /// The servers, each with its link.
     pub servers: Vec<(HostSettings, LinkSettings)>,
+    /// The servers that answer no pings.
+    pub silent_servers: BTreeSet<usize>,
     /// The clients, each with its link and its connections.
     pub clients: Vec<(HostSettings, LinkSettings, Vec<Plan>)>,
     /// The attacks.
@@ -79,7 +85,10 @@ impl Scenario {
         world.require(Eavesdropper::new(site.appliance, overheard.clone()));
         let (mut servers, mut hosts) = (Vec::new(), Vec::new());
         for (number, (settings, link)) in self.servers.iter().enumerate() {
-            let host = Host::new(settings.clone(), book.clone());
+            let mut host = Host::new(settings.clone(), book.clone());
+            if self.silent_servers.contains(&number) {
+                host.ignore_pings();
+            }
             servers.push(
                 site.add_inside(&mut world, format!("server{number}"), host, *link)
                     .0,
@@ -100,6 +109,10 @@ impl Scenario {
         let targets = self.services();
         let known = self.connections().map(Plan::ends).collect();
         let internet = Internet::new(self.campaigns.clone(), targets, known, overheard, self.seed);
+        let internet = match self.appliance.layout() {
+            Layout::Hop => internet,
+            Layout::Wire => internet.next_to(self.stations_of_servers()),
+        };
         site.add_outside(&mut world, "internet", internet, LinkSettings::default());
         for &(at_ns, fault) in &self.faults {
             let (appliance, servers) = (site.appliance, servers.clone());
@@ -120,7 +133,16 @@ impl Scenario {
         self.clients.iter().flat_map(|(_, _, plans)| plans)
     }
 
-    fn services(&self) -> Vec<(std::net::IpAddr, u16)> {
+    /// The servers' addresses, each with its station.
+    fn stations_of_servers(&self) -> BTreeMap<IpAddr, Mac> {
+        let stations = self.servers.iter().flat_map(|(host, _)| {
+            let addresses = host.addresses.iter();
+            addresses.map(|&(address, _)| (address, host.mac))
+        });
+        stations.collect()
+    }
+
+    fn services(&self) -> Vec<(IpAddr, u16)> {
         let protect = self.appliance.protect.iter();
         protect
             .map(|(address, ports)| (*address, ports[0]))
@@ -131,10 +153,25 @@ impl Scenario {
         world.require(Streams::new(book.clone()));
         world.require(Accounting::new(appliance));
         world.require(Bounds::new(appliance));
-        world.require(Checksums::new(appliance));
         world.require(Lives::new(appliance, BLIND_MAC));
+        let layout = self.appliance.layout();
+        match layout {
+            Layout::Hop => world.require(Checksums::new(appliance)),
+            Layout::Wire => {
+                let may_lose = self
+                    .faults
+                    .iter()
+                    .any(|(_, fault)| *fault == Fault::Shortage);
+                let crossing = Crossing::new(appliance, self.stations_of_servers(), may_lose);
+                world.require(crossing);
+                world.require(Checksums::of_wire(
+                    appliance,
+                    self.stations_of_servers().into_keys(),
+                ));
+            }
+        }
         if self.appliance.mode == Mode::Always {
-            world.require(Proof::new(appliance, self.services()));
+            world.require(Proof::new(appliance, self.services(), layout));
             world.require(Splice::new(appliance, [INTERNET_MAC, BLIND_MAC]));
         }
     }

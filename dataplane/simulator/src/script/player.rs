@@ -17,7 +17,7 @@ use crate::invariant::{Accounting, Bounds, Checksums, Proof, Splice};
 use crate::link::LinkSettings;
 use crate::puppet::Puppet;
 use crate::random::Random;
-use crate::site::{self, Family, Site};
+use crate::site::{self, Family, Layout, Site};
 use crate::world::{NodeId, World};
 
 /// In what surroundings a script is played.
@@ -143,7 +143,7 @@ impl Player {
                 .iter()
                 .map(|(address, ports)| (*address, ports[0]));
             self.world
-                .require(Proof::new(self.site.appliance, services));
+                .require(Proof::new(self.site.appliance, services, Layout::Hop));
             self.world
                 .require(Splice::new(self.site.appliance, [INTERNET_MAC, BLIND_MAC]));
         }
