@@ -56,10 +56,21 @@ impl<B: Buffer> Guard<B> {
             former.is_late = !is_handshake && is_late_of_client(session, &read);
             let may_begin = !is_own && !read.has(flags::RST) && read.has(flags::ACK);
             if former.is_late && !(may_begin && self.takes_cookies(lookup, parsed, ctx.now_ns)) {
+                self.note_late_reset(id, &read);
                 return self.splice_late_to_server(id, read, packet, parsed, ctx);
             }
         }
         self.handle_stranger(lookup, Some(former), packet, parsed, lookup.interface, ctx)
+    }
+
+    /// A client's RST on a session that one has ended already: the last one is what the server is to
+    /// believe.
+    fn note_late_reset(&mut self, id: Id, read: &Segment) {
+        let session = self.sessions.get_mut(id);
+        let is_later = sequence::after(read.sequence, session.client_acked);
+        if read.has(flags::RST) && session.has(flag::RESET) && is_later {
+            session.client_acked = read.sequence;
+        }
     }
 
     /// A server's segment on a session that has ended.

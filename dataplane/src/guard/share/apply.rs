@@ -267,9 +267,15 @@ impl<B: Buffer> Guard<B> {
                 ctx.counters.count(Event::RecordStale);
             }
             (State::Closed, Stage::Established) if revivals > 0 => {
-                self.revive(id, ctx);
-                self.advance(id, record);
                 ctx.counters.count(Event::RecordApplied);
+                if disproves_reset(self.sessions.get(id), record) {
+                    self.revive(id, ctx);
+                    self.advance(id, record);
+                    self.settle_merged(id, record, ctx);
+                } else {
+                    // It has ended in another way, or again since.
+                    self.tell(id, ctx);
+                }
             }
             (State::Closed, Stage::Opening | Stage::Established) => {
                 ctx.counters.count(Event::RecordStale);
@@ -543,6 +549,11 @@ enum Relation {
 /// Whether the session of a record was ever spliced: an ended one may have been given up before.
 fn was_open(record: &Record) -> bool {
     (record.server_next, record.server_acked) != (0, 0)
+}
+
+/// Whether a peer has seen the server acknowledge more than the number of the RST that ended a session.
+fn disproves_reset(session: &Session, record: &Record) -> bool {
+    session.has(flag::RESET) && sequence::after(record.client_acked, session.client_acked)
 }
 
 /// Where the client's bytes end, by what is known here and at a peer: the earliest FIN that the server
