@@ -209,22 +209,23 @@ impl<B: Buffer> Guard<B> {
         match self.pending.hold(place, packet) {
             Ok(()) => {
                 ctx.counters.count(Event::SegmentHeld);
+                self.client_still_waits(id, ctx);
                 Verdict::Hold
             }
             Err(packet) => Verdict::Drop(packet, DropReason::HoldQueueFull),
         }
     }
 
-    /// A client has repeated its data. Where another guard may have opened its session, and even served
-    /// it to its end, that is when the server is asked again: the session of a client that waits is not
-    /// over.
+    /// A client speaks again some time after its server was asked. Where another guard may have opened
+    /// its session, and even served it to its end, that is when the server is asked again: the session of
+    /// a client that waits is not over. What lay in our rings while we stalled is no news of it.
     fn client_still_waits<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &mut Context<'_, I>) {
         let apart_ns = self.config.timers.server_syn_ns / 4;
         let place = self.sessions.get(id).place_or_isn;
         let is_due = self.pending.get(place).is_some_and(|pending| {
             pending.has_data && !pending.is_elsewhere && ctx.now_ns - pending.asked_ns >= apart_ns
         });
-        if self.shares.is_on() && is_due {
+        if self.shares.is_on() && is_due && !self.shares.is_catching_up() {
             self.take_over_opening(id);
             self.send_server_syn(id, ctx);
         }
