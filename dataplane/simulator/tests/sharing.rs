@@ -8,7 +8,7 @@ use simulator::LinkSettings;
 use simulator::sharing::{Shared, SharedOutcome, guard_settings};
 
 /// How many seeds are tried unless `TIDEGATE_SIM_SEEDS` says otherwise.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 400;
 
 fn number_in(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;

@@ -17,6 +17,8 @@ const DIRECTOR: usize = 0;
 
 #[path = "edges.rs"]
 mod edges;
+#[path = "parted.rs"]
+mod parted;
 
 struct Site {
     guards: Vec<Rig>,
@@ -583,22 +585,4 @@ fn a_s3_a_guard_that_missed_the_end_lets_the_next_session_begin() {
     let late = site.guards[1].client_ack(&cookie, b"");
     let shown = site.guards[1].client_sends(late);
     assert_eq!(shown, Shown::Dropped(DropReason::CookieReplayed));
-}
-
-#[test]
-fn k1_what_began_while_nobody_was_there_is_told_to_who_comes() {
-    // CASES 17
-    let mut site = Site::new(2);
-    site.guards[0].hear(&FromPeers::Peers(0));
-    let cookie = site.guards[0].shake_hands();
-    let ack = site.guards[0].client_ack(&cookie, b"");
-    site.guards[0].client_sends(ack);
-    let answer = site.guards[0].server_syn_ack();
-    site.guards[0].server_sends(answer);
-    // It is noted at once, for those who come.
-    site.exchange();
-    assert_eq!(site.guards[1].guard.status().live, 1);
-    site.guards[0].hear(&FromPeers::Peers(1));
-    site.guards[0].advance_ms(20);
-    assert!(site.told_by(0).is_empty(), "once");
 }
