@@ -68,7 +68,7 @@ drop_reasons! {
     CookieInvalid "cookie_invalid" "The ACK's cookie was not made by us for this connection.",
     CookieExpired "cookie_expired" "The ACK's cookie is ours but too old.",
     CookieReplayed "cookie_replayed" "The ACK repeats the handshake of a connection that has ended.",
-    CatchingUp "catching_up" "No room to wait until the peers are heard, after a stall of this guard.",
+    CatchingUp "catching_up" "Data of an unknown connection, or no room to wait, before the peers are heard after a stall of this guard.",
     LeftToOthers "left_to_others" "Data of an unknown connection, which another guard may have opened while this one is cut off.",
     NoSession "no_session" "The segment belongs to no session and opens none.",
     ResetWithoutSession "reset_without_session" "A RST for a session that does not exist.",

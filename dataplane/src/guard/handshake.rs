@@ -165,6 +165,9 @@ impl<B: Buffer> Guard<B> {
             sequence: read.acknowledgement.wrapping_sub(1),
             timestamp: stamps.map_or(0, |stamps| stamps.echo),
         };
+        if self.shares.is_catching_up() && read.length > 0 {
+            return Verdict::Drop(packet, DropReason::CatchingUp);
+        }
         if self.shares.is_catching_up() {
             return self.await_peers_or_drop(lookup, packet, DropReason::CatchingUp, ctx);
         }

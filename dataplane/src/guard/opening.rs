@@ -225,7 +225,7 @@ impl<B: Buffer> Guard<B> {
         let is_due = self.pending.get(place).is_some_and(|pending| {
             pending.has_data && !pending.is_elsewhere && ctx.now_ns - pending.asked_ns >= apart_ns
         });
-        if self.shares.is_on() && is_due && !self.shares.is_catching_up() {
+        if self.shares.is_on() && is_due && !self.shares.leaves_data_to_others(ctx.now_ns) {
             self.take_over_opening(id);
             self.send_server_syn(id, ctx);
         }

@@ -56,7 +56,10 @@ impl<B: Buffer> Guard<B> {
             }
             // Another stall may have come since.
             FromPeers::CaughtUp if self.shares.catching_up == CatchingUp::Unsaid => {}
-            FromPeers::CaughtUp => self.shares.catching_up = CatchingUp::No,
+            FromPeers::CaughtUp => {
+                self.shares.catching_up = CatchingUp::No;
+                self.shares.stale_until_ns = ctx.now_ns + super::STALE_NS;
+            }
             // The hop's.
             FromPeers::Station(..) => {}
         }

@@ -108,6 +108,8 @@ pub(super) struct Shares<B> {
     /// Some session's change found no room.
     owes: bool,
     catching_up: CatchingUp,
+    /// Until when what comes may be older than what was heard of the peers.
+    stale_until_ns: u64,
     /// What the rule of the segment that is handled says.
     share: Share,
 }
@@ -118,6 +120,9 @@ struct Retelling {
     after: Option<Id>,
     to_all: bool,
 }
+
+/// How long after it has caught up a guard may still have packets from before.
+const STALE_NS: u64 = 20_000_000;
 
 /// What is to be heard before anything new is decided: after a stall of this worker, its rings hold
 /// packets whose sessions may have begun and ended elsewhere meanwhile.
@@ -180,6 +185,7 @@ impl<B> Shares<B> {
             retelling: None,
             owes: false,
             catching_up: CatchingUp::No,
+            stale_until_ns: 0,
             share: Share::Established,
         }
     }
@@ -263,10 +269,13 @@ impl<B> Shares<B> {
 
     /// Whether a client's data of which nothing is known here had better go by another guard: this one
     /// is cut off, or has just come, and its handshake's ACK may have gone there. Who still gets all
-    /// of a client's segments after a while is the only one.
+    /// of a client's segments after a while is the only one. After a stall the data may be old, and
+    /// its client served just now.
     pub(super) fn leaves_data_to_others(&self, now_ns: u64) -> bool {
-        self.apart_since_ns
-            .is_some_and(|since_ns| now_ns.saturating_sub(since_ns) < SETTLING_NS)
+        let is_apart = self
+            .apart_since_ns
+            .is_some_and(|since_ns| now_ns.saturating_sub(since_ns) < SETTLING_NS);
+        is_apart || self.is_catching_up() || now_ns < self.stale_until_ns
     }
 
     fn push(&mut self, message: ToPeers) -> bool {

@@ -194,6 +194,10 @@ fn k4_after_a_stall_nothing_is_opened_before_the_peers_are_heard() {
     site.guards[0].advance_s(1);
     assert_eq!(site.guards[0].walk_released(), []);
     assert_eq!(site.guards[0].sent().len(), 0);
+    // Data in its rings may be old when its client has just been served: the client sends it again.
+    let data = site.guards[0].client_ack(&cookie, b"GET /");
+    let shown = site.guards[0].client_sends(data);
+    assert_eq!(shown, Shown::Dropped(DropReason::CatchingUp));
     for message in said {
         site.carry(1, message);
     }
