@@ -131,9 +131,11 @@ impl<B: Buffer> Guard<B> {
                 },
             window: pending.client_window_bytes.min(0xffff) as u16,
         };
-        let wait_ns = self.config.timers.server_syn_ns << pending.attempts.min(8);
+        let timers = &self.config.timers;
+        let wait_ns =
+            timers.server_syn_ns << pending.attempts.min(timers.server_syn_retries).min(8);
         let is_repeated = pending.attempts > 0;
-        pending.attempts += 1;
+        pending.attempts = pending.attempts.saturating_add(1);
         pending.asked_ns = ctx.now_ns;
         self.wheel.arm(id.0, ctx.now_ns + wait_ns);
         if is_repeated {
@@ -221,9 +223,12 @@ impl<B: Buffer> Guard<B> {
     /// a client that waits is not over. What lay in our rings while we stalled is no news of it.
     fn client_still_waits<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &mut Context<'_, I>) {
         let apart_ns = self.config.timers.server_syn_ns / 4;
-        let place = self.sessions.get(id).place_or_isn;
-        let is_due = self.pending.get(place).is_some_and(|pending| {
-            pending.has_data && !pending.is_elsewhere && ctx.now_ns - pending.asked_ns >= apart_ns
+        let session = self.sessions.get(id);
+        // However often it speaks, a silent server is asked no longer than else.
+        let is_in_time = session.age_ns(self.tick) < self.asks_for_ns();
+        let is_due = self.pending.get(session.place_or_isn).is_some_and(|it| {
+            let since_ns = ctx.now_ns.saturating_sub(it.asked_ns);
+            is_in_time && it.has_data && !it.is_elsewhere && since_ns >= apart_ns
         });
         if self.shares.is_on() && is_due && !self.shares.leaves_data_to_others(ctx.now_ns) {
             self.take_over_opening(id);

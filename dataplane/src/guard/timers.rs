@@ -43,7 +43,11 @@ impl<B: Buffer> Guard<B> {
 
     /// When [`Self::tick`] is next due, if anything waits.
     pub fn next_deadline_ns(&self) -> Option<u64> {
-        let timers = self.wheel.next_deadline_ns();
+        // No timer is served before the peers are heard.
+        let timers = match self.shares.is_catching_up() {
+            true => None,
+            false => self.wheel.next_deadline_ns(),
+        };
         let deadlines = [
             timers,
             self.flood.next_deadline_ns(),
@@ -101,9 +105,15 @@ impl<B: Buffer> Guard<B> {
         let place = self.sessions.get(id).place_or_isn;
         if let Some(pending) = self.pending.get_mut(place) {
             let wait_ns = self.config.timers.server_syn_ns << pending.attempts.min(8);
-            pending.attempts += 1;
+            pending.attempts = pending.attempts.saturating_add(1);
             self.wheel.arm(id.0, ctx.now_ns + wait_ns);
         }
+    }
+
+    /// For how long a server is asked.
+    pub(super) fn asks_for_ns(&self) -> u64 {
+        let timers = &self.config.timers;
+        timers.server_syn_ns << (u32::from(timers.server_syn_retries) + 1).min(8)
     }
 
     /// Another guard asks the server: what it answers may come here as long as that guard asks.
@@ -113,10 +123,8 @@ impl<B: Buffer> Guard<B> {
         session: &Session,
         ctx: &mut Context<'_, I>,
     ) {
-        let timers = &self.config.timers;
-        let asks_for_ns = timers.server_syn_ns << (u32::from(timers.server_syn_retries) + 1).min(8);
-        if session.age_ns(self.tick) < asks_for_ns + OPENED_SLACK_NS {
-            let wait_ns = super::share::REMOTE_OPENING_LOOKS * timers.server_syn_ns;
+        if session.age_ns(self.tick) < self.asks_for_ns() + OPENED_SLACK_NS {
+            let wait_ns = super::share::REMOTE_OPENING_LOOKS * self.config.timers.server_syn_ns;
             self.wheel.arm(id.0, ctx.now_ns + wait_ns);
         } else {
             self.release_opening(id, DropReason::SessionExpired, ctx);

@@ -62,8 +62,8 @@ pub(super) struct Hello {
     pub(super) oldest: u64,
     /// The newest batch that it sent; 0 before the first one.
     pub(super) newest: u64,
-    /// The site's clock as the sender knows it, in milliseconds since 1970; 0 of who does not tell.
-    pub(super) site_ms: u64,
+    /// The sender's clock in milliseconds since 1970; 0 of who does not tell.
+    pub(super) unix_ms: u64,
 }
 
 /// What the greeter knows of one life of one appliance.
@@ -236,7 +236,7 @@ fn read_hello(bytes: &[u8]) -> Hello {
         sent_ns: u64_at(bytes, 8),
         oldest: u64_at(bytes, 16),
         newest: u64_at(bytes, 24),
-        site_ms: if bytes.len() >= HELLO_BYTES {
+        unix_ms: if bytes.len() >= HELLO_BYTES {
             u64_at(bytes, 32)
         } else {
             0
@@ -305,7 +305,7 @@ impl Hello {
         into.extend_from_slice(&self.sent_ns.to_be_bytes());
         into.extend_from_slice(&self.oldest.to_be_bytes());
         into.extend_from_slice(&self.newest.to_be_bytes());
-        into.extend_from_slice(&self.site_ms.to_be_bytes());
+        into.extend_from_slice(&self.unix_ms.to_be_bytes());
     }
 }
 
@@ -475,8 +475,8 @@ mod tests {
             said in proptest::collection::vec(reports(), 0..30),
         ) {
             let (in_step, leaving, workers, places) = flags;
-            let [sent_ns, oldest, newest, site_ms] = numbers;
-            let hello = Hello { in_step, leaving, workers, places, sent_ns, oldest, newest, site_ms };
+            let [sent_ns, oldest, newest, unix_ms] = numbers;
+            let hello = Hello { in_step, leaving, workers, places, sent_ns, oldest, newest, unix_ms };
             let mut bytes = Vec::new();
             hello.write(&mut bytes);
             write_reports(&mut bytes, &said);

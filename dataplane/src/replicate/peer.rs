@@ -246,6 +246,8 @@ pub(super) struct Peer {
     pub(super) repairs: ArrayVec<Range, MAX_RANGES>,
     /// What it fetches from us.
     pub(super) served: Served,
+    /// How far its clock was ahead of ours when it last greeted, in milliseconds.
+    pub(super) lead_ms: u64,
     pub(super) records_received: u64,
     pub(super) gaps_asked: u64,
     pub(super) resyncs: u64,
@@ -272,6 +274,7 @@ impl Peer {
             unknown: VecDeque::new(),
             repairs: ArrayVec::new(),
             served: Served::default(),
+            lead_ms: 0,
             records_received: 0,
             gaps_asked: 0,
             resyncs: 0,

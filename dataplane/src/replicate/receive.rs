@@ -245,7 +245,7 @@ impl Replicator {
             }
         }
         if let Some(hello) = greeting {
-            self.hear_clock(hello.site_ms);
+            self.hear_clock(place, hello.unix_ms);
             self.review();
         }
     }

@@ -217,7 +217,7 @@ impl Replicator {
             sent_ns: self.outgoing.last_hello_ns,
             oldest: self.stream.oldest(),
             newest: self.stream.sent(),
-            site_ms: self.site_ms(),
+            unix_ms: self.now.unix_ms,
         };
         hello.write(&mut self.outgoing.frame);
         let room = self.outgoing.room(&self.config);

@@ -4,8 +4,10 @@ use super::replicator::Replicator;
 use super::status::PeerState;
 use super::{FromPeers, Site};
 
-/// How far ahead of ours a peer's clock may be and still count. Keys ask for clocks that agree better.
+/// How far ahead of ours a peer's clock counts at most. Keys ask for clocks that agree better.
 const MAX_LEAD_MS: u64 = 64_000;
+/// Smaller differences are those of reading the clock.
+const LEAD_GRAIN_MS: u32 = 10;
 
 /// What the workers know of the site.
 pub(super) struct SiteView {
@@ -37,18 +39,16 @@ impl SiteView {
 }
 
 impl Replicator {
-    /// The site's clock: milliseconds since 1970 on the fastest clock of all guards that were heard.
-    /// What one guard begins after it heard of another's is later on it, whoever began that.
-    pub(super) fn site_ms(&self) -> u64 {
-        self.now.unix_ms + u64::from(self.site.now.lead_ms)
-    }
-
-    /// A peer's greeting tells its site's clock.
-    pub(super) fn hear_clock(&mut self, site_ms: u64) {
-        let lead_ms = site_ms.saturating_sub(self.now.unix_ms);
-        if lead_ms > u64::from(self.site.now.lead_ms) && lead_ms <= MAX_LEAD_MS {
+    /// A peer's greeting tells its clock. The site's is the fastest one of all guards that were heard:
+    /// what one guard begins after it heard of another's is later on it, whoever began that.
+    pub(super) fn hear_clock(&mut self, place: usize, unix_ms: u64) {
+        let lead_ms = unix_ms.saturating_sub(self.now.unix_ms);
+        self.peers[place].lead_ms = lead_ms.min(MAX_LEAD_MS);
+        let fastest = self.peers.iter().map(|peer| peer.lead_ms).max();
+        let lead_ms = fastest.unwrap_or(0) as u32;
+        if lead_ms.abs_diff(self.site.now.lead_ms) >= LEAD_GRAIN_MS {
             self.site.set(Site {
-                lead_ms: lead_ms as u32,
+                lead_ms,
                 ..self.site.now
             });
         }

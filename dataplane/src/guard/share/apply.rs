@@ -287,6 +287,10 @@ impl<B: Buffer> Guard<B> {
                 }
             }
             (_, Stage::Begun | Stage::Opening) => ctx.counters.count(Event::RecordStale),
+            // A guard that opened it a second time has given up: that ends nothing.
+            (State::Established, Stage::Closed) if !is_tracked && !was_open(record) => {
+                ctx.counters.count(Event::RecordStale);
+            }
             // The server knows nothing of what was opened here: it was over when it was opened again.
             (State::Established, Stage::Closed)
                 if !is_tracked && self.sessions.get(id).sequence_delta != record.sequence =>
@@ -409,7 +413,7 @@ impl<B: Buffer> Guard<B> {
     /// Answers a record of a session that has ended and left the table: nobody is to hold it as living.
     fn tell_ended<I: Io<Buffer = B>>(&mut self, record: &Record, ctx: &mut Context<'_, I>) {
         ctx.counters.count(Event::RecordStale);
-        if record.stage == Stage::Closed {
+        if record.stage != Stage::Established {
             return;
         }
         let ended = Record {

@@ -286,3 +286,25 @@ fn sessions_are_ordered_by_the_fastest_clock_of_the_site() {
     };
     assert_eq!(incarnation(5_000).wrapping_sub(incarnation(0)), 5_000);
 }
+
+#[test]
+fn a_client_that_keeps_speaking_does_not_hold_a_half_open_session_for_ever() {
+    let mut site = Site::new(2);
+    site.guards[0].hear(&FromPeers::Peers(0));
+    let cookie = site.guards[0].shake_hands();
+    let data = site.guards[0].client_ack(&cookie, b"GET /");
+    assert_eq!(site.guards[0].client_sends(data.clone()), Shown::Held);
+    let mut syns = 0;
+    for _ in 0..100 {
+        site.guards[0].advance_ms(200);
+        let sent = site.guards[0].sent();
+        syns += sent.iter().filter(|it| it.flags == flags::SYN).count();
+        let shown = site.guards[0].client_sends(data.clone());
+        let is_over = shown != Shown::Dropped(DropReason::DuplicateHeld);
+        if is_over {
+            assert!(syns > 10, "{syns}");
+            return;
+        }
+    }
+    panic!("it is still half open after {syns} SYNs");
+}
