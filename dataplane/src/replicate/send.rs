@@ -255,7 +255,7 @@ impl Replicator {
     }
 
     /// Whether a peer that is there has not applied all that was sent.
-    pub(super) fn has_unheard(&self) -> bool {
+    fn has_unheard(&self) -> bool {
         let sent = self.stream.sent();
         let lacks = |peer: &Peer| peer.state.is_alive() && peer.of_us.through < sent;
         self.peers.iter().any(lacks)

@@ -470,7 +470,7 @@ mod tests {
             accent.hear(&mut frame);
             read(&frame).has(flag::FIN)
         };
-        // A window of 25 in units of four octets.
+        // A window of 25 in units of four bytes.
         assert!(ends_with(100));
         assert!(!ends_with(101));
     }
@@ -496,7 +496,7 @@ mod tests {
     }
 
     /// An accent whose connection is open: own numbers from 1001, and a SYN-ACK whose window was
-    /// 60000 octets, and is now in units of 128.
+    /// 60000 bytes, and is now in units of 128.
     fn opened() -> Accent {
         let mut accent = Accent::new(Manner::default());
         accent.speak(&mut said(ends(), syn(1000)), 0);
@@ -526,7 +526,7 @@ mod tests {
     #[test]
     fn a_window_does_not_shrink_by_a_part_of_its_unit() {
         let mut accent = opened();
-        // 468 units are 59904 octets.
+        // 468 units are 59904 bytes.
         assert_eq!(shown(&mut accent, 1001, 468), 60_000);
         assert_eq!(shown(&mut accent, 1001, 467), 60_000);
     }

@@ -7,7 +7,7 @@ use crate::frame::{Ends, flag};
 
 /// What the payload of an echo begins with that carries a SYN, and its version (docs/wire/echo.md).
 const MARK: [u8; 5] = *b"TGEC\x01";
-/// Octets before the SYN.
+/// Bytes before the SYN.
 const HEADER_BYTES: usize = 32;
 
 impl Internet {

@@ -40,7 +40,7 @@ pub struct Proof {
 
 /// What an echo that carries a SYN begins with (docs/wire/echo.md).
 const ECHO_MARK: &[u8] = b"TGEC";
-/// By how many octets it is longer than that SYN.
+/// By how many bytes it is longer than that SYN.
 const ECHO_GROWTH_BYTES: i64 = 40;
 
 /// What a source sent, less what it was sent.

@@ -24,8 +24,8 @@ use crate::replicate::record::{Record, Stage};
 use crate::replicate::{Audience, FromPeers, ToPeers};
 use crate::tcp::sequence::{self, later};
 
-/// How far apart two guards that got the same cookie back can have begun with it: as long as it is
-/// good, and some more for clocks that differ.
+/// How far apart two guards that got the same cookie back can have begun with it: twice as long as it
+/// is good, since clocks differ.
 const OPENED_TWICE_MS: u32 = 128_000;
 /// What is known to have ended for so long, and is told as living, is not merely out of order.
 const LONG_OVER_NS: u64 = 1_000_000_000;
@@ -143,25 +143,24 @@ impl<B: Buffer> Guard<B> {
         record: &Record,
         ctx: &mut Context<'_, I>,
     ) {
-        if record.flags & flag::TRACKED == 0
-            && self
-                .spent
-                .contains(&key, record.client_sequence, ctx.now_ns)
-        {
-            // It has ended, and has left the table since.
-            return self.tell_ended(record, ctx);
-        }
-        let is_short = record.flags & DEFERRED != 0 || !was_open(record);
-        if record.stage == Stage::Closed && is_short && record.flags & flag::TRACKED == 0 {
-            // There is nothing to be told of it but that its handshake is used.
-            let has_room = self.spent.insert(&key, record.client_sequence, ctx.now_ns);
-            let event = if has_room {
-                Event::RecordApplied
-            } else {
-                Event::SpentFull
-            };
-            ctx.counters.count(event);
-            return;
+        if record.flags & flag::TRACKED == 0 {
+            let (isn, now_ns) = (record.client_sequence, ctx.now_ns);
+            let is_spent = self.spent.contains(&key, isn, now_ns);
+            let is_short = record.flags & DEFERRED != 0 || !was_open(record);
+            if is_spent && (is_short || record.stage != Stage::Closed) {
+                // It has ended, and has left the table since.
+                return self.tell_ended(record, ctx);
+            }
+            if is_short && record.stage == Stage::Closed {
+                // There is nothing to be told of it but that its handshake is used.
+                let has_room = self.spent.insert(&key, isn, now_ns);
+                ctx.counters.count(if has_room {
+                    Event::RecordApplied
+                } else {
+                    Event::SpentFull
+                });
+                return;
+            }
         }
         let mut session = Session::opening(key, record.client_sequence);
         session.state = match record.stage {

@@ -308,3 +308,18 @@ fn a_client_that_keeps_speaking_does_not_hold_a_half_open_session_for_ever() {
     }
     panic!("it is still half open after {syns} SYNs");
 }
+
+#[test]
+fn k3_a_late_segment_of_a_deferred_session_finds_its_way_where_only_its_end_was_told() {
+    let mut site = Site::with(3, share(Share::Deferred));
+    let cookie = site.open([1, 1, 1]);
+    site.guards[1].close(&cookie);
+    site.exchange();
+    assert_eq!(site.guards[2].guard.status().sessions, 0);
+    // The director still has it, and answers.
+    let repeated = site.guards[2].server_segment(1, CLIENT_ISN.wrapping_add(2), FIN_ACK, b"");
+    assert_eq!(site.guards[2].server_sends(repeated), Shown::Held);
+    site.exchange();
+    let shown = site.guards[2].walk_released();
+    assert!(matches!(shown[..], [Shown::Forward(_)]), "{shown:?}");
+}
