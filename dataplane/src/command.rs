@@ -130,8 +130,10 @@ impl Configuration {
 pub enum Command {
     /// Take over this configuration.
     Reconfigure(Box<Configuration>),
-    /// Open no more sessions.
+    /// Open no more sessions, but those that the peers can carry on.
     Drain,
+    /// Open no session at all: the peers are about to hear the last.
+    Leave,
     /// Tell the neighbours who has our addresses.
     Announce,
     /// Fill in how you stand.
@@ -162,7 +164,7 @@ pub enum Report {
     CaptureEnded(Box<Tap>),
     /// There was no tap to end.
     NoCapture,
-    /// Drains, or has announced.
+    /// Drains, leaves, or has announced.
     Done,
     /// The loop is left.
     Stopped,

@@ -69,7 +69,7 @@ drop_reasons! {
     CookieExpired "cookie_expired" "The ACK's cookie is ours but too old.",
     CookieReplayed "cookie_replayed" "The ACK repeats the handshake of a connection that has ended.",
     CatchingUp "catching_up" "Data of an unknown connection, or no room to wait, before the peers are heard after a stall of this guard.",
-    LeftToOthers "left_to_others" "Data of an unknown connection, which another guard may have opened while this one is cut off.",
+    LeftToOthers "left_to_others" "Of an unknown connection, which another guard has opened or can open: this one is cut off, or leaves.",
     NoSession "no_session" "The segment belongs to no session and opens none.",
     ResetWithoutSession "reset_without_session" "A RST for a session that does not exist.",
     SessionTableFull "session_table_full" "No room for another session.",

@@ -24,6 +24,8 @@ use crate::protocol::Request;
 const TURN: Duration = Duration::from_millis(100);
 /// How often links are looked at, and the wall clock is followed.
 const LOOK_AROUND: Duration = Duration::from_millis(500);
+/// How long the daemon waits at its end for sessions that are opening.
+const LAST_OPENINGS: Duration = Duration::from_millis(200);
 
 /// What the control thread is asked by those who speak with the outside.
 pub(super) enum Query {
@@ -313,10 +315,30 @@ impl Control {
         }
     }
 
+    /// Lets the workers open no session any more, and waits a moment for those that are opening: what
+    /// opens after the last word to the other guards is lost with this one.
+    fn finish_openings(&mut self) {
+        if let Err(text) = self.crew.ask_all(|_| Command::Leave) {
+            warn!("not every worker leaves: {text}");
+        }
+        let began = Instant::now();
+        while began.elapsed() < LAST_OPENINGS {
+            let opening = self.statuses().map(|statuses| {
+                let opening = statuses.iter().map(|status| status.guard.opening);
+                opening.sum::<usize>()
+            });
+            if opening.unwrap_or_default() == 0 {
+                return;
+            }
+            std::thread::sleep(LAST_OPENINGS / 20);
+        }
+    }
+
     /// Takes leave of the other guards, then ends the workers, the ports, and EAL.
-    fn end(self) {
+    fn end(mut self) {
         notify::tell("STOPPING=1");
-        if let Some(thread) = self.replication {
+        if let Some(thread) = self.replication.take() {
+            self.finish_openings();
             thread.leave();
         }
         self.crew.stop();

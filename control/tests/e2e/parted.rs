@@ -255,6 +255,23 @@ fn hasty() -> Settings {
     }
 }
 
+/// Lets clients ask for so long, and holds the guards to have lost nothing and to hold nothing that
+/// nobody has. `TIDEGATE_LOAD_S` says for how many seconds instead.
+fn loses_nothing_and_keeps_nothing(shared: &Site3, settings: &Settings, seconds: u64) {
+    let seconds = match std::env::var("TIDEGATE_LOAD_S") {
+        Ok(text) => text
+            .parse()
+            .expect("TIDEGATE_LOAD_S is a number of seconds"),
+        Err(_) => seconds,
+    };
+    let (_, count) = shared.load(settings, Duration::from_secs(seconds));
+    tell(&format!("{count}"));
+    assert!(count.asked > 200, "{count}");
+    assert_eq!(count.served, count.asked, "{count}");
+    shared.wait_for_no_ghost();
+    shared.repeats_hardly_any();
+}
+
 #[test]
 fn nothing_remains_of_connections_when_nothing_is_wrong() {
     let (shared, _) = Site3::start("", None);
@@ -263,12 +280,24 @@ fn nothing_remains_of_connections_when_nothing_is_wrong() {
             client_closes,
             ..hasty()
         };
-        let (_, count) = shared.load(&settings, Duration::from_secs(3));
-        tell(&format!("nothing wrong: {count}"));
-        assert_eq!(count.served, count.asked, "{count}");
-        shared.wait_for_no_ghost();
+        loses_nothing_and_keeps_nothing(&shared, &settings, 3);
     }
-    shared.repeats_hardly_any();
+}
+
+#[test]
+fn nothing_remains_of_connections_that_are_told_before_they_are_open() {
+    let (shared, _) = Site3::start("  share: begun\n", None);
+    loses_nothing_and_keeps_nothing(&shared, &hasty(), 3);
+}
+
+#[test]
+fn nothing_remains_where_a_third_of_the_records_is_lost() {
+    let link = LinkSettings {
+        loss: 0.3,
+        ..LinkSettings::default()
+    };
+    let (shared, _emulator) = Site3::start("", Some(link));
+    loses_nothing_and_keeps_nothing(&shared, &hasty(), 4);
 }
 
 #[test]
@@ -417,12 +446,7 @@ fn k2_a_slow_replication_link_leaves_no_session_that_nobody_has() {
 #[test]
 fn k3_deferred_sessions_leave_none_that_nobody_has() {
     let (shared, _) = Site3::start("  share: deferred\n", None);
-    let (_, count) = shared.load(&hasty(), Duration::from_secs(4));
-    tell(&format!("k3: {count}"));
-    assert!(count.asked > 200, "{count}");
-    assert_eq!(count.served, count.asked, "{count}");
-    shared.wait_for_no_ghost();
-    shared.repeats_hardly_any();
+    loses_nothing_and_keeps_nothing(&shared, &hasty(), 4);
 }
 
 #[test]

@@ -174,7 +174,7 @@ impl Appliance {
     }
 
     /// Says good-bye to its peers.
-    pub fn leave(&mut self) {
+    pub fn say_goodbye(&mut self) {
         self.idle_rounds = 0;
         if let Some(exchange) = &mut self.exchange {
             exchange.replicator_mut().leave();
@@ -225,7 +225,12 @@ impl Appliance {
         }
     }
 
-    /// Opens no more sessions.
+    /// Opens no session at all.
+    pub fn leave(&mut self) {
+        (0..self.workers.len()).for_each(|worker| self.command(worker, Command::Leave));
+    }
+
+    /// Opens no more sessions, but those that its peers can carry on.
     pub fn drain(&mut self) {
         (0..self.workers.len()).for_each(|worker| self.command(worker, Command::Drain));
     }

@@ -55,6 +55,8 @@ impl Family {
 pub const OUTSIDE_MAC: Mac = [2, 0, 0, 0, 0, 1];
 /// The appliance's inside station.
 pub const INSIDE_MAC: Mac = [2, 0, 0, 0, 0, 2];
+/// Sessions that each worker has room for, unless a run says otherwise.
+pub const CAPACITY: u32 = 4096;
 /// The port that servers of a site serve.
 pub const SERVICE_PORT: u16 = 80;
 
@@ -187,7 +189,7 @@ pub fn appliance_settings(servers: u8, seed: u64) -> ApplianceSettings {
         rules: Vec::new(),
         unknown: Unknown::Drop,
         half_open_per_source: 256,
-        capacity: 4096,
+        capacity: CAPACITY,
         unix_s: UNIX_S,
         wire: None,
         replication: None,

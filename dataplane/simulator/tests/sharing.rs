@@ -29,8 +29,11 @@ fn run(seeds: impl Iterator<Item = u64>) {
                     let shared = Shared::random(seed);
                     let failure = shared.run().err()?;
                     let sharing = shared.guards[0].replication.as_ref().map(|it| it.sharing);
+                    let sizes: Vec<_> = shared.guards.iter().map(|it| it.capacity).collect();
                     let (sync, troubles) = (&shared.sync, &shared.troubles);
-                    Some(format!("{failure}\n{sharing:?}\n{sync:?}\n{troubles:?}"))
+                    Some(format!(
+                        "{failure}\n{sharing:?}\n{sync:?}\n{troubles:?}\nroom for {sizes:?}"
+                    ))
                 };
                 mine.into_iter().filter_map(failed).take(3).collect()
             })

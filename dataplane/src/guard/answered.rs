@@ -137,6 +137,7 @@ impl<B: Buffer> Guard<B> {
         splice_of(session, &pending, read, told_window);
         session.last_seen = self.tick;
         let place = session.server;
+        self.note_firsts(id);
         ctx.counters.count(Event::SessionOpened);
         self.learn_from_server(place, packet.bytes(), parsed);
         self.arm_idle(id, ctx);

@@ -218,6 +218,9 @@ impl<B: Buffer> Guard<B> {
         if read.length > 0 && self.shares.leaves_data_to_others(ctx.now_ns) {
             return Verdict::Drop(packet, DropReason::LeftToOthers);
         }
+        if self.is_leaving && self.peers() > 0 {
+            return Verdict::Drop(packet, DropReason::LeftToOthers);
+        }
         if self.is_draining && !self.shares.opens_for_peers() {
             return answer::reset(packet, parsed, read.acknowledgement, read.end(), ctx);
         }

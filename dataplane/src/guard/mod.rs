@@ -120,6 +120,7 @@ pub struct Guard<B> {
     tracked_half_open: usize,
     flood: FloodMeter,
     is_draining: bool,
+    is_leaving: bool,
     /// When a SYN was last answered by cookie.
     cookie_sent_ns: Option<u64>,
     probe: probe::Schedule,
@@ -150,6 +151,7 @@ impl<B: Buffer> Guard<B> {
             tracked_half_open: 0,
             flood: FloodMeter::default(),
             is_draining: false,
+            is_leaving: false,
             cookie_sent_ns: None,
             probe: probe::Schedule::default(),
             carrier: config
@@ -168,10 +170,16 @@ impl<B: Buffer> Guard<B> {
         std::mem::swap(&mut self.config, config);
     }
 
-    /// From now on no session is opened.
+    /// From now on only sessions are opened that peers can carry on.
     pub fn drain(&mut self) {
         self.is_draining = true;
         self.tell_all_before_leaving();
+    }
+
+    /// From now on no session is opened: what peers are told no more is lost with this guard.
+    pub fn leave(&mut self) {
+        self.is_leaving = true;
+        self.drain();
     }
 
     /// How the guard stands.

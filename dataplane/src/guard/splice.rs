@@ -194,20 +194,21 @@ impl Refusal {
     }
 }
 
+/// What hardly a connection has on its way. The widest windows are a quarter of all numbers: there a
+/// stranger's guess would hit.
+const FAR_BYTES: u32 = 1 << 24;
+
 /// Whether a client's segment beyond what this guard has seen of a shared session still follows from
 /// it: both its numbers are within a window of the last ones. What does not is not noted, since
 /// anybody can make it up; its receiver knows better.
 pub(super) fn is_near(session: &Session, read: &Segment) -> bool {
-    let (to_server, to_client) = (
-        0xffff << session.server_scale(),
-        0xffff << session.client_scale(),
-    );
+    let room = |scale: u8| (0xffff << scale).min(FAR_BYTES);
     let acknowledgement = read.acknowledgement.wrapping_add(session.sequence_delta);
     let client = sequence::later(session.client_next, session.client_acked);
     let server = sequence::later(session.server_acked, session.server_next);
     read.flags & (flags::ACK | flags::RST) == flags::ACK
-        && sequence::near(read.sequence, client, to_server)
-        && sequence::near(acknowledgement, server, to_client)
+        && sequence::near(read.sequence, client, room(session.server_scale()))
+        && sequence::near(acknowledgement, server, room(session.client_scale()))
 }
 
 /// Whether a client's segment skips some of its numbers and takes back some of its acknowledgements,
@@ -222,8 +223,6 @@ pub(super) fn is_out_of_turn(session: &Session, read: &Segment) -> bool {
 /// Whether a server's RST is of this session: its number lies where the client and the server have
 /// come to. One that answers a late segment of another session of these ports bears that one's.
 fn is_servers_own(session: &Session, read: &Segment) -> bool {
-    /// What no connection has on its way.
-    const FAR_BYTES: u32 = 1 << 24;
     let room = (0xffff << session.client_scale()).min(FAR_BYTES);
     [session.server_acked, session.server_next]
         .iter()

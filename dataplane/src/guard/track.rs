@@ -156,6 +156,8 @@ impl<B: Buffer> Guard<B> {
                 let session = self.sessions.get_mut(id);
                 session.state = State::Established;
                 session.last_seen = self.tick;
+                self.note_firsts(id);
+                let session = self.sessions.get_mut(id);
                 session.note_client(read.end(), read.acknowledgement, read.has(flags::FIN));
                 self.arm_idle(id, ctx);
                 ctx.counters.count(Event::SessionOpened);

@@ -14,6 +14,9 @@ pub const FLOW_KEY_BYTES: usize = 36;
 /// The version of the layout that [`Record::write`] writes.
 pub const RECORD_VERSION: u8 = 2;
 
+/// What [`Record::server_first`] is told modulo.
+pub const SERVER_FIRST_MODULUS: u32 = 1 << 20;
+
 /// A flow, by the addresses and ports that it has on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct FlowKey {
@@ -62,8 +65,10 @@ pub struct Record {
     pub told_scale: u8,
     /// How often the session's end was taken back, modulo 2^8.
     pub revivals: u8,
-    /// What the client and the guard agreed on (`Agreed::packed`).
+    /// Before it is established: what the client and the guard agreed on (`Agreed::packed`).
     pub agreed: u16,
+    /// Once it is established: the server's initial sequence number, modulo 2^20.
+    pub server_first: u32,
     /// The client's initial sequence number.
     pub client_sequence: u32,
     /// Before it is established: the cookie's sequence number; afterwards, what is added to a
@@ -161,12 +166,18 @@ impl Record {
             u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
         };
         let scales = word(4);
+        let is_established = stage >= Stage::Established;
         Ok(Self {
             key,
             stage,
             flags: bytes[2],
             revivals: bytes[3],
-            agreed: word(6),
+            agreed: if is_established { 0 } else { word(6) },
+            server_first: if is_established {
+                u32::from(scales >> 12) << 16 | u32::from(word(6))
+            } else {
+                0
+            },
             client_scale: scales as u8 & 15,
             server_scale: (scales >> 4) as u8 & 15,
             told_scale: (scales >> 8) as u8 & 15,
@@ -176,20 +187,12 @@ impl Record {
             sequence: long(2),
             timestamp: long(3),
             // While it opens there is no acknowledgement of the client's that counts yet.
-            client_timestamp: if stage < Stage::Established {
-                long(8)
-            } else {
-                0
-            },
+            client_timestamp: if is_established { 0 } else { long(8) },
             client_next: long(4),
             client_acked: long(5),
             client_edge: long(6),
             server_next: long(7),
-            server_acked: if stage < Stage::Established {
-                0
-            } else {
-                long(8)
-            },
+            server_acked: if is_established { long(8) } else { 0 },
         })
     }
 
@@ -200,17 +203,23 @@ impl Record {
         bytes[1] = self.stage as u8;
         bytes[2] = self.flags;
         bytes[3] = self.revivals;
+        let is_established = self.stage >= Stage::Established;
+        let first = self.server_first % SERVER_FIRST_MODULUS;
+        let (high, low) = match is_established {
+            true => ((first >> 16) as u16, first as u16),
+            false => (0, self.agreed),
+        };
         let scales = u16::from(self.client_scale & 15)
             | u16::from(self.server_scale & 15) << 4
-            | u16::from(self.told_scale & 15) << 8;
+            | u16::from(self.told_scale & 15) << 8
+            | high << 12;
         bytes[4..6].copy_from_slice(&scales.to_be_bytes());
-        bytes[6..8].copy_from_slice(&self.agreed.to_be_bytes());
+        bytes[6..8].copy_from_slice(&low.to_be_bytes());
         bytes[8..12].copy_from_slice(&self.seen_ms.to_be_bytes());
         bytes[12..NUMBERS].copy_from_slice(&self.key.write());
-        let last = if self.stage < Stage::Established {
-            self.client_timestamp
-        } else {
-            self.server_acked
+        let last = match is_established {
+            true => self.server_acked,
+            false => self.client_timestamp,
         };
         let numbers = [
             self.incarnation,

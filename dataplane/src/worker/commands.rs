@@ -21,6 +21,10 @@ impl<I: Io> Worker<I> {
                 self.guard.drain();
                 Report::Done
             }
+            Command::Leave => {
+                self.guard.leave();
+                Report::Done
+            }
             Command::Announce => {
                 self.hop.announce(&mut context!(self, time));
                 Report::Done

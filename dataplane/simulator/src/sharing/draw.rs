@@ -20,6 +20,12 @@ const CHAIN_PORT: u16 = 50;
 const CROWD: u16 = 20;
 const CROWD_PORT: u16 = 60;
 
+/// A worker's room for sessions with which every connection of a run succeeds.
+const ROOM_FOR_ALL: u32 = 64;
+
+/// How long a cut is that a client's patience may not outlast.
+const LONG_CUT_NS: u64 = 10 * SECOND_NS;
+
 const CLOSES: [Close; 5] = [
     Close::ClientFirst,
     Close::ServerFirst,
@@ -74,8 +80,10 @@ pub(super) fn shared(seed: u64) -> Shared {
     let behind_s: Vec<u64> = (0..guards)
         .map(|_| pick(&mut random, &[0, 0, 1, 5]))
         .collect();
+    let sizes = sizes(seed, guards);
     let settings = |guard: usize| ApplianceSettings {
         workers: 1 + (seed as usize + guard) % 2,
+        capacity: sizes[guard],
         unix_s: site::UNIX_S - behind_s[guard],
         ..guard_settings(guard, guards, 1, sharing)
     };
@@ -89,6 +97,7 @@ pub(super) fn shared(seed: u64) -> Shared {
         servers: vec![host(&mut random, 0, true)],
         clients: (0..1 + random.below(3) as u8)
             .map(|number| client(&mut random, number, is_chained, &troubles))
+            .map(|(host, plans)| (host, excuse(&sizes, &troubles, plans)))
             .collect(),
         link,
         troubles,
@@ -100,6 +109,34 @@ pub(super) fn shared(seed: u64) -> Shared {
         }],
         intrusion_every_ns: pick(&mut random, &[200 * MS, SECOND_NS]),
     }
+}
+
+/// How many sessions each worker of each guard has room for: in some runs one guard has much less
+/// room than its peers, and few sessions of a crowd fit.
+fn sizes(seed: u64, guards: usize) -> Vec<u32> {
+    let mut random = Random::new(seed ^ 0x517e);
+    let mut sizes = vec![site::CAPACITY; guards];
+    if random.chance(0.2) {
+        sizes[random.below(guards as u64) as usize] = pick(&mut random, &[4, 8, 16, ROOM_FOR_ALL]);
+    }
+    sizes
+}
+
+/// Which connections need not succeed. Where a guard has no room for all sessions, some are refused for
+/// so long that their cookies age; and one that begins in a long cut may meet, each time, the guard
+/// that cannot hear of it, until its client's or its opener's patience ends.
+fn excuse(sizes: &[u32], troubles: &[(u64, Trouble)], mut plans: Vec<Plan>) -> Vec<Plan> {
+    let have_room = sizes.iter().all(|&size| size >= ROOM_FOR_ALL);
+    let begins_in_cut = |plan: &Plan| {
+        troubles.iter().any(|&(at_ns, trouble)| {
+            let cut_ns = trouble.cut_ns();
+            cut_ns > LONG_CUT_NS && (at_ns..at_ns + cut_ns).contains(&plan.start_ns)
+        })
+    };
+    for plan in &mut plans {
+        plan.must_succeed &= have_room && !begins_in_cut(plan);
+    }
+    plans
 }
 
 fn sync_link(random: &mut Random, is_harsh: bool) -> LinkSettings {

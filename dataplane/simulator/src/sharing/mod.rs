@@ -33,6 +33,8 @@ const QUIET_NS: u64 = 30 * SECOND_NS;
 const PATIENCE_NS: u64 = 200 * SECOND_NS;
 /// How long after the last trouble the guards must agree.
 const AGREED_AFTER_NS: u64 = 5 * SECOND_NS;
+/// How long a guard that leaves waits for what it has begun to open.
+const LAST_OPENINGS_NS: u64 = 200 * MS;
 /// How soon the routers notice that a guard is gone, or back.
 const ROUTERS_NOTICE_NS: u64 = 500 * MS;
 
@@ -66,6 +68,16 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// How long some guard does not hear another one.
+    fn cut_ns(self) -> u64 {
+        match self {
+            Self::CutOff(_, span_ns) | Self::Deaf(_, _, span_ns) | Self::Parted(_, _, span_ns) => {
+                span_ns
+            }
+            _ => 0,
+        }
+    }
+
     /// Whether a guard goes, and what it knew with it.
     fn is_death(self) -> bool {
         matches!(self, Self::Crash(..) | Self::Leave(..) | Self::Drain(..))
@@ -348,6 +360,9 @@ fn happen(world: &mut World, trouble: Trouble, stage: &SharedStage, sync: LinkSe
         Trouble::Leave(guard, span_ns) => {
             let id = stage.guards[guard];
             world.get_mut::<Appliance>(id).leave();
+            world.at(now_ns + LAST_OPENINGS_NS, move |world| {
+                world.get_mut::<Appliance>(id).say_goodbye();
+            });
             let gone_ns = now_ns + 2 * ROUTERS_NOTICE_NS;
             world.at(gone_ns, move |world| {
                 world.get_mut::<Appliance>(id).stop();

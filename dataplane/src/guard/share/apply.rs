@@ -4,6 +4,7 @@
 //! incarnation takes the place of an earlier one. So it does not matter in which order records
 //! come, or how often.
 
+use super::order::{self, Relation};
 use super::{CatchingUp, DEFERRED, Mark, told};
 use crate::context::Context;
 use crate::counters::Event;
@@ -24,9 +25,6 @@ use crate::replicate::record::{Record, Stage};
 use crate::replicate::{Audience, FromPeers, ToPeers};
 use crate::tcp::sequence::{self, later};
 
-/// How far apart two guards that got the same cookie back can have begun with it: twice as long as it
-/// is good, since clocks differ.
-const OPENED_TWICE_MS: u32 = 128_000;
 /// What is known to have ended for so long, and is told as living, is not merely out of order.
 const LONG_OVER_NS: u64 = 1_000_000_000;
 
@@ -100,30 +98,6 @@ impl<B: Buffer> Guard<B> {
         self.sessions.contains(id) && self.sessions.get(id).state == State::Established
     }
 
-    /// Which of the sessions of its ports a record is about. One handshake begins one session, also
-    /// where two guards have taken it for theirs: ports and the client's first number name it as long
-    /// as its cookie is good.
-    fn relate(&self, id: Id, record: &Record) -> Relation {
-        let session = self.sessions.get(id);
-        let incarnation = self.shares.marks[id.0 as usize].incarnation;
-        let apart_ms = incarnation.wrapping_sub(record.incarnation) as i32;
-        let is_of_handshake = session.client_isn() == record.client_sequence
-            && session.has(flag::TRACKED) == (record.flags & flag::TRACKED != 0);
-        if is_of_handshake && apart_ms.unsigned_abs() < OPENED_TWICE_MS {
-            return Relation::Same;
-        }
-        // Two that began in the same millisecond: all guards must choose alike.
-        let order = (
-            apart_ms,
-            session.client_isn().wrapping_sub(record.client_sequence) as i32,
-        );
-        match order.cmp(&(0, 0)) {
-            std::cmp::Ordering::Greater => Relation::Earlier,
-            std::cmp::Ordering::Equal => Relation::Same,
-            std::cmp::Ordering::Less => Relation::Next,
-        }
-    }
-
     /// A peer has begun the next session of the same ports.
     fn make_way_for_next<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &mut Context<'_, I>) {
         let session = self.sessions.get(id);
@@ -153,12 +127,9 @@ impl<B: Buffer> Guard<B> {
             }
             if is_short && record.stage == Stage::Closed {
                 // There is nothing to be told of it but that its handshake is used.
-                let has_room = self.spent.insert(&key, isn, now_ns);
-                ctx.counters.count(if has_room {
-                    Event::RecordApplied
-                } else {
-                    Event::SpentFull
-                });
+                if self.remember_ended(key, record, ctx) {
+                    ctx.counters.count(Event::RecordApplied);
+                }
                 return;
             }
         }
@@ -173,11 +144,16 @@ impl<B: Buffer> Guard<B> {
         }
         if record.stage == Stage::Closed && self.linger_left_ns(record) == 0 {
             // Else two guards could keep the memory of it alive for each other.
+            self.remember_ended(key, record, ctx);
             ctx.counters.count(Event::RecordStale);
             return;
         }
         let hash = self.sessions.hash(&key);
         let Some(id) = self.insert(hash, session, ctx) else {
+            if record.stage == Stage::Closed {
+                // An older record of it may come when there is room.
+                self.remember_ended(key, record, ctx);
+            }
             ctx.counters.count(Event::RecordRefused);
             return;
         };
@@ -187,7 +163,7 @@ impl<B: Buffer> Guard<B> {
         self.shares.marks[id.0 as usize] = Mark {
             incarnation: record.incarnation,
             told_tick: self.tick,
-            base: record.client_next.wrapping_add(record.server_next),
+            base: order::base_of(record),
             told: if is_deferred {
                 told::DIRECTOR
             } else {
@@ -208,6 +184,23 @@ impl<B: Buffer> Guard<B> {
             self.splice_as_told(id, record);
             self.merge(id, record, ctx);
         }
+    }
+
+    /// Notes that the handshake of an ended session is used. Returns whether there was room for that.
+    fn remember_ended<I: Io<Buffer = B>>(
+        &mut self,
+        key: SessionKey,
+        record: &Record,
+        ctx: &mut Context<'_, I>,
+    ) -> bool {
+        if record.flags & flag::TRACKED != 0 {
+            return false;
+        }
+        let has_room = self.spent.insert(&key, record.client_sequence, ctx.now_ns);
+        if !has_room {
+            ctx.counters.count(Event::SpentFull);
+        }
+        has_room
     }
 
     fn take_in_opening<I: Io<Buffer = B>>(
@@ -253,6 +246,9 @@ impl<B: Buffer> Guard<B> {
         session.server_next = record.server_next;
         session.server_acked = record.server_acked;
         session.place_or_isn = record.client_sequence;
+        if let Some(mark) = self.shares.marks.get_mut(id.0 as usize) {
+            mark.base = order::base_of(record);
+        }
     }
 
     /// Brings a session that is known up to what a record of it says. All guards come to the same,
@@ -542,18 +538,8 @@ impl<B: Buffer> Guard<B> {
     }
 }
 
-/// Which session a record is about, of those that have the same ports.
-enum Relation {
-    /// One before the one that stands here.
-    Earlier,
-    /// The one that stands here.
-    Same,
-    /// One after it.
-    Next,
-}
-
 /// Whether the session of a record was ever spliced: an ended one may have been given up before.
-fn was_open(record: &Record) -> bool {
+pub(super) fn was_open(record: &Record) -> bool {
     (record.server_next, record.server_acked) != (0, 0)
 }
 

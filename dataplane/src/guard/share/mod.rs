@@ -8,6 +8,7 @@
 
 mod apply;
 mod begun;
+mod order;
 mod tell;
 mod waiting;
 
@@ -16,6 +17,7 @@ use std::collections::VecDeque;
 use self::begun::BegunTable;
 use self::waiting::Waiting;
 use super::config::{Share, Sharing};
+use super::session::State;
 use super::{Guard, Lookup};
 use crate::context::Context;
 use crate::counters::Event;
@@ -62,7 +64,8 @@ struct Mark {
     incarnation: u32,
     /// The session's `last_seen` that the peers know.
     told_tick: u32,
-    /// The sum of both sides' numbers when it was opened, to tell its octets.
+    /// The sum of both sides' initial numbers, to tell its octets and which of two servers' answers
+    /// came first; before the server has answered, the client's.
     base: u32,
     /// See [`told`].
     told: u8,
@@ -348,11 +351,21 @@ impl<B: Buffer> Guard<B> {
                 now
             },
             told_tick: tick,
-            base: session.client_next,
+            base: session.client_isn(),
             told: 0,
             share,
             revivals: 0,
         };
+        if session.state == State::Established {
+            mark.note_firsts(session);
+        }
+    }
+
+    /// Notes what the sides of a session that was just spliced here began with.
+    pub(super) fn note_firsts(&mut self, id: Id) {
+        if let Some(mark) = self.shares.marks.get_mut(id.0 as usize) {
+            mark.note_firsts(self.sessions.get(id));
+        }
     }
 
     /// Takes the end of a session back. Peers hold it as ended, which else is the last word.

@@ -11,7 +11,7 @@ use crate::guard::session::{Session, SessionKey, State, flag};
 use crate::io::Io;
 use crate::limits::{PAGE_RECORDS, RETOLD_PER_LOOP};
 use crate::packet::Buffer;
-use crate::replicate::record::{FlowKey, Record, Stage};
+use crate::replicate::record::{FlowKey, Record, SERVER_FIRST_MODULUS, Stage};
 use crate::replicate::{Audience, PageRequest, PeerId, ToPeers};
 
 /// The bits of [`told`] that a session's closing has come to.
@@ -72,6 +72,7 @@ impl<B: Buffer> Guard<B> {
             server_acked: session.server_acked,
             seen_ms: self.site_ms_of(session.last_seen),
             revivals: mark.revivals,
+            server_first: mark.server_first(session) % SERVER_FIRST_MODULUS,
             ..Record::default()
         };
         if let (State::Opening, Some(pending)) =

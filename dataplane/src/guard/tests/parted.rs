@@ -3,7 +3,7 @@
 use super::*;
 use crate::guard::session::State;
 use crate::limits::MAX_UNTOLD;
-use crate::replicate::record::FlowKey;
+use crate::replicate::record::{FlowKey, SERVER_FIRST_MODULUS};
 
 fn live(site: &Site) -> Vec<usize> {
     let guards = site.guards.iter();
@@ -322,4 +322,158 @@ fn k3_a_late_segment_of_a_deferred_session_finds_its_way_where_only_its_end_was_
     site.exchange();
     let shown = site.guards[2].walk_released();
     assert!(matches!(shown[..], [Shown::Forward(_)]), "{shown:?}");
+}
+
+#[test]
+fn k2_of_two_sessions_that_begin_at_once_the_one_that_the_server_answered_last_is_the_later_one() {
+    // By the guards' clocks each may be the later one, and the client's numbers say nothing.
+    for (clock, client) in [(0, 7), (0, 7_u32.wrapping_neg()), (40, 7), (-40_i32, 7)] {
+        let mut site = Site::new(2);
+        site.open([0, 0, 0]);
+        site.exchange();
+        site.guards[0].hear(&FromPeers::Page(PageRequest {
+            peer: PeerId(1),
+            request: 1,
+            first: 0,
+            end: 100,
+        }));
+        let told = site.records_of(0)[0];
+        assert_eq!(told.server_first, SERVER_ISN % SERVER_FIRST_MODULUS);
+        let other = |server: i32| Record {
+            incarnation: told.incarnation.wrapping_add_signed(clock),
+            client_sequence: told.client_sequence.wrapping_add(client),
+            server_first: told.server_first.wrapping_add_signed(server),
+            // It has sent much since.
+            server_next: told.server_next.wrapping_add_signed(server + 50_000),
+            ..told
+        };
+        let isn = |site: &Site| site.guards[0].session().client_isn();
+        site.guards[0].hear(&FromPeers::Record(other(-900), PeerId(1)));
+        assert_eq!(isn(&site), told.client_sequence, "it is an earlier one");
+        site.guards[0].hear(&FromPeers::Record(other(900), PeerId(1)));
+        assert_eq!(isn(&site), other(900).client_sequence, "it is the next one");
+        // And its own earlier one does not come back.
+        site.guards[0].hear(&FromPeers::Record(told, PeerId(1)));
+        assert_eq!(isn(&site), other(900).client_sequence);
+    }
+}
+
+#[test]
+fn k2_what_opens_here_is_not_given_up_for_another_session_of_the_same_moment() {
+    let mut site = Site::new(2);
+    site.open([1, 1, 1]);
+    site.guards[1].hear(&FromPeers::Page(PageRequest {
+        peer: PeerId(0),
+        request: 1,
+        first: 0,
+        end: 100,
+    }));
+    let former = site.records_of(1)[0];
+    let mut site = Site::new(2);
+    site.guards[0].client_isn = CLIENT_ISN.wrapping_sub(5_000_000);
+    let cookie = site.guards[0].shake_hands();
+    let ack = site.guards[0].client_ack(&cookie, b"");
+    assert_eq!(site.guards[0].client_sends(ack), Shown::Held);
+    site.guards[0].hear(&FromPeers::Record(former, PeerId(1)));
+    let answer = site.guards[0].server_syn_ack();
+    assert_eq!(site.guards[0].server_sends(answer), Shown::Held);
+    assert_eq!(live(&site), [1, 0]);
+    assert_eq!(
+        site.guards[0].session().client_isn(),
+        site.guards[0].client_isn
+    );
+}
+
+#[test]
+fn a_deferred_session_is_told_to_all_once_it_has_carried_much() {
+    let mut site = Site::with(3, |_, config| {
+        config.sharing = Some(Sharing {
+            share: Share::Deferred,
+            deferred_after_ns: 3_600_000_000_000,
+            deferred_after_bytes: 5_000,
+            ..Sharing::default()
+        });
+    });
+    let cookie = site.open([1, 1, 1]);
+    let next = cookie.sequence.wrapping_add(1);
+    let mut sent = 0_u32;
+    for is_told in [false, true] {
+        for _ in 0..3 {
+            let data = site.guards[1].client_segment(1 + sent, next, ACK, &[7; 1_000]);
+            assert!(matches!(
+                site.guards[1].client_sends(data),
+                Shown::Forward(_)
+            ));
+            sent += 1_000;
+        }
+        site.guards[1].advance_s(2);
+        site.exchange();
+        assert_eq!(live(&site)[2], usize::from(is_told), "after {sent} bytes");
+    }
+}
+
+#[test]
+fn a_guard_that_leaves_opens_nothing_that_it_can_no_longer_tell() {
+    for data in [&b""[..], b"GET /"] {
+        let mut site = Site::new(2);
+        let cookie = site.guards[0].shake_hands();
+        site.guards[0].guard.leave();
+        let ack = site.guards[0].client_ack(&cookie, data);
+        let mut shown = site.guards[0].client_sends(ack.clone());
+        if !data.is_empty() {
+            // The peers are asked first.
+            assert_eq!(shown, Shown::Held);
+            site.guards[0].advance_ms(20);
+            shown = site.guards[0].walk_released().remove(0);
+        }
+        assert_eq!(shown, Shown::Dropped(DropReason::LeftToOthers));
+        assert_eq!(site.guards[1].client_sends(ack), Shown::Held);
+        assert_eq!(site.guards[0].sent(), []);
+    }
+}
+
+#[test]
+fn b1_a_strangers_guess_in_the_widest_windows_is_not_noted() {
+    let mut site = Site::with(2, |_, _| {});
+    for rig in &mut site.guards {
+        rig.client_scale = 14;
+    }
+    let cookie = site.open([0, 0, 0]);
+    let next = cookie.sequence.wrapping_add(1);
+    let before = site.guards[0].session();
+    let guess = site.guards[0].client_segment(1 << 29, next.wrapping_add(1 << 29), FIN_ACK, b"");
+    site.guards[0].client_sends(guess);
+    let after = site.guards[0].session();
+    assert_eq!(
+        (after.flags, after.client_next, after.server_acked),
+        (before.flags, before.client_next, before.server_acked)
+    );
+}
+
+#[test]
+fn an_end_for_which_there_was_no_room_is_not_undone_by_what_was_said_before_it() {
+    let mut other = Site::new(2);
+    let cookie = other.open([0, 0, 0]);
+    other.guards[0].hear(&FromPeers::Page(PageRequest {
+        peer: PeerId(1),
+        request: 1,
+        first: 0,
+        end: 100,
+    }));
+    let living = other.records_of(0)[0];
+    other.guards[0].close(&cookie);
+    let ended = *other.records_of(0).last().unwrap();
+    assert_eq!(
+        (living.stage, ended.stage),
+        (Stage::Established, Stage::Closed)
+    );
+    let mut rig = Rig::with(1, |config| config.sharing = Some(Sharing::default()));
+    rig.hear(&FromPeers::Peers(1));
+    rig.client_port += 1;
+    let cookie = rig.open();
+    rig.hear(&FromPeers::Record(ended, PeerId(1)));
+    assert_eq!(rig.counters.event(Event::RecordRefused), 1);
+    rig.close(&cookie);
+    rig.hear(&FromPeers::Record(living, PeerId(1)));
+    assert_eq!(rig.guard.status().live, 0);
 }
