@@ -147,6 +147,38 @@ fn frames_cross_a_veth_whole_and_in_order() {
     assert_eq!(pool.in_use(), 0);
 }
 
+// H1
+#[test]
+fn a_link_that_is_made_anew_is_attached_anew() {
+    if !is_inside("a_link_that_is_made_anew_is_attached_anew") {
+        return;
+    }
+    make_veth();
+    let pool = pool("anew", 4095);
+    let (one, mut two) = veth_ports(&pool);
+    let mut receiver = two.take_rx_queue(0).expect("queue 0");
+    let (mut one, mut two) = (Some(one), Some(two));
+    ip("link del one");
+    let error = Port::detach(&mut two).expect_err("a queue is alive");
+    assert_eq!(error.errno(), libc::EBUSY);
+    assert_eq!(receiver.receive(&mut ArrayVec::<Mbuf, 32>::new()), 0);
+    drop(receiver);
+    for port in [&mut one, &mut two] {
+        Port::detach(port).expect("no queue is alive");
+        assert!(port.is_none());
+    }
+
+    make_veth();
+    let (mut one, mut two) = veth_ports(&pool);
+    let mut sender = one.take_tx_queue(0).expect("queue 0");
+    let mut receiver = two.take_rx_queue(0).expect("queue 0");
+    let frames: Vec<_> = (0..32).map(|number| frame(&[], number)).collect();
+    send(&mut sender, &pool, &frames);
+    assert_eq!(receive(&mut receiver, 32), frames);
+    drop((one, two, sender, receiver));
+    assert_eq!(pool.in_use(), 0);
+}
+
 /// The Internet checksum of these bytes (RFC 1071); of bytes that hold their own it is 0.
 fn checksum(bytes: &[u8]) -> u16 {
     let words = bytes
