@@ -1,5 +1,8 @@
 //! What the workers need of the kernel that the standard library does not offer.
 
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+
 use crate::error::{Error, system_errno};
 
 /// The set of processor cores that a thread may run on.
@@ -61,6 +64,30 @@ impl Affinity {
     }
 }
 
+/// The process that listens where this stream is connected to; `None` where it is in a process name
+/// space that this one cannot see into.
+pub fn peer_process(stream: &UnixStream) -> Option<u32> {
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut length = size_of_val(&peer) as libc::socklen_t;
+    // SAFETY: the descriptor is open, and the kernel writes at most `length` bytes to `peer`, which
+    // has that many.
+    let result = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &mut length,
+        )
+    };
+    let process = u32::try_from(peer.pid).ok();
+    process.filter(|&process| result == 0 && process != 0)
+}
+
 /// Sets how late the kernel may wake the calling thread from a short sleep. It is 50 µs unless
 /// told otherwise, which is longer than an idle worker wants to sleep.
 pub fn set_timer_slack_ns(slack_ns: u32) -> Result<(), Error> {
@@ -94,6 +121,12 @@ mod tests {
             Affinity::current().expect("own cores").cores(),
             before.cores()
         );
+    }
+
+    #[test]
+    fn a_peer_is_known_by_its_process() {
+        let (one, _other) = UnixStream::pair().expect("a pair");
+        assert_eq!(peer_process(&one), Some(std::process::id()));
     }
 
     #[test]

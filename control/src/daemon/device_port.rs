@@ -6,6 +6,7 @@ use bindings::{Interface, Port, PortInfo};
 use dataplane::limits::MAX_QUEUES_PER_WORKER;
 use dataplane::port::PortQueues;
 
+use super::claim::Claim;
 use super::hardware::{kernel_interface, mtu_of};
 use crate::configuration::DeviceFacts;
 use crate::profile::Device;
@@ -29,18 +30,21 @@ pub(super) struct DevicePort {
     past: PortStats,
     /// The kernel's interface that the port stands on, as it was last seen.
     interface: Option<Interface>,
+    /// That the device is ours alone.
+    claim: Option<Claim>,
     is_lost: bool,
     losses: u64,
     link_changes: u64,
 }
 
 impl DevicePort {
-    pub(super) fn new(port: Port, interface: Option<Interface>) -> Self {
+    pub(super) fn new(port: Port, interface: Option<Interface>, claim: Option<Claim>) -> Self {
         Self {
             info: port.info().clone(),
             port: Some(port),
             past: PortStats::default(),
             interface,
+            claim,
             is_lost: false,
             losses: 0,
             link_changes: 0,
@@ -128,6 +132,7 @@ impl DevicePort {
             return false;
         }
         self.is_lost = true;
+        self.claim = None;
         self.losses += 1;
         true
     }
@@ -144,10 +149,11 @@ impl DevicePort {
     }
 
     /// Stands on a port that was started in the place of the one that was lost.
-    pub(super) fn renew(&mut self, port: Port, interface: Interface) {
+    pub(super) fn renew(&mut self, port: Port, interface: Interface, claim: Claim) {
         self.info = port.info().clone();
         self.port = Some(port);
         self.interface = Some(interface);
+        self.claim = Some(claim);
         self.is_lost = false;
     }
 

@@ -13,6 +13,7 @@ use dataplane::port::DpdkIo;
 use dataplane::transmit::TransmitWay;
 use tracing::{info, warn};
 
+use super::claim::Claim;
 use super::device_port::DevicePort;
 use super::memory::{self, CACHE, DESCRIPTORS, QueueCount};
 use crate::configuration::{DeviceFacts, Layout};
@@ -74,8 +75,11 @@ fn device_arguments(device: &Device) -> String {
 
 /// Starts EAL, makes the pool, and starts every port.
 pub(super) fn start(profile: &Profile, layout: &Layout) -> Result<Hardware, Failure> {
+    let mut claims = Vec::new();
     for &index in &layout.devices {
-        interface_exists(&profile.ports[index].name, device(profile, index))?;
+        let (name, device) = (&profile.ports[index].name, device(profile, index));
+        interface_exists(name, device)?;
+        claims.push(Claim::on(name, device)?);
     }
     let workers = profile.runtime.workers.len();
     let queues = layout.devices.iter();
@@ -112,10 +116,10 @@ pub(super) fn start(profile: &Profile, layout: &Layout) -> Result<Hardware, Fail
         "packet memory"
     );
     let mut ports = Vec::new();
-    for (&index, &queues) in layout.devices.iter().zip(&queues) {
+    for ((&index, &queues), claim) in layout.devices.iter().zip(&queues).zip(claims) {
         let interface = interface_of(device(profile, index));
         let port = start_port(profile, index, queues, &eal, &pool)?;
-        ports.push(DevicePort::new(port, interface));
+        ports.push(DevicePort::new(port, interface, claim));
     }
     Ok(Hardware { ports, pool, eal })
 }
@@ -357,18 +361,20 @@ impl Hardware {
         place: usize,
         now: Interface,
     ) -> Result<(), Failure> {
+        let name = &profile.ports[index].name;
+        let interface = kernel_interface(device(profile, index)).unwrap_or_default();
+        let claim = Claim::on_interface(name, interface, now.index)?;
         let queues = self.ports[place].info().rx_queues;
         let (eal, pool) = (&self.eal, &self.pool);
         let fresh = start_port(profile, index, queues, eal, pool)?;
         let is_like = |of: &PortInfo| (of.rx_queues, of.tx_queues);
         if is_like(fresh.info()) != is_like(self.ports[place].info()) {
-            let name = &profile.ports[index].name;
             return Err(Failure::new(
                 format!("port {name}: the interface has other queues than it had"),
                 "restart the daemon",
             ));
         }
-        self.ports[place].renew(fresh, now);
+        self.ports[place].renew(fresh, now, claim);
         Ok(())
     }
 }

@@ -8,6 +8,7 @@
 
 mod answers;
 mod captures;
+mod claim;
 mod control_loop;
 mod crew;
 mod device_port;

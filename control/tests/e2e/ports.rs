@@ -1,13 +1,15 @@
 //! Ports that change under the daemon.
 
+use std::path::Path;
 use std::time::Duration;
 
 use lab::command::wait_until;
+use lab::daemon::Daemon;
 use lab::profile::Profile;
 use lab::{Error, Options};
 use serde_json::Value;
 
-use crate::common::{FAMILIES, Guarded, SOON, SlowFetch};
+use crate::common::{FAMILIES, Guarded, SOON, SlowFetch, TIDEGATE, assert_names};
 
 /// What `show ports` says of the outside port.
 fn outside(guarded: &Guarded) -> Value {
@@ -63,6 +65,39 @@ fn an_interface_that_is_deleted_and_made_again_carries_again() {
         assert_eq!(log.matches(said).count(), 2, "{said:?} in\n{log}");
     }
     guarded.audit();
+}
+
+// H3: both would answer, and streams would break in silence.
+#[test]
+fn a_second_daemon_on_the_same_interfaces_is_refused() {
+    let mut guarded = Guarded::plain();
+    let text = guarded.daemon.read_profile().unwrap();
+    let first = guarded.lab.scratch.file("control.sock");
+    let second = guarded.lab.scratch.file("second.sock");
+    let text = text.replace(first.to_str().unwrap(), second.to_str().unwrap());
+    let text = text.replace("appliance: { name: lab", "appliance: { name: second");
+    let profile = guarded.lab.scratch.file("second.yaml");
+    std::fs::write(&profile, text).unwrap();
+    let mut command = guarded.lab.guard.command(TIDEGATE);
+    let output = command.arg("run").arg(&profile).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let last = said.lines().last().unwrap_or_default();
+    assert_names(
+        last,
+        &[
+            "port outside",
+            "interface out0",
+            "process",
+            "profile.yaml",
+            "stop it",
+        ],
+    );
+    guarded.fetch_small(0, 5, 5);
+    // Whatever way its holder ends, the interface is free.
+    guarded.daemon.crash();
+    guarded.daemon = Daemon::start(&guarded.lab, Path::new(TIDEGATE), &Profile::default()).unwrap();
+    guarded.fetch_small(0, 5, 5);
 }
 
 // H2
