@@ -18,6 +18,7 @@ pub mod log;
 pub mod mbuf;
 pub mod memory;
 pub mod mempool;
+pub mod packet_socket;
 pub mod port;
 pub mod queue;
 pub mod ring;

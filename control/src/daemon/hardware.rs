@@ -5,6 +5,7 @@ use std::path::Path;
 
 use arrayvec::ArrayVec;
 use bindings::mempool::MempoolConfig;
+use bindings::packet_socket::hands_over_fragments;
 use bindings::port::{Offloads, Rss};
 use bindings::{Eal, EalConfig, Interface, Mempool, Port, PortConfig, PortInfo};
 use dataplane::io::{PortId, WorkerId};
@@ -64,9 +65,10 @@ fn wanted_queues(device: &Device, workers: usize) -> u16 {
 /// The device as DPDK is told it: with the queues that the profile asks for, where the driver
 /// must know them beforehand.
 fn device_arguments(device: &Device) -> String {
-    let is_af_packet = device.arguments.starts_with("net_af_packet");
     match device.queues {
-        Some(queues) if is_af_packet && queues > 1 && device.argument("qpairs").is_none() => {
+        Some(queues)
+            if is_packet_socket(device) && queues > 1 && device.argument("qpairs").is_none() =>
+        {
             format!("{},qpairs={queues}", device.arguments)
         }
         _ => device.arguments.clone(),
@@ -163,12 +165,15 @@ fn start_eal(
         })
 }
 
+/// Whether a device is a packet socket of the kernel's; its driver has two names.
+fn is_packet_socket(device: &Device) -> bool {
+    let names = ["net_af_packet", "eth_af_packet"];
+    names.iter().any(|name| device.arguments.starts_with(name))
+}
+
 /// The kernel's interface behind a device, for drivers that are no more than a socket on one.
 pub(super) fn kernel_interface(device: &Device) -> Option<&str> {
-    let drivers = ["net_af_packet", "net_af_xdp"];
-    let is_socket = drivers
-        .iter()
-        .any(|driver| device.arguments.starts_with(driver));
+    let is_socket = is_packet_socket(device) || device.arguments.starts_with("net_af_xdp");
     device.argument("iface").filter(|_| is_socket)
 }
 
@@ -238,8 +243,8 @@ fn start_port(
 /// holds; there a frame also holds what the kernel says of it, and a tag.
 pub(super) fn mtu_of(device: &Device, info: &PortInfo) -> u16 {
     const RING_OVERHEAD_BYTES: u32 = 84;
-    let is_ring = device.arguments.starts_with("net_af_packet");
-    let frame_bytes = device.argument("framesz").filter(|_| is_ring);
+    let frame_bytes = device.argument("framesz");
+    let frame_bytes = frame_bytes.filter(|_| is_packet_socket(device));
     let frame_bytes = frame_bytes.and_then(|number| number.parse::<u32>().ok());
     frame_bytes.map_or(info.mtu, |frame_bytes| {
         let mtu = frame_bytes.saturating_sub(RING_OVERHEAD_BYTES);
@@ -271,6 +276,12 @@ fn tell(profile: &Profile, index: usize, port: &Port) {
         warn!(
             "port {name} takes packets of {} bytes, not of {}; set `ports.{name}.mtu: {}`",
             mtu, profile.ports[index].mtu_bytes, mtu
+        );
+    }
+    if is_packet_socket(device(profile, index)) && !hands_over_fragments() {
+        warn!(
+            "port {name} gets IPv4 fragments joined, and cut where they outgrow the MTU: something \
+             was loaded before this program's own `setsockopt`; see LD_PRELOAD"
         );
     }
     for &core in &profile.runtime.workers {
@@ -409,6 +420,8 @@ mod tests {
     // CASES 28: port gone.
     #[test]
     fn an_interface_that_is_not_there_is_told_with_its_cure() {
+        let gone = device("eth_af_packet0,iface=nosuch0", None);
+        assert!(interface_exists("outside", &gone).is_err());
         let gone = device("net_af_packet0,iface=nosuch0", None);
         let failure = interface_exists("outside", &gone).unwrap_err();
         assert_eq!(

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use lab::address::SERVER;
 use lab::command::wait_until;
 use lab::daemon::Daemon;
 use lab::profile::Profile;
@@ -136,5 +137,29 @@ fn an_interface_with_another_address_is_reached_by_it() {
     for family in FAMILIES {
         guarded.fetch_small(family, 20, 10);
     }
+    guarded.audit();
+}
+
+// H7: a packet socket's driver has the kernel join fragments, unless it is kept from that.
+#[test]
+fn ipv4_datagrams_in_fragments_pass() {
+    let profile = Profile {
+        workers: vec![0, 1],
+        queues: 2,
+        ..Profile::default()
+    };
+    let guarded = Guarded::start(Options::default(), &profile);
+    let ping = |octets: &str, count: &str| {
+        let server = SERVER[0].to_string();
+        let arguments = [
+            "-q", "-c", count, "-i", "0.2", "-W", "5", "-s", octets, &server,
+        ];
+        guarded.lab.clients.run("ping", &arguments).unwrap()
+    };
+    for octets in ["1400", "4000", "60000"] {
+        let said = ping(octets, "3");
+        assert!(said.contains(" 0% packet loss"), "{octets} octets: {said}");
+    }
+    assert_eq!(guarded.drops("malformed_ipv4"), 0);
     guarded.audit();
 }
