@@ -1,7 +1,7 @@
 //! What the workers need of the kernel that the standard library does not offer.
 
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::UnixStream;
 
 use crate::error::{Error, system_errno};
 
@@ -64,6 +64,30 @@ impl Affinity {
     }
 }
 
+/// The process that listens where this stream is connected to; `None` where it is in a process name
+/// space that this one cannot see into.
+pub fn peer_process(stream: &UnixStream) -> Option<u32> {
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut length = size_of_val(&peer) as libc::socklen_t;
+    // SAFETY: the descriptor is open, and the kernel writes at most `length` bytes to `peer`, which
+    // has that many.
+    let result = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &mut length,
+        )
+    };
+    let process = u32::try_from(peer.pid).ok();
+    process.filter(|&process| result == 0 && process != 0)
+}
+
 /// Sets how late the kernel may wake the calling thread from a short sleep. It is 50 µs unless
 /// told otherwise, which is longer than an idle worker wants to sleep.
 pub fn set_timer_slack_ns(slack_ns: u32) -> Result<(), Error> {
@@ -79,46 +103,9 @@ pub fn set_timer_slack_ns(slack_ns: u32) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether an interface of the kernel, in the calling thread's network name space, is up and has a
-/// carrier: what the kernel's packet sockets, and the drivers over them, do not tell. An error for
-/// one that does not exist.
-pub fn interface_is_running(name: &str) -> Result<bool, Error> {
-    let doing = || format!("asking interface {name} for its link");
-    // SAFETY: an ifreq is made of integers and arrays of them, for which all zero is valid.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    if name.is_empty() || name.len() >= request.ifr_name.len() {
-        return Err(Error::new("SIOCGIFFLAGS", libc::ENODEV, doing()));
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from.cast_signed();
-    }
-    let socket = UnixDatagram::unbound().map_err(|error| {
-        let errno = error.raw_os_error().unwrap_or(0);
-        Error::new("socket", errno, doing())
-    })?;
-    // SAFETY: the descriptor is open, and the kernel reads and writes a request of this type.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &mut request) };
-    if result != 0 {
-        return Err(Error::new("SIOCGIFFLAGS", system_errno(), doing()));
-    }
-    // SAFETY: the call has filled in the flags.
-    let flags = i32::from(unsafe { request.ifr_ifru.ifru_flags });
-    let wanted = libc::IFF_UP | libc::IFF_RUNNING;
-    Ok(flags & wanted == wanted)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_interface_is_known_by_its_name() {
-        assert!(interface_is_running("lo").is_ok());
-        for name in ["nosuch0", "", "a-name-longer-than-the-kernel-has-room-for"] {
-            let error = interface_is_running(name).expect_err("no such interface");
-            assert_eq!(error.errno(), libc::ENODEV, "{error}");
-        }
-    }
 
     #[test]
     fn affinity_is_applied_and_restored() {
@@ -134,6 +121,12 @@ mod tests {
             Affinity::current().expect("own cores").cores(),
             before.cores()
         );
+    }
+
+    #[test]
+    fn a_peer_is_known_by_its_process() {
+        let (one, _other) = UnixStream::pair().expect("a pair");
+        assert_eq!(peer_process(&one), Some(std::process::id()));
     }
 
     #[test]

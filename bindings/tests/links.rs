@@ -147,6 +147,82 @@ fn frames_cross_a_veth_whole_and_in_order() {
     assert_eq!(pool.in_use(), 0);
 }
 
+/// A datagram of UDP in fragments of so many octets, each a frame.
+fn fragments(octets: usize, each: usize) -> Vec<Vec<u8>> {
+    let mut datagram = vec![0x30, 0x39, 0, 53];
+    datagram.extend((octets as u16).to_be_bytes());
+    datagram.extend([0, 0]);
+    datagram.extend(EXPERIMENT.iter().cycle().take(octets - datagram.len()));
+    let pieces = datagram.chunks(each).enumerate();
+    pieces
+        .map(|(number, piece)| {
+            let offset = number * each;
+            let is_last = offset + piece.len() == octets;
+            let place = (offset / 8) as u16 | if is_last { 0 } else { 0x2000 };
+            let mut frame = Vec::from(MAC_TWO);
+            frame.extend(MAC_ONE);
+            frame.extend([8, 0, 0x45, 0]);
+            frame.extend((20 + piece.len() as u16).to_be_bytes());
+            frame.extend([0x12, 0x34]);
+            frame.extend(place.to_be_bytes());
+            frame.extend([64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+            let header = checksum(&frame[IP..TCP]);
+            frame[IP_CHECKSUM..IP_CHECKSUM + 2].copy_from_slice(&header.to_be_bytes());
+            frame.extend(piece);
+            frame
+        })
+        .collect()
+}
+
+// H7: the driver asks the kernel to join them.
+#[test]
+fn ipv4_fragments_come_as_they_were_sent() {
+    if !is_inside("ipv4_fragments_come_as_they_were_sent") {
+        return;
+    }
+    make_veth();
+    let pool = pool("fragments", 4095);
+    let (mut one, mut two) = veth_ports(&pool);
+    let mut sender = one.take_tx_queue(0).expect("queue 0");
+    let mut receiver = two.take_rx_queue(0).expect("queue 0");
+    let sent = fragments(40_000, 1480);
+    assert_eq!(sent.len(), 28);
+    send(&mut sender, &pool, &sent);
+    assert_eq!(receive(&mut receiver, sent.len()), sent);
+}
+
+// H1
+#[test]
+fn a_link_that_is_made_anew_is_attached_anew() {
+    if !is_inside("a_link_that_is_made_anew_is_attached_anew") {
+        return;
+    }
+    make_veth();
+    let pool = pool("anew", 4095);
+    let (one, mut two) = veth_ports(&pool);
+    let mut receiver = two.take_rx_queue(0).expect("queue 0");
+    let (mut one, mut two) = (Some(one), Some(two));
+    ip("link del one");
+    let error = Port::detach(&mut two).expect_err("a queue is alive");
+    assert_eq!(error.errno(), libc::EBUSY);
+    assert_eq!(receiver.receive(&mut ArrayVec::<Mbuf, 32>::new()), 0);
+    drop(receiver);
+    for port in [&mut one, &mut two] {
+        Port::detach(port).expect("no queue is alive");
+        assert!(port.is_none());
+    }
+
+    make_veth();
+    let (mut one, mut two) = veth_ports(&pool);
+    let mut sender = one.take_tx_queue(0).expect("queue 0");
+    let mut receiver = two.take_rx_queue(0).expect("queue 0");
+    let frames: Vec<_> = (0..32).map(|number| frame(&[], number)).collect();
+    send(&mut sender, &pool, &frames);
+    assert_eq!(receive(&mut receiver, 32), frames);
+    drop((one, two, sender, receiver));
+    assert_eq!(pool.in_use(), 0);
+}
+
 /// The Internet checksum of these bytes (RFC 1071); of bytes that hold their own it is 0.
 fn checksum(bytes: &[u8]) -> u16 {
     let words = bytes

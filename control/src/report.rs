@@ -32,6 +32,15 @@ pub struct PortRow {
     pub mac: String,
     /// Whether the link is up; `None` where the driver does not tell.
     pub link_up: Option<bool>,
+    /// Whether the interface behind the port is gone and the port carries nothing.
+    #[serde(default)]
+    pub lost: bool,
+    /// How often that was so.
+    #[serde(default)]
+    pub losses: u64,
+    /// How often the link went up or down.
+    #[serde(default)]
+    pub link_changes: u64,
     /// Its speed, where the driver knows.
     pub link_mbps: Option<u32>,
     /// The largest IP packet, in octets.

@@ -16,8 +16,9 @@ use crate::guard::config::GuardConfig;
 use crate::guard::session::State;
 use crate::guard::{EchoStanding, Guard, GuardStatus};
 use crate::hop::{Hop, HopTables, Neighbour};
-use crate::io::Io;
+use crate::io::{Io, PortId};
 use crate::limits::{COMMAND_RING, LISTING_PAGE, MAX_SERVERS, MAX_SERVICES};
+use crate::port::PortQueues;
 use crate::runtime::Figures;
 use crate::wire::address::Address;
 
@@ -142,6 +143,8 @@ pub enum Command {
     Sessions(Box<SessionPage>),
     /// Fill in a page of neighbours.
     Neighbours(Box<NeighbourPage>),
+    /// Use these queues of a port in the place of those that you have; without any the port is lost.
+    Queues(PortId, Box<PortQueues>),
     /// Copy matching packets into this tap; replaces the tap that is there.
     Capture(Box<Tap>),
     /// Stop copying.
@@ -160,6 +163,8 @@ pub enum Report {
     Sessions(Box<SessionPage>),
     /// A page of neighbours.
     Neighbours(Box<NeighbourPage>),
+    /// The queues that it had.
+    Queues(Box<PortQueues>),
     /// A tap that is no longer used.
     CaptureEnded(Box<Tap>),
     /// There was no tap to end.

@@ -101,6 +101,7 @@ drop_reasons! {
     PathUnknown "path_unknown" "No frame of a proved connection has shown the way to the destination of a packet made here.",
     // Hand-off and output.
     HandOffFull "hand_off_full" "The ring to another worker was full.",
+    PortLost "port_lost" "The interface behind the way out is gone, or has been made anew and is not taken up yet.",
     TransmitFull "transmit_full" "The port's transmit queue was full.",
     NoBuffer "no_buffer" "No packet buffer was free, or the buffer had no room for a header.",
 }

@@ -1,6 +1,8 @@
 //! Ports as a worker sees them, whatever stands behind: a NIC, veth, or memory.
 
+use crate::drop_reason::DropReason;
 use crate::packet::{Buffer, Burst};
+use crate::port::PortQueues;
 
 /// A DPDK port of this appliance, by its place in the profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,6 +28,15 @@ pub trait Io {
     /// Sends from the front of `burst`; returns how many went. What did not stays in `burst`, in
     /// order.
     fn transmit(&mut self, port: PortId, burst: &mut Burst<Self::Buffer>) -> usize;
+
+    /// Why a frame that [`Self::transmit`] has left in the burst did not go.
+    fn refusal(&self, _port: PortId) -> DropReason {
+        DropReason::TransmitFull
+    }
+
+    /// Puts `queues` in the place of a port's own, which stand there afterwards. Without any the
+    /// port neither receives nor sends.
+    fn exchange(&mut self, _port: PortId, _queues: &mut PortQueues) {}
 
     /// A fresh, empty packet with room before it for a link-layer header.
     fn allocate(&mut self) -> Option<Self::Buffer>;

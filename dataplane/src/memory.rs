@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 
+use crate::drop_reason::DropReason;
 use crate::io::{Io, PortId};
 use crate::packet::{Buffer, Burst, ChecksumStatus};
 
@@ -113,6 +114,8 @@ pub struct MemoryIo {
     departed: Vec<VecDeque<MemoryBuffer>>,
     /// How many frames each port still takes before its transmit queue counts as full.
     pub transmit_room: Option<usize>,
+    /// Whether the ports take nothing, since what is behind them is gone.
+    pub is_lost: bool,
     /// How many packets may still be allocated; `None` for no bound.
     pub allocations_left: Option<usize>,
     cycles: Cell<u64>,
@@ -125,6 +128,7 @@ impl MemoryIo {
             arrived: (0..ports).map(|_| VecDeque::new()).collect(),
             departed: (0..ports).map(|_| VecDeque::new()).collect(),
             transmit_room: None,
+            is_lost: false,
             allocations_left: None,
             cycles: Cell::new(0),
         }
@@ -157,6 +161,9 @@ impl Io for MemoryIo {
     }
 
     fn transmit(&mut self, port: PortId, burst: &mut Burst<MemoryBuffer>) -> usize {
+        if self.is_lost {
+            return 0;
+        }
         let count = self
             .transmit_room
             .map_or(burst.len(), |room| room.min(burst.len()));
@@ -165,6 +172,14 @@ impl Io for MemoryIo {
         }
         self.departed[usize::from(port.0)].extend(burst.drain(..count));
         count
+    }
+
+    fn refusal(&self, _port: PortId) -> DropReason {
+        if self.is_lost {
+            DropReason::PortLost
+        } else {
+            DropReason::TransmitFull
+        }
     }
 
     fn allocate(&mut self) -> Option<MemoryBuffer> {

@@ -4,6 +4,7 @@ use arrayvec::ArrayVec;
 use bindings::mbuf;
 use bindings::{Mbuf, Mempool, RxQueue, TxQueue};
 
+use crate::drop_reason::DropReason;
 use crate::io::{Io, PortId};
 use crate::limits::{MAX_PORTS, MAX_QUEUES_PER_WORKER};
 use crate::packet::{Buffer, Burst, ChecksumStatus};
@@ -76,6 +77,7 @@ impl Buffer for Mbuf {
 }
 
 /// One worker's queues on one port.
+#[derive(Default)]
 pub struct PortQueues {
     /// The receive queues that are this worker's; none where the port has fewer than there are
     /// workers.
@@ -145,6 +147,20 @@ impl Io for DpdkIo {
         match queues.and_then(|queues| queues.transmit.as_mut()) {
             Some(queue) => queue.transmit(burst),
             None => 0,
+        }
+    }
+
+    fn refusal(&self, port: PortId) -> DropReason {
+        let queues = self.ports.get(usize::from(port.0));
+        match queues.and_then(|queues| queues.transmit.as_ref()) {
+            Some(_) => DropReason::TransmitFull,
+            None => DropReason::PortLost,
+        }
+    }
+
+    fn exchange(&mut self, port: PortId, queues: &mut PortQueues) {
+        if let Some(own) = self.ports.get_mut(usize::from(port.0)) {
+            std::mem::swap(own, queues);
         }
     }
 

@@ -119,7 +119,10 @@ impl<B: Buffer> Transmit<B> {
         let traffic = counters.traffic_mut(usize::from(interface.0));
         traffic.sent_packets += sent as u64;
         traffic.sent_bytes += bytes - refused;
-        (sent..wanted).for_each(|_| counters.dropped(DropReason::TransmitFull));
+        if sent < wanted {
+            let reason = io.refusal(port);
+            (sent..wanted).for_each(|_| counters.dropped(reason));
+        }
         frames.clear();
     }
 
@@ -171,7 +174,7 @@ impl<B: Buffer> Stage<B> {
             let traffic = counters.traffic_mut(usize::from(interface.0));
             traffic.sent_packets -= 1;
             traffic.sent_bytes -= frame.bytes().len() as u64;
-            counters.dropped(DropReason::TransmitFull);
+            counters.dropped(io.refusal(port));
         }
         self.interfaces.clear();
     }
@@ -239,6 +242,24 @@ mod tests {
         assert_eq!(rig.counters.drops(DropReason::TransmitFull), 3);
         assert_eq!(rig.counters.traffic(3).sent_bytes, 120);
         assert_eq!(rig.transmit.waiting(), 0);
+    }
+
+    // H1
+    #[test]
+    fn what_a_lost_port_does_not_take_has_a_reason_of_its_own() {
+        let mut rig = Rig::new(TransmitWay::Queue);
+        rig.io.is_lost = true;
+        (0..5).for_each(|byte| rig.push(byte));
+        rig.transmit.flush(&mut rig.io, &mut rig.counters);
+        let (mut burst, bytes) = (Burst::new(), 60);
+        burst.push(MemoryBuffer::new(&[7; 60]));
+        let (io, counters) = (&mut rig.io, &mut rig.counters);
+        let interface = InterfaceId(3);
+        rig.transmit
+            .push_all(PORT, interface, &mut burst, bytes, io, counters);
+        assert_eq!(rig.counters.drops(DropReason::PortLost), 6);
+        assert_eq!(rig.counters.drops(DropReason::TransmitFull), 0);
+        assert_eq!(rig.counters.traffic(3).sent_bytes, 0);
     }
 
     #[test]

@@ -318,6 +318,23 @@ impl Port {
         Ok(())
     }
 
+    /// Whether none of its queues is alive, so that it can be stopped or detached.
+    pub fn is_unused(&self) -> bool {
+        Arc::strong_count(&self.state) == 1
+    }
+
+    /// Closes the port, and has EAL forget its virtual device, so that the device can be attached
+    /// anew. `EBUSY` while one of the queues is alive: then the port stays where it is.
+    pub fn detach(port: &mut Option<Self>) -> Result<(), Error> {
+        let Some(own) = port.take_if(|own| own.is_unused()) else {
+            let doing = "detaching a port whose queues are in use";
+            return Err(Error::new("Port::detach", libc::EBUSY, doing));
+        };
+        let name = own.info.name.clone();
+        drop(own);
+        forget_virtual_device(&name)
+    }
+
     /// Receive queue `number`, once; `None` before the start, past the last queue, or again.
     pub fn take_rx_queue(&mut self, number: u16) -> Option<RxQueue> {
         take(self.is_started(), &mut self.rx_taken, number)?;

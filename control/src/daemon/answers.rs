@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::control_loop::Control;
+use super::device_port::DevicePort;
 use super::hardware::{self, mac_text, offload_names};
 use super::metrics::{self, Snapshot, WorkerFigures};
 use super::replication;
@@ -126,7 +127,7 @@ impl Control {
                 let place = usize::from(self.layout.ports[index].0);
                 let device = &self.hardware.ports[place];
                 let own = hardware::device(&self.profile, self.layout.devices[place]);
-                let (info, link) = (device.info(), hardware::link_of(own, device));
+                let (info, link) = (device.info(), device.link(own));
                 let traffic = counters.traffic(index);
                 PortRow {
                     name: port.name.clone(),
@@ -137,10 +138,13 @@ impl Control {
                     },
                     vlan: port.vlan,
                     driver: info.driver.clone(),
-                    mac: mac_text(info.mac),
+                    mac: mac_text(device.mac()),
                     link_up: link.map(|link| link.is_up),
                     link_mbps: link.and_then(|link| link.mbps),
-                    mtu: port.mtu_bytes.min(hardware::mtu_of(own, info)),
+                    mtu: port.mtu_bytes.min(device.mtu_bytes(own)),
+                    lost: device.is_lost(),
+                    losses: device.losses(),
+                    link_changes: device.link_changes(),
                     addresses: port.addresses.iter().map(ToString::to_string).collect(),
                     receive_queues: info.rx_queues,
                     transmit_queues: info.tx_queues,
@@ -458,8 +462,8 @@ impl Control {
     }
 }
 
-fn device_counters(device: &bindings::Port) -> DeviceCounters {
-    let stats = device.stats().unwrap_or_default();
+fn device_counters(device: &DevicePort) -> DeviceCounters {
+    let stats = device.stats();
     DeviceCounters {
         received_packets: stats.ipackets,
         received_bytes: stats.ibytes,

@@ -12,7 +12,8 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use super::crew::{Crew, Orders};
-use super::hardware::{self, Hardware};
+use super::hardware::Hardware;
+use super::port_watch::Watched;
 use super::worker_thread::WallClock;
 use super::{notify, reload, replication};
 use crate::configuration::Layout;
@@ -94,7 +95,7 @@ pub(super) struct Control {
     pub(super) captures: u64,
     /// Since when no new session is opened.
     pub(super) draining_since: Option<Instant>,
-    pub(super) links_up: Vec<Option<bool>>,
+    pub(super) watched: Vec<Watched>,
     looked_around: Instant,
     is_ended: bool,
 }
@@ -116,7 +117,12 @@ impl Control {
     pub(super) fn new(parts: Parts) -> Self {
         Self {
             busy_before: vec![(0, 0); parts.crew.members.len()],
-            links_up: vec![None; parts.hardware.ports.len()],
+            watched: parts
+                .hardware
+                .ports
+                .iter()
+                .map(|_| Watched::default())
+                .collect(),
             file: parts.file,
             machine: parts.machine,
             profile: parts.profile,
@@ -136,7 +142,7 @@ impl Control {
 
     /// Serves queries until the daemon is to end, and then ends the workers.
     pub(super) fn run(mut self, queries: &Receiver<Query>) {
-        self.look_at_links();
+        self.look_at_ports();
         notify::tell("READY=1");
         info!(appliance = self.profile.name, "running");
         while !self.is_ended {
@@ -149,7 +155,7 @@ impl Control {
                 self.looked_around = Instant::now();
                 self.wall.set();
                 self.end_abandoned_capture();
-                self.look_at_links();
+                self.look_at_ports();
             }
             self.go_on_draining();
         }
@@ -237,37 +243,9 @@ impl Control {
     }
 
     /// Tells the links' neighbours our addresses; one worker does it for all.
-    fn announce(&mut self) {
+    pub(super) fn announce(&mut self) {
         if let Err(text) = self.crew.ask(0, Command::Announce) {
             warn!("our addresses were not announced: {text}");
-        }
-    }
-
-    /// Follows the links' states: the neighbours of one that comes up learn our addresses.
-    fn look_at_links(&mut self) {
-        let mut came_up = false;
-        for (place, port) in self.hardware.ports.iter().enumerate() {
-            let index = self.layout.devices[place];
-            let Some(link) = hardware::link_of(hardware::device(&self.profile, index), port) else {
-                continue;
-            };
-            let before = self.links_up[place].replace(link.is_up);
-            if before == Some(link.is_up) {
-                continue;
-            }
-            let name = &self.profile.ports[index].name;
-            if link.is_up {
-                info!(port = name, mbps = link.mbps, "link up");
-                came_up = true;
-            } else {
-                warn!(
-                    "the link of port {name} is down; see its cable, or `ip link set … up` on \
-                     both sides of a virtual one"
-                );
-            }
-        }
-        if came_up {
-            self.announce();
         }
     }
 

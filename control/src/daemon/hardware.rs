@@ -5,33 +5,33 @@ use std::path::Path;
 
 use arrayvec::ArrayVec;
 use bindings::mempool::MempoolConfig;
+use bindings::packet_socket::hands_over_fragments;
 use bindings::port::{Offloads, Rss};
-use bindings::system::interface_is_running;
-use bindings::{Eal, EalConfig, Mempool, Port, PortConfig, PortInfo};
+use bindings::{Eal, EalConfig, Interface, Mempool, Port, PortConfig, PortInfo};
 use dataplane::io::{PortId, WorkerId};
 use dataplane::limits::{MAX_PORTS, MAX_QUEUES_PER_WORKER};
-use dataplane::port::{DpdkIo, PortQueues};
+use dataplane::port::DpdkIo;
 use dataplane::transmit::TransmitWay;
 use tracing::{info, warn};
 
+use super::claim::Claim;
+use super::device_port::DevicePort;
 use super::memory::{self, CACHE, DESCRIPTORS, QueueCount};
 use crate::configuration::{DeviceFacts, Layout};
 use crate::failure::Failure;
 use crate::logging;
 use crate::profile::{ChecksumOffload, Device, Link, Profile, is_pci_address};
 
-/// Drivers whose frames the kernel may have relieved of their VLAN tag.
-const DRIVERS_THAT_STRIP_TAGS: [&str; 1] = ["net_af_packet"];
 /// Drivers that say of a missing checksum that it does not matter, as between virtual machines.
 const DRIVERS_WITHOUT_CHECKSUMS: [&str; 3] = ["net_virtio", "net_virtio_user", "net_vhost"];
 
 /// The started hardware. Dropped, it is closed: not before the workers' queues are.
 pub(super) struct Hardware {
     /// The devices, in the order of [`Layout::devices`].
-    pub(super) ports: Vec<Port>,
+    pub(super) ports: Vec<DevicePort>,
     /// The packet memory.
     pub(super) pool: Mempool,
-    _eal: Eal,
+    eal: Eal,
 }
 
 /// What one worker polls, and how it sends.
@@ -65,9 +65,10 @@ fn wanted_queues(device: &Device, workers: usize) -> u16 {
 /// The device as DPDK is told it: with the queues that the profile asks for, where the driver
 /// must know them beforehand.
 fn device_arguments(device: &Device) -> String {
-    let is_af_packet = device.arguments.starts_with("net_af_packet");
     match device.queues {
-        Some(queues) if is_af_packet && queues > 1 && device.argument("qpairs").is_none() => {
+        Some(queues)
+            if is_packet_socket(device) && queues > 1 && device.argument("qpairs").is_none() =>
+        {
             format!("{},qpairs={queues}", device.arguments)
         }
         _ => device.arguments.clone(),
@@ -76,8 +77,11 @@ fn device_arguments(device: &Device) -> String {
 
 /// Starts EAL, makes the pool, and starts every port.
 pub(super) fn start(profile: &Profile, layout: &Layout) -> Result<Hardware, Failure> {
+    let mut claims = Vec::new();
     for &index in &layout.devices {
-        interface_exists(&profile.ports[index].name, device(profile, index))?;
+        let (name, device) = (&profile.ports[index].name, device(profile, index));
+        interface_exists(name, device)?;
+        claims.push(Claim::on(name, device)?);
     }
     let workers = profile.runtime.workers.len();
     let queues = layout.devices.iter();
@@ -114,14 +118,12 @@ pub(super) fn start(profile: &Profile, layout: &Layout) -> Result<Hardware, Fail
         "packet memory"
     );
     let mut ports = Vec::new();
-    for (&index, &queues) in layout.devices.iter().zip(&queues) {
-        ports.push(start_port(profile, index, queues, &eal, &pool)?);
+    for ((&index, &queues), claim) in layout.devices.iter().zip(&queues).zip(claims) {
+        let interface = interface_of(device(profile, index));
+        let port = start_port(profile, index, queues, &eal, &pool)?;
+        ports.push(DevicePort::new(port, interface, claim));
     }
-    Ok(Hardware {
-        ports,
-        pool,
-        _eal: eal,
-    })
+    Ok(Hardware { ports, pool, eal })
 }
 
 fn start_eal(
@@ -163,13 +165,21 @@ fn start_eal(
         })
 }
 
+/// Whether a device is a packet socket of the kernel's; its driver has two names.
+fn is_packet_socket(device: &Device) -> bool {
+    let names = ["net_af_packet", "eth_af_packet"];
+    names.iter().any(|name| device.arguments.starts_with(name))
+}
+
 /// The kernel's interface behind a device, for drivers that are no more than a socket on one.
-fn kernel_interface(device: &Device) -> Option<&str> {
-    let drivers = ["net_af_packet", "net_af_xdp"];
-    let is_socket = drivers
-        .iter()
-        .any(|driver| device.arguments.starts_with(driver));
+pub(super) fn kernel_interface(device: &Device) -> Option<&str> {
+    let is_socket = is_packet_socket(device) || device.arguments.starts_with("net_af_xdp");
     device.argument("iface").filter(|_| is_socket)
+}
+
+/// That interface as it is now.
+pub(super) fn interface_of(device: &Device) -> Option<Interface> {
+    Interface::named(kernel_interface(device)?).ok()
 }
 
 /// A kernel interface that is not there is DPDK's most opaque error.
@@ -177,7 +187,7 @@ fn interface_exists(port: &str, device: &Device) -> Result<(), Failure> {
     let Some(wanted) = kernel_interface(device) else {
         return Ok(());
     };
-    if interface_is_running(wanted).is_ok() {
+    if Interface::named(wanted).is_ok() {
         return Ok(());
     }
     Err(Failure::new(
@@ -233,8 +243,8 @@ fn start_port(
 /// holds; there a frame also holds what the kernel says of it, and a tag.
 pub(super) fn mtu_of(device: &Device, info: &PortInfo) -> u16 {
     const RING_OVERHEAD_BYTES: u32 = 84;
-    let is_ring = device.arguments.starts_with("net_af_packet");
-    let frame_bytes = device.argument("framesz").filter(|_| is_ring);
+    let frame_bytes = device.argument("framesz");
+    let frame_bytes = frame_bytes.filter(|_| is_packet_socket(device));
     let frame_bytes = frame_bytes.and_then(|number| number.parse::<u32>().ok());
     frame_bytes.map_or(info.mtu, |frame_bytes| {
         let mtu = frame_bytes.saturating_sub(RING_OVERHEAD_BYTES);
@@ -246,6 +256,9 @@ pub(super) fn mtu_of(device: &Device, info: &PortInfo) -> u16 {
 fn tell(profile: &Profile, index: usize, port: &Port) {
     let (name, info) = (&profile.ports[index].name, port.info());
     let mtu = mtu_of(device(profile, index), info);
+    // What the kernel's interface takes may be less.
+    let kernels = interface_of(device(profile, index)).map(|interface| interface.mtu_bytes);
+    let mtu = mtu.min(kernels.unwrap_or(u32::MAX).try_into().unwrap_or(u16::MAX));
     info!(
         port = name,
         device = info.name,
@@ -263,6 +276,12 @@ fn tell(profile: &Profile, index: usize, port: &Port) {
         warn!(
             "port {name} takes packets of {} bytes, not of {}; set `ports.{name}.mtu: {}`",
             mtu, profile.ports[index].mtu_bytes, mtu
+        );
+    }
+    if is_packet_socket(device(profile, index)) && !hands_over_fragments() {
+        warn!(
+            "port {name} gets IPv4 fragments joined, and cut where they outgrow the MTU: something \
+             was loaded before this program's own `setsockopt`; see LD_PRELOAD"
         );
     }
     for &core in &profile.runtime.workers {
@@ -304,36 +323,10 @@ pub(super) fn offload_names(offloads: Offloads) -> Vec<&'static str> {
     .collect()
 }
 
-/// A link, as far as it is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LinkState {
-    pub(super) is_up: bool,
-    pub(super) mbps: Option<u32>,
-}
-
-/// The state of a port's link. Of a kernel interface the kernel knows more than the driver; one
-/// that has vanished is down.
-pub(super) fn link_of(device: &Device, port: &Port) -> Option<LinkState> {
-    if let Some(interface) = kernel_interface(device) {
-        return Some(LinkState {
-            is_up: interface_is_running(interface).unwrap_or(false),
-            mbps: None,
-        });
-    }
-    let link = port.link().ok()?;
-    Some(LinkState {
-        is_up: link.up,
-        mbps: link.speed_mbps,
-    })
-}
-
 impl Hardware {
     /// What the hop must know of each device.
     pub(super) fn facts(&self, profile: &Profile, layout: &Layout) -> Vec<DeviceFacts> {
-        let facts = |(port, &index): (&Port, &usize)| DeviceFacts {
-            mac: port.mac(),
-            mtu_bytes: mtu_of(device(profile, index), port.info()),
-        };
+        let facts = |(port, &index): (&DevicePort, &usize)| port.facts(device(profile, index));
         self.ports.iter().zip(&layout.devices).map(facts).collect()
     }
 
@@ -350,35 +343,50 @@ impl Hardware {
         let mut receives = ArrayVec::new();
         let mut ways = Vec::new();
         for (place, port) in self.ports.iter_mut().enumerate() {
-            let info: PortInfo = port.info().clone();
-            let receive: ArrayVec<_, MAX_QUEUES_PER_WORKER> = (0..info.rx_queues)
-                .filter(|&queue| usize::from(queue) % workers == worker)
-                .filter_map(|queue| port.take_rx_queue(queue))
-                .collect();
-            if !receive.is_empty() {
+            let dealt = port.deal_to(worker, workers);
+            if !dealt.receive.is_empty() {
                 receives.push(PortId(place as u8));
             }
-            let transmit = port.take_tx_queue(worker as u16);
-            ways.push(match &transmit {
+            ways.push(match &dealt.transmit {
                 Some(_) => TransmitWay::Queue,
                 None => {
-                    TransmitWay::Through(WorkerId((worker % usize::from(info.tx_queues)) as u8))
+                    let owner = worker % usize::from(port.info().tx_queues);
+                    TransmitWay::Through(WorkerId(owner as u8))
                 }
             });
-            let strips = DRIVERS_THAT_STRIP_TAGS
-                .iter()
-                .any(|name| info.driver.starts_with(name));
-            queues.push(PortQueues {
-                receive,
-                transmit,
-                restores_vlan_tags: strips,
-            });
+            queues.push(dealt);
         }
         WorkerQueues {
             io: DpdkIo::new(queues, self.pool.clone()),
             receives,
             ways,
         }
+    }
+
+    /// Takes a port up again on the interface that is there now: with as many queues as before, for
+    /// workers know them.
+    pub(super) fn take_up(
+        &mut self,
+        profile: &Profile,
+        index: usize,
+        place: usize,
+        now: Interface,
+    ) -> Result<(), Failure> {
+        let name = &profile.ports[index].name;
+        let interface = kernel_interface(device(profile, index)).unwrap_or_default();
+        let claim = Claim::on_interface(name, interface, now.index)?;
+        let queues = self.ports[place].info().rx_queues;
+        let (eal, pool) = (&self.eal, &self.pool);
+        let fresh = start_port(profile, index, queues, eal, pool)?;
+        let is_like = |of: &PortInfo| (of.rx_queues, of.tx_queues);
+        if is_like(fresh.info()) != is_like(self.ports[place].info()) {
+            return Err(Failure::new(
+                format!("port {name}: the interface has other queues than it had"),
+                "restart the daemon",
+            ));
+        }
+        self.ports[place].renew(fresh, now, claim);
+        Ok(())
     }
 }
 
@@ -412,6 +420,8 @@ mod tests {
     // CASES 28: port gone.
     #[test]
     fn an_interface_that_is_not_there_is_told_with_its_cure() {
+        let gone = device("eth_af_packet0,iface=nosuch0", None);
+        assert!(interface_exists("outside", &gone).is_err());
         let gone = device("net_af_packet0,iface=nosuch0", None);
         let failure = interface_exists("outside", &gone).unwrap_err();
         assert_eq!(

@@ -321,6 +321,11 @@ fn ports(text: &mut Text, ports: &[PortRow]) {
             );
         }
     }
+    links(text, ports);
+}
+
+/// How the devices stand.
+fn links(text: &mut Text, ports: &[PortRow]) {
     text.family(
         "tidegate_link_up",
         Kind::Gauge,
@@ -329,6 +334,39 @@ fn ports(text: &mut Text, ports: &[PortRow]) {
     for port in ports.iter().filter(|port| port.parent.is_none()) {
         if let Some(is_up) = port.link_up {
             text.sample("tidegate_link_up", &[("port", &port.name)], u8::from(is_up));
+        }
+    }
+    type Number = fn(&PortRow) -> u64;
+    let states: [(&str, Kind, &str, Number); 4] = [
+        (
+            "tidegate_link_changes_total",
+            Kind::Counter,
+            "How often a device's link went up or down.",
+            |port| port.link_changes,
+        ),
+        (
+            "tidegate_port_lost",
+            Kind::Gauge,
+            "Whether the interface behind a device is gone, so that it carries nothing.",
+            |port| port.lost.into(),
+        ),
+        (
+            "tidegate_port_losses_total",
+            Kind::Counter,
+            "How often the interface behind a device was gone or made anew.",
+            |port| port.losses,
+        ),
+        (
+            "tidegate_port_mtu_bytes",
+            Kind::Gauge,
+            "The largest packet that leaves by a device.",
+            |port| port.mtu.into(),
+        ),
+    ];
+    for (name, kind, help, number) in states {
+        text.family(name, kind, help);
+        for port in ports.iter().filter(|port| port.parent.is_none()) {
+            text.sample(name, &[("port", &port.name)], number(port));
         }
     }
 }

@@ -8,13 +8,16 @@
 
 mod answers;
 mod captures;
+mod claim;
 mod control_loop;
 mod crew;
+mod device_port;
 mod hardware;
 mod http;
 mod memory;
 mod metrics;
 mod notify;
+mod port_watch;
 mod reload;
 mod replication;
 mod serve;

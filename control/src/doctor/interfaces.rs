@@ -83,6 +83,7 @@ fn interface(report: &mut Report<'_>, port: &Port, name: &str) {
             format!("ip link set {name} mtu {}", port.mtu_bytes),
         );
     }
+    socket(report, port, name);
     let joining = switched_on(report, name, &JOINING);
     if joining.is_some_and(|joining| !joining.is_empty()) {
         report.warn(
@@ -95,6 +96,49 @@ fn interface(report: &mut Report<'_>, port: &Port, name: &str) {
         );
     }
     peer(report, port, name);
+}
+
+/// What the kind of socket does to what comes in.
+fn socket(report: &mut Report<'_>, port: &Port, name: &str) {
+    let Link::Device(device) = &port.link else {
+        return;
+    };
+    if !device.arguments.starts_with("net_af_xdp") {
+        if !bindings::packet_socket::hands_over_fragments() {
+            report.warn(
+                "interfaces",
+                format!(
+                    "port `{}` will get IPv4 fragments joined by the kernel, and cut: something was \
+                     loaded before this program's own `setsockopt`",
+                    port.name
+                ),
+                "unset LD_PRELOAD",
+            );
+        }
+        return;
+    }
+    let queues = report.host.names(&format!("{NET}/{name}/queues"));
+    let there = queues
+        .iter()
+        .filter(|queue| queue.starts_with("rx-"))
+        .count();
+    let taken = device
+        .argument("queue_count")
+        .and_then(|text| text.parse().ok());
+    let taken: usize = taken.unwrap_or(1);
+    if there > taken {
+        report.fail(
+            "interfaces",
+            format!(
+                "{name} has {there} receive queues, and port `{}` takes {taken}: what comes by the \
+                 others stays with the kernel",
+                port.name
+            ),
+            format!(
+                "ethtool -L {name} combined {taken}, or the device net_af_packet0,iface={name}"
+            ),
+        );
+    }
 }
 
 /// The features of a list that are on; `None` if `ethtool` does not say.

@@ -15,6 +15,8 @@ const CAPABILITIES: [(u32, &str, &str); 4] = [
 const NET_ADMIN: u32 = 12;
 const NET_RAW: u32 = 13;
 const IPC_LOCK: u32 = 14;
+const SYS_ADMIN: u32 = 21;
+const BPF: u32 = 39;
 const SET: &str = "run as root, or `setcap cap_net_admin,cap_net_raw,cap_ipc_lock,cap_sys_nice+ep \
                    \"$(command -v tidegate)\"`";
 /// Less than this cannot hold the packet memory of a device.
@@ -48,6 +50,15 @@ fn capabilities(report: &mut Report<'_>, effective: u64) {
     let kernel_device = packet_socket || on_socket("net_tap") || on_socket("net_af_xdp");
     let pci = !report.pci_addresses().is_empty();
     let mut missing = 0;
+    let loads_programs = effective >> BPF & 1 == 1 || effective >> SYS_ADMIN & 1 == 1;
+    if on_socket("net_af_xdp") && !loads_programs {
+        missing += 1;
+        report.fail(
+            "rights",
+            "CAP_BPF is missing, so the process cannot load AF_XDP's program (net_af_xdp)",
+            "run as root, or take the device net_af_packet",
+        );
+    }
     for (number, name, purpose) in CAPABILITIES {
         if effective >> number & 1 == 1 {
             continue;

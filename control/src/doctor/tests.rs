@@ -443,6 +443,39 @@ fn the_interface_behind_a_port_and_its_peer() {
     );
 }
 
+// H7: AF_XDP takes single queues of an interface.
+#[test]
+fn queues_that_stay_with_the_kernel_are_told() {
+    let one = Fixture::new();
+    for queue in ["rx-0", "rx-1", "tx-0", "tx-1"] {
+        let folder = format!("sys/class/net/veth0/queues/{queue}");
+        fs::create_dir_all(one.folder.path().join(folder)).unwrap();
+    }
+    let machine = Machine::read(one.folder.path());
+    let told = |device: &str| {
+        let text = PROFILE.replace("net_af_packet0,iface=veth0", device);
+        let profile = parse(&text, Path::new("p.yaml"), &machine, Strictness::Check).unwrap();
+        let findings = examine(&one.host(), Some(&profile.profile)).into_iter();
+        let mut findings = findings.filter(|one| one.what.contains("stays with the kernel"));
+        findings.next()
+    };
+    let finding = told("net_af_xdp0,iface=veth0").unwrap();
+    assert_eq!(finding.level, Level::Fail);
+    assert!(
+        finding
+            .what
+            .contains("has 2 receive queues, and port `veth` takes 1")
+    );
+    assert!(
+        finding
+            .cure
+            .unwrap()
+            .starts_with("ethtool -L veth0 combined 1")
+    );
+    assert!(told("net_af_xdp0,iface=veth0,queue_count=2").is_none());
+    assert!(told("net_af_packet0,iface=veth0").is_none());
+}
+
 #[test]
 fn an_empty_tree_is_survived_and_nothing_fails_without_a_profile() {
     let folder = tempfile::tempdir().unwrap();

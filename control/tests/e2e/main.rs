@@ -6,6 +6,7 @@ mod flood;
 mod lifecycle;
 mod links;
 mod parted;
+mod ports;
 mod refusals;
 mod servers;
 mod sharing;

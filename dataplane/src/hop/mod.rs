@@ -144,15 +144,33 @@ impl<B: Buffer> Hop<B> {
         let old = std::mem::replace(&mut self.tables, tables);
         self.tables.forget(&mut self.recent);
         self.exits.clear();
-        let new = &self.tables;
+        let new = Arc::clone(&self.tables);
         let same = |interface: InterfaceId| match (old.link(interface), new.link(interface)) {
             (Some(old), Some(new)) => (old.port, old.vlan) == (new.port, new.vlan),
             _ => false,
         };
+        self.forget_where(|interface| !same(interface), ctx);
+        old
+    }
+
+    /// Forgets the neighbours of a port, behind which there may be others now.
+    pub fn forget_neighbours<I: Io<Buffer = B>>(&mut self, port: PortId, ctx: &mut Context<'_, I>) {
+        let tables = Arc::clone(&self.tables);
+        let is_on_it = |interface| tables.link(interface).is_some_and(|link| link.port == port);
+        self.exits.clear();
+        self.forget_where(is_on_it, ctx);
+    }
+
+    fn forget_where<I: Io<Buffer = B>>(
+        &mut self,
+        is_gone: impl Fn(InterfaceId) -> bool,
+        ctx: &mut Context<'_, I>,
+    ) {
         let mut from = 0;
         while let Some(slot) = self.neighbours.next_taken(from) {
             from = usize::from(slot) + 1;
-            if self.neighbours.get(slot).is_some_and(|n| same(n.interface)) {
+            let neighbour = self.neighbours.get(slot);
+            if neighbour.is_some_and(|neighbour| !is_gone(neighbour.interface)) {
                 continue;
             }
             while let Some(held) = self.held.pop(slot) {
@@ -160,7 +178,6 @@ impl<B: Buffer> Hop<B> {
             }
             self.neighbours.forget(slot);
         }
-        old
     }
 
     /// The interface that frames of this port and VLAN (0: untagged) come in by.

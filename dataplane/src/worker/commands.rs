@@ -6,7 +6,8 @@ use crate::command::{
 };
 use crate::context::Context;
 use crate::guard::session::flag;
-use crate::io::Io;
+use crate::io::{Io, PortId};
+use crate::port::PortQueues;
 
 impl<I: Io> Worker<I> {
     /// Serves one command, if there is any.
@@ -36,6 +37,7 @@ impl<I: Io> Worker<I> {
             }
             Command::Sessions(page) => Report::Sessions(self.fill_sessions(page, time)),
             Command::Neighbours(page) => Report::Neighbours(self.fill_neighbours(page)),
+            Command::Queues(port, queues) => self.exchange_queues(port, queues, time),
             Command::Capture(tap) => match self.transmit.tap.replace(tap) {
                 Some(old) => Report::CaptureEnded(old),
                 None => Report::Done,
@@ -109,6 +111,13 @@ impl<I: Io> Worker<I> {
         page.next = self.hop.neighbours(page.next.unwrap_or(0), &mut places);
         page.rows = places.into_iter().flatten().collect();
         page
+    }
+
+    /// What is behind the port's new queues may be another link, with other neighbours on it.
+    fn exchange_queues(&mut self, port: PortId, mut queues: Box<PortQueues>, time: Time) -> Report {
+        self.io.exchange(port, &mut queues);
+        self.hop.forget_neighbours(port, &mut context!(self, time));
+        Report::Queues(queues)
     }
 
     fn reconfigure(&mut self, mut configuration: Box<Configuration>, time: Time) -> Report {

@@ -174,6 +174,17 @@ impl Lab {
         })
     }
 
+    /// Makes the plain outside link again, whose end at the guard has been deleted.
+    ///
+    /// # Errors
+    /// When it is still there.
+    pub fn renew_outside(&self) -> Result<()> {
+        let mtu = self.options.outside_mtu_bytes;
+        join((&self.guard, "out0"), (&self.clients, "wan0"), mtu)?;
+        address(&self.clients, "wan0", ROUTER)?;
+        route(&self.clients, EVERYWHERE, GUARD_OUTSIDE)
+    }
+
     /// The lab's folder.
     #[must_use]
     pub fn folder(&self) -> &Path {

@@ -4,8 +4,8 @@ use std::error::Error;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
-use bindings::system::{Affinity, interface_is_running, set_timer_slack_ns};
-use bindings::{Clock, Mbuf, Mempool, Port, RxQueue, TxQueue};
+use bindings::system::{Affinity, set_timer_slack_ns};
+use bindings::{Clock, Interface, Mbuf, Mempool, Port, RxQueue, TxQueue};
 
 use super::Arguments;
 use super::line::{Line, LineCounters};
@@ -55,7 +55,7 @@ pub(super) struct Carrier {
 
 /// The DPDK device of what is named: an interface is reached by a packet socket.
 fn device(place: usize, text: &str) -> String {
-    let is_interface = !text.contains([',', ':']) && interface_is_running(text).is_ok();
+    let is_interface = !text.contains([',', ':']) && Interface::named(text).is_ok();
     if is_interface {
         format!("net_af_packet{place},iface={text},{RING}")
     } else {

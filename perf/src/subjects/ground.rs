@@ -120,7 +120,9 @@ impl Ground {
         let program = kind.program()?;
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         Ok(match kind {
-            Kind::Tidegate => Box::new(tidegate::start(self, number, program)?),
+            Kind::Tidegate | Kind::TidegateXdp => {
+                Box::new(tidegate::start(self, number, kind, program)?)
+            }
             Kind::TestpmdIo => Box::new(testpmd::start(self, number, kind, program, "io")?),
             Kind::TestpmdMac => Box::new(testpmd::start(self, number, kind, program, "mac")?),
             Kind::TestpmdCsum => Box::new(testpmd::start(self, number, kind, program, "csum")?),
@@ -162,7 +164,7 @@ impl Ground {
         let namespace = Namespace::create(kind.name())?;
         if self.settings.over == Over::Veth {
             prepare(&namespace)?;
-            if kind == Kind::Tidegate {
+            if matches!(kind, Kind::Tidegate | Kind::TidegateXdp) {
                 silence(&namespace)?;
             }
             for (own, (name, side)) in ["out0", "in0"].iter().zip(ends(number)) {
@@ -193,8 +195,9 @@ impl Ground {
     }
 
     /// The subject's two devices, the first of a driver's two numbers counted from 0.
-    pub(super) fn subject_devices(&self, number: u8) -> [String; 2] {
+    pub(super) fn subject_devices(&self, number: u8, kind: Kind) -> [String; 2] {
         let device = |(index, own): (usize, &str)| match self.settings.over {
+            Over::Veth if kind == Kind::TidegateXdp => format!("net_af_xdp{index},iface={own}"),
             Over::Veth => format!("net_af_packet{index},iface={own},framecnt=2048"),
             Over::Memif => format!(
                 "net_memif{index},role=server,id=0,socket={},socket-abstract=no",

@@ -55,6 +55,8 @@ pub enum Job {
 pub enum Kind {
     /// The daemon, by its own profile.
     Tidegate,
+    /// The daemon on AF_XDP sockets in place of packet sockets.
+    TidegateXdp,
     /// `dpdk-testpmd` that looks at nothing.
     TestpmdIo,
     /// `dpdk-testpmd` that rewrites station addresses: the floor of what forwards.
@@ -101,6 +103,7 @@ impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tidegate => crate::report::TIDEGATE,
+            Self::TidegateXdp => "tidegate-xdp",
             Self::TestpmdIo => "testpmd-io",
             Self::TestpmdMac => "testpmd-mac",
             Self::TestpmdCsum => "testpmd-csum",
@@ -148,7 +151,7 @@ impl Kind {
     pub fn program(self) -> Result<PathBuf, Absent> {
         let absent = |why: String| Absent { subject: self, why };
         match self {
-            Self::Tidegate => {
+            Self::Tidegate | Self::TidegateXdp => {
                 lab::daemon::beside_this_program().map_err(|error| absent(error.to_string()))
             }
             Self::TestpmdIo | Self::TestpmdMac | Self::TestpmdCsum => {
@@ -247,6 +250,7 @@ mod tests {
             (Kind::TestpmdMac, Over::Veth, Job::Forward),
             (Kind::TestpmdMac, Over::Memif, Job::Guard),
             (Kind::Haproxy, Over::Veth, Job::Wire),
+            (Kind::TidegateXdp, Over::Memif, Job::Forward),
         ] {
             assert!(kind.fits(over, job).is_err(), "{kind} {over:?} {job:?}");
         }

@@ -59,7 +59,7 @@ pub(super) fn start(
     );
     command.args([&lcores, "--no-huge", "--no-pci", "-m", "256"]);
     command.args(["--file-prefix", kind.name()]);
-    for device in ground.subject_devices(number) {
+    for device in ground.subject_devices(number, kind) {
         command.args(["--vdev", &device]);
     }
     // It would wait for links, and the tester comes later.

@@ -25,6 +25,7 @@ const TOLD_WITHIN: Duration = Duration::from_millis(30);
 #[derive(Debug)]
 pub(super) struct Tidegate {
     daemon: Daemon,
+    kind: Kind,
     _namespace: Namespace,
     version: String,
     stations: Option<[[u8; 6]; 2]>,
@@ -33,9 +34,9 @@ pub(super) struct Tidegate {
 }
 
 /// Starts it and waits until it answers.
-pub(super) fn start(ground: &Ground, number: u8, program: PathBuf) -> Result<Tidegate> {
+pub(super) fn start(ground: &Ground, number: u8, kind: Kind, program: PathBuf) -> Result<Tidegate> {
     use std::os::unix::process::CommandExt as _;
-    let namespace = ground.box_for(number, Kind::Tidegate)?;
+    let namespace = ground.box_for(number, kind)?;
     let file = |name: &str| ground.scratch.file(&format!("{number}.{name}"));
     let keys = file("cookie.key");
     run(Command::new(&program).arg("keygen").arg(&keys))?;
@@ -44,7 +45,7 @@ pub(super) fn start(ground: &Ground, number: u8, program: PathBuf) -> Result<Tid
         socket: file("control.sock"),
         log: file("tidegate.log"),
     };
-    let text = profile(ground, number, &files.socket, &keys);
+    let text = profile(ground, number, kind, &files.socket, &keys);
     std::fs::write(&files.profile, text).map_err(|e| Error::because(files.profile.display(), e))?;
     let mut command = namespace.command(&program.to_string_lossy());
     command.process_group(0);
@@ -61,6 +62,7 @@ pub(super) fn start(ground: &Ground, number: u8, program: PathBuf) -> Result<Tid
     };
     Ok(Tidegate {
         daemon,
+        kind,
         _namespace: namespace,
         version: version_line(Command::new(&program).arg("--version")),
         stations,
@@ -69,7 +71,7 @@ pub(super) fn start(ground: &Ground, number: u8, program: PathBuf) -> Result<Tid
     })
 }
 
-fn profile(ground: &Ground, number: u8, socket: &Path, keys: &Path) -> String {
+fn profile(ground: &Ground, number: u8, kind: Kind, socket: &Path, keys: &Path) -> String {
     let settings = &ground.settings;
     // Rings in memory have nothing that could wake a worker; a kernel's links share their cores.
     let poll = match settings.over {
@@ -94,7 +96,7 @@ ports:
         socket.display(),
     );
     let sides = [("outside", SUBJECT_OUTSIDE), ("inside", SUBJECT_INSIDE)];
-    for ((name, [ipv4, ipv6]), device) in sides.iter().zip(ground.subject_devices(number)) {
+    for ((name, [ipv4, ipv6]), device) in sides.iter().zip(ground.subject_devices(number, kind)) {
         let address = match settings.job {
             Job::Wire => String::new(),
             Job::Forward | Job::Guard => format!(", address: [{ipv4}/24, \"{ipv6}/64\"]"),
@@ -144,7 +146,7 @@ fn stations_of(daemon: &Daemon) -> Result<[[u8; 6]; 2]> {
 
 impl Subject for Tidegate {
     fn kind(&self) -> Kind {
-        Kind::Tidegate
+        self.kind
     }
 
     fn version(&self) -> &str {

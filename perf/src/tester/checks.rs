@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use bindings::system::interface_is_running;
+use bindings::Interface;
 
 use super::devices::Refusal;
 
@@ -175,7 +175,7 @@ fn exists(device: &Device, root: &Path) -> Result<(), Refusal> {
         ));
     }
     if let Some(interface) = device.kernel_interface() {
-        return match interface_is_running(interface) {
+        return match Interface::named(interface) {
             Ok(_) => Ok(()),
             Err(_) => Err(Refusal::new(
                 format!(

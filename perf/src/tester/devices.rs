@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use bindings::mempool::MempoolConfig;
 use bindings::port::{Offloads, Rss};
-use bindings::system::{Affinity, interface_is_running};
-use bindings::{Eal, EalConfig, LogLevel, Mempool, Port, PortConfig};
+use bindings::system::Affinity;
+use bindings::{Eal, EalConfig, Interface, LogLevel, Mempool, Port, PortConfig};
 
 use super::checks::{self, Device};
 use super::stop::Stop;
@@ -292,7 +292,7 @@ impl Pair {
     /// Whether a side has a link.
     pub(super) fn has_link(&self, side: usize) -> bool {
         if let Some(interface) = self.devices[side].kernel_interface() {
-            return interface_is_running(interface).unwrap_or(false);
+            return Interface::named(interface).is_ok_and(|now| now.is_running);
         }
         self.ports[side].link().is_ok_and(|link| link.up)
     }

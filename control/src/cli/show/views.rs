@@ -45,6 +45,7 @@ pub(super) fn ports(report: &Ports) -> String {
             None => row.device.clone(),
         };
         let link = match (row.link_up, row.link_mbps) {
+            _ if row.lost => "lost".into(),
             (None, _) => "-".into(),
             (Some(false), _) => "down".into(),
             (Some(true), None) => "up".into(),

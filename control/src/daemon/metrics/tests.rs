@@ -148,6 +148,10 @@ fn snapshot() -> Snapshot {
                 name: "outside".into(),
                 link_up: Some(true),
                 received_packets: 7,
+                lost: true,
+                losses: 3,
+                link_changes: 9,
+                mtu: 1300,
                 ..PortRow::default()
             },
             PortRow {
@@ -255,7 +259,6 @@ fn a_scraper_reads_every_line() {
         value("tidegate_device_missed_total", &[("port", "tagged")]),
         None
     );
-    assert_eq!(value("tidegate_link_up", &[("port", "outside")]), Some(1.0));
     assert_eq!(value("tidegate_sessions", &[("state", "live")]), Some(5.0));
     assert_eq!(value("tidegate_guard_active", &[]), Some(1.0));
     assert_eq!(value("tidegate_buffers_in_use", &[]), Some(40.0));
@@ -263,6 +266,24 @@ fn a_scraper_reads_every_line() {
         .iter()
         .filter(|(name, _, _)| name == "tidegate_drops_total");
     assert_eq!(drops.count(), 2 * DropReason::COUNT);
+}
+
+#[test]
+fn links_and_lost_ports_are_told() {
+    let samples = read(&text(&snapshot())).unwrap();
+    for (name, expected) in [
+        ("tidegate_link_up", 1.0),
+        ("tidegate_link_changes_total", 9.0),
+        ("tidegate_port_lost", 1.0),
+        ("tidegate_port_losses_total", 3.0),
+        ("tidegate_port_mtu_bytes", 1300.0),
+    ] {
+        let mut of_outside = samples.iter().filter(|(found, labels, _)| {
+            found == name && labels.get("port").is_some_and(|port| port == "outside")
+        });
+        let value = of_outside.next().map(|(_, _, value)| *value);
+        assert_eq!(value, Some(expected), "{name}");
+    }
 }
 
 #[test]
