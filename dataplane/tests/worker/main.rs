@@ -7,6 +7,7 @@ mod rig;
 
 mod answers;
 mod icmp;
+mod limited_pings;
 mod peers;
 mod refusals;
 mod runtime;
