@@ -15,6 +15,7 @@ mod several;
 mod stations;
 mod steps;
 mod sums;
+mod tags;
 mod verdicts;
 mod ways;
 mod wire;

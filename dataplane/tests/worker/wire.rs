@@ -83,7 +83,7 @@ pub(crate) fn finish(rig: &mut Rig, talk: &mut Conversation, tags: &[u8]) {
     assert_eq!(ack.acknowledgement, talk.server_next());
 }
 
-fn exchange(rig: &mut Rig, talk: &mut Conversation, tags: &[u8]) {
+pub(crate) fn exchange(rig: &mut Rig, talk: &mut Conversation, tags: &[u8]) {
     let question = talk.client_sends(flags::ACK | flags::PSH, b"question");
     let seen = across(rig, Side::Outside, tags, &question);
     assert_eq!(see(&seen).payload, b"question");
