@@ -32,6 +32,8 @@ drop_reasons! {
     // Parsing.
     FrameTooShort "frame_too_short" "The frame ends before its link-layer header does.",
     UnknownEtherType "unknown_ether_type" "The frame carries neither IPv4, IPv6 nor ARP.",
+    TooManyTags "too_many_tags" "The frame bears more VLAN tags, or others, than are read: one of 802.1Q by a hop, eight of 802.1Q or 802.1ad by a wire.",
+    SnapEncapsulated "snap_encapsulated" "An LLC/SNAP frame on a wire holds a packet to or from a protected server, which is not read there.",
     UnknownVlan "unknown_vlan" "The frame's VLAN has no interface on this port.",
     MalformedArp "malformed_arp" "The ARP message is truncated or not Ethernet and IPv4.",
     MalformedIpv4 "malformed_ipv4" "The IPv4 header is truncated or contradicts itself.",

@@ -89,10 +89,17 @@ pub const MAX_HELD: usize = 8192;
 pub const MAX_HALF_OPEN: usize = 32_768;
 /// Timers that a worker serves in one loop.
 pub const MAX_TIMERS_PER_LOOP: u32 = 64;
+/// VLAN tags of a frame behind which a transparent wire looks.
+pub const MAX_TAGS: usize = 8;
 /// Clients whose link-layer header a transparent wire remembers, a multiple of four.
 pub const MAX_WIRE_PATHS: usize = 8192;
 /// Echoes that one server is sent by a worker in a second; further SYNs are answered at once.
 pub const MAX_ECHOES_PER_SECOND: u32 = 20_000;
+/// Echoes that one server is sent by a worker before one of them comes back; further SYNs are answered
+/// at once.
+pub const MAX_ECHOES_IN_FLIGHT: u32 = 128;
+/// SYNs carried by a worker that it remembers, a power of two.
+pub const MAX_ECHOES_REMEMBERED: usize = 65_536;
 /// Slots of the rings between the control thread and a worker.
 pub const COMMAND_RING: usize = 64;
 /// Rows of one page of a listing.

@@ -1,7 +1,7 @@
 //! From a frame's bytes to the fixed-size facts that the rest of the walk uses.
 
 use crate::drop_reason::DropReason;
-use crate::limits::MAX_EXTENSION_HEADERS;
+use crate::limits::{MAX_EXTENSION_HEADERS, MAX_TAGS};
 use crate::wire::address::{Address, Family};
 
 /// EtherType of IPv4.
@@ -211,48 +211,57 @@ pub fn parse_into(frame: &[u8], parsed: &mut Parsed) -> Result<(), DropReason> {
             };
             Ok(())
         }
+        ether_type if is_tag(ether_type) => Err(DropReason::TooManyTags),
         _ => Err(DropReason::UnknownEtherType),
     }
 }
 
-/// Octets of a frame's link-layer header with up to two tags (802.1Q, 802.1ad), and the EtherType
-/// behind it; `None` when the frame ends before it does.
+/// Whether a tag follows: 802.1Q or 802.1ad. Linux strips any number of both from a frame for itself,
+/// and no other.
+#[inline]
+fn is_tag(ether_type: u16) -> bool {
+    matches!(ether_type, ETHER_TYPE_VLAN | ETHER_TYPE_SERVICE_VLAN)
+}
+
+/// Octets of a frame's link-layer header with up to [`MAX_TAGS`] tags (802.1Q, 802.1ad), and the
+/// EtherType behind it; `None` when the frame ends before it does, or bears more tags.
 #[inline]
 pub fn link_header_of(frame: &[u8]) -> Option<(usize, u16)> {
     let mut length = ETHERNET_HEADER_BYTES;
-    for _ in 0..2 {
+    for _ in 0..=MAX_TAGS {
         let field = frame.get(length - 2..length)?;
         let ether_type = u16::from_be_bytes([field[0], field[1]]);
-        if !matches!(ether_type, ETHER_TYPE_VLAN | ETHER_TYPE_SERVICE_VLAN) {
+        if !is_tag(ether_type) {
             return Some((length, ether_type));
         }
         length += VLAN_TAG_BYTES;
     }
-    let field = frame.get(length - 2..length)?;
-    Some((length, u16::from_be_bytes([field[0], field[1]])))
+    None
 }
 
-/// As [`parse_into`], of a frame that may also bear an 802.1ad tag or two tags. The VLAN is the
-/// outer tag's.
+/// As [`parse_into`], of a frame that may bear up to [`MAX_TAGS`] tags, 802.1ad or not. The VLAN is
+/// the outer tag's.
 ///
 /// # Errors
 /// As for [`parse`].
 #[inline(always)]
 pub fn parse_tagged_into(frame: &[u8], parsed: &mut Parsed) -> Result<(), DropReason> {
     match parse_into(frame, parsed) {
-        Err(DropReason::UnknownEtherType) => parse_twice_tagged(frame, parsed),
+        Err(DropReason::TooManyTags) => parse_much_tagged(frame, parsed),
         done => done,
     }
 }
 
 #[cold]
-fn parse_twice_tagged(frame: &[u8], parsed: &mut Parsed) -> Result<(), DropReason> {
+fn parse_much_tagged(frame: &[u8], parsed: &mut Parsed) -> Result<(), DropReason> {
+    /// The shortest frame that can bear one tag more than are read.
+    const TOO_MANY_BYTES: usize = ETHERNET_HEADER_BYTES + MAX_TAGS * VLAN_TAG_BYTES;
     let Some((network, ether_type)) = link_header_of(frame) else {
-        return Err(DropReason::FrameTooShort);
+        return Err(match frame.len() {
+            ..TOO_MANY_BYTES => DropReason::FrameTooShort,
+            _ => DropReason::TooManyTags,
+        });
     };
-    if network == ETHERNET_HEADER_BYTES {
-        return Err(DropReason::UnknownEtherType);
-    }
     let vlan = u16::from_be_bytes([frame[14], frame[15]]) & 0x0fff;
     match ether_type {
         ETHER_TYPE_IPV4 => parse_ipv4(frame, network, vlan, parsed),

@@ -330,8 +330,9 @@ impl Control {
             let mut echoes = known.iter().filter_map(|row| row.echo);
             // What one worker has found out is true of the server.
             let first = echoes.next();
-            let echo = echoes.fold(first, |all, one| match one {
-                EchoStanding::Silent => Some(one),
+            let echo = echoes.fold(first, |all, one| match (all, one) {
+                (_, EchoStanding::Limited) => Some(one),
+                (Some(EchoStanding::Answers), EchoStanding::Silent) => Some(one),
                 _ => all,
             });
             let groups = groups_of_services(&known);

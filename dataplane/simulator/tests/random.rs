@@ -75,7 +75,9 @@ fn schedules_on_a_wire_do_what_only_a_wire_does() {
         Event::Bridged,
         Event::EchoCarried,
         Event::EchoReturned,
+        Event::EchoRepeated,
         Event::EchoSilent,
+        Event::EchoLimited,
         Event::EchoProbed,
         Event::CookieSent,
     ];

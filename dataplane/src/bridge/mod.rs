@@ -119,7 +119,8 @@ impl Bridge {
     }
 
     /// A frame that cannot be read as a packet crosses, unless it says that it is one to or from
-    /// an address that `is_protected`: what the guard cannot read, a server might.
+    /// an address that `is_protected`, or hides what it is behind more tags than are read: what the
+    /// guard cannot read, a server might.
     pub fn pass_unread<I: Io>(
         &self,
         port: PortId,
@@ -128,8 +129,16 @@ impl Bridge {
         is_protected: impl Fn(Address) -> bool,
         ctx: &mut Context<'_, I>,
     ) {
-        let ends = addresses_of(frame.bytes());
-        if ends.is_some_and(|ends| ends.into_iter().any(is_protected)) {
+        if reason == DropReason::TooManyTags {
+            return ctx.discard(frame, reason);
+        }
+        if let Some(unread) = unread_packet_of(frame.bytes())
+            && unread.ends.into_iter().any(is_protected)
+        {
+            let reason = match unread.is_in_snap {
+                true => DropReason::SnapEncapsulated,
+                false => reason,
+            };
             return ctx.discard(frame, reason);
         }
         ctx.counters.count(Event::Bridged);
@@ -155,10 +164,40 @@ pub(crate) fn check_syn(frame: &[u8], parsed: &Parsed) -> Result<(), DropReason>
     Ok(())
 }
 
-/// The addresses where an IP header has them, of a frame whose packet could not be read.
-fn addresses_of(frame: &[u8]) -> Option<[Address; 2]> {
+/// A packet that could not be read, by the addresses where an IP header has them.
+struct UnreadPacket {
+    ends: [Address; 2],
+    is_in_snap: bool,
+}
+
+fn unread_packet_of(frame: &[u8]) -> Option<UnreadPacket> {
     let (link_bytes, ether_type) = link_header_of(frame)?;
     let packet = &frame[link_bytes..];
+    if let Some((ether_type, packet)) = packet_in_snap(ether_type, packet) {
+        return Some(UnreadPacket {
+            ends: addresses_of(ether_type, packet)?,
+            is_in_snap: true,
+        });
+    }
+    Some(UnreadPacket {
+        ends: addresses_of(ether_type, packet)?,
+        is_in_snap: false,
+    })
+}
+
+/// What stands in an 802.3 frame with LLC and SNAP headers as RFC 1042 puts it, and the EtherType that
+/// is told there. Linux takes no IP packet from one, but other hosts do (RFC 1122 §2.3.3).
+fn packet_in_snap(length: u16, payload: &[u8]) -> Option<(u16, &[u8])> {
+    const LARGEST_LENGTH: u16 = 1500;
+    const SNAP: [u8; 3] = [0xaa, 0xaa, 0x03];
+    /// LLC, the organisation's code, and the EtherType.
+    const HEADERS_BYTES: usize = 8;
+    let is_snap = length <= LARGEST_LENGTH && payload.starts_with(&SNAP);
+    let (headers, packet) = payload.split_at_checked(HEADERS_BYTES)?;
+    is_snap.then(|| (u16_at(headers, 6), packet))
+}
+
+fn addresses_of(ether_type: u16, packet: &[u8]) -> Option<[Address; 2]> {
     match ether_type {
         ETHER_TYPE_IPV4 if packet.len() >= 20 => {
             let at = |place: usize| {

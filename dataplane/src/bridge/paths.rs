@@ -5,12 +5,13 @@ use std::hash::BuildHasher;
 use arrayvec::ArrayVec;
 
 use crate::keyed::Keyed;
-use crate::limits::MAX_WIRE_PATHS;
+use crate::limits::{MAX_TAGS, MAX_WIRE_PATHS};
+use crate::parse::{ETHERNET_HEADER_BYTES, VLAN_TAG_BYTES};
 use crate::wire::address::Address;
 use crate::wire::ethernet;
 
-/// Ethernet header, at most two tags.
-const MAX_LINK_HEADER_BYTES: usize = 22;
+/// Ethernet header and as many tags as are read.
+const MAX_LINK_HEADER_BYTES: usize = ETHERNET_HEADER_BYTES + MAX_TAGS * VLAN_TAG_BYTES;
 /// Places that an address may take.
 const WAYS: usize = 4;
 
@@ -141,6 +142,6 @@ mod tests {
         assert_eq!(back[12..], frame[12..18]);
         assert_eq!(header_of(&frame, 18).unwrap()[..], frame[..18]);
         assert_eq!(header_of(&frame, 41), None);
-        assert_eq!(header_of(&[0; 60], 26), None, "three tags are too many");
+        assert_eq!(header_of(&[0; 60], 50), None, "nine tags are too many");
     }
 }

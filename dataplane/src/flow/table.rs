@@ -35,6 +35,12 @@ pub struct Hash(u64);
 impl Hash {
     /// No key's.
     pub(crate) const NONE: Self = Self(0);
+
+    /// All of it.
+    #[inline]
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
 }
 
 /// The place of an entry, until it is removed; then the place is used again.

@@ -2,137 +2,35 @@
 //! server in an echo request, and whichever guard the echo reply comes through answers the client
 //! with the cookie (seed 000 FIG. 8 and 10, seed 001 claims 13–20).
 //!
-//! A server that drops pings is noticed: its SYNs are answered at once, and it is asked again now
-//! and then by an echo that nobody answers.
+//! A server whose pings are dropped or limited is noticed ([`super::echoes`]): its SYNs are answered at
+//! once, and it is asked again now and then by an echo that nobody answers.
 
 use super::answer::{self, Ends};
 use super::config::{Action, EchoMode, Mode};
+use super::echoes::{CarriedSyns, Course, EchoStanding, Listener, Sent, SynPlace};
 use super::icmp::message_is_sound;
+use super::session::SessionKey;
 use super::splice::Segment;
-use super::{Direction, Guard};
+use super::{Direction, Guard, Lookup};
 use crate::bridge::{self, Bridge, LinkHeader, Paths};
 use crate::context::Context;
 use crate::counters::Event;
 use crate::drop_reason::DropReason;
 use crate::echo::{self, EchoError, EchoMessage};
 use crate::io::{InterfaceId, Io};
-use crate::limits::{MAX_ECHOES_PER_SECOND, MAX_SERVERS};
+use crate::limits::MAX_SERVERS;
 use crate::packet::Buffer;
 use crate::parse::{Parsed, flags, protocol};
 use crate::verdict::Verdict;
 use crate::wire::address::Address;
+use crate::wire::bytes::u32_at;
 use crate::wire::tcp::field;
-
-/// For how long no echo may come back before its server is taken for silent: less than the second
-/// after which a client repeats its SYN (RFC 6298 §2).
-const SILENCE_NS: u64 = 900_000_000;
-/// How often a silent server is asked again.
-const PROBE_INTERVAL_NS: u64 = 5_000_000_000;
-/// For how long after a cookie of our own a good one says nothing of the echo.
-const OWN_COOKIE_NS: u64 = 5_000_000_000;
-const SECOND_NS: u64 = 1_000_000_000;
-
-/// What is known of a server's answering of pings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EchoStanding {
-    /// Echoes come back, as far as is known.
-    Answers,
-    /// None came back: its SYNs are answered by us.
-    Silent,
-    /// It is not asked.
-    Off,
-}
-
-impl EchoStanding {
-    /// The word shown to people.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Answers => "answers",
-            Self::Silent => "silent",
-            Self::Off => "off",
-        }
-    }
-}
-
-/// Whether a server's echoes come back.
-#[derive(Clone, Copy, Debug, Default)]
-struct Listener {
-    is_silent: bool,
-    /// When the first echo left since the last sign that one came back.
-    unanswered_since_ns: Option<u64>,
-    probe_ns: u64,
-    own_cookie_ns: Option<u64>,
-    second: u64,
-    echoes: u32,
-}
-
-/// What is to become of a SYN.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Course {
-    Carry,
-    Answer,
-    AnswerAndProbe,
-}
-
-impl Listener {
-    fn choose(&mut self, mode: EchoMode, now_ns: u64) -> (Course, Option<Event>) {
-        match mode {
-            EchoMode::Always => return (Course::Carry, None),
-            EchoMode::Off => return (Course::Answer, None),
-            EchoMode::Auto => {}
-        }
-        let mut change = None;
-        let is_overdue = self
-            .unanswered_since_ns
-            .is_some_and(|since_ns| now_ns.saturating_sub(since_ns) >= SILENCE_NS);
-        if is_overdue && !self.is_silent {
-            self.is_silent = true;
-            self.probe_ns = now_ns;
-            change = Some(Event::EchoSilent);
-        }
-        let second = now_ns / SECOND_NS;
-        if second != self.second {
-            (self.second, self.echoes) = (second, 0);
-        }
-        let course = if self.is_silent && now_ns >= self.probe_ns {
-            self.probe_ns = now_ns + PROBE_INTERVAL_NS;
-            Course::AnswerAndProbe
-        } else if self.is_silent || self.echoes >= MAX_ECHOES_PER_SECOND {
-            Course::Answer
-        } else {
-            Course::Carry
-        };
-        if course == Course::Carry {
-            self.echoes += 1;
-            self.unanswered_since_ns.get_or_insert(now_ns);
-        } else {
-            self.own_cookie_ns = Some(now_ns);
-        }
-        (course, change)
-    }
-
-    /// An echo came back here.
-    fn hear(&mut self) -> Option<Event> {
-        self.unanswered_since_ns = None;
-        std::mem::take(&mut self.is_silent).then_some(Event::EchoHeard)
-    }
-
-    /// A client acknowledged a cookie. One that we have not made is the answer of the guard that
-    /// an echo came back to.
-    fn hear_of_cookie(&mut self, now_ns: u64) {
-        let is_own = self
-            .own_cookie_ns
-            .is_some_and(|sent_ns| now_ns.saturating_sub(sent_ns) < OWN_COOKIE_NS);
-        if !is_own {
-            self.unanswered_since_ns = None;
-        }
-    }
-}
 
 /// What a guard on a transparent wire keeps.
 pub(super) struct Carrier {
     /// By the servers' places.
     listeners: Vec<Listener>,
+    carried: CarriedSyns,
     to_servers: Vec<Option<LinkHeader>>,
     to_clients: Paths,
 }
@@ -141,6 +39,7 @@ impl Carrier {
     pub(super) fn new(key: u128) -> Box<Self> {
         Box::new(Self {
             listeners: vec![Listener::default(); MAX_SERVERS],
+            carried: CarriedSyns::new(),
             to_servers: vec![None; MAX_SERVERS],
             to_clients: Paths::new(key),
         })
@@ -199,38 +98,34 @@ impl<B: Buffer> Guard<B> {
         let (carrier, config) = (self.carrier.as_ref()?, self.config.transparent.as_ref()?);
         Some(match config.echo {
             EchoMode::Off => EchoStanding::Off,
-            _ if carrier.listeners[usize::from(place)].is_silent => EchoStanding::Silent,
-            _ => EchoStanding::Answers,
+            EchoMode::Always => EchoStanding::Answers,
+            EchoMode::Auto => carrier.listeners[usize::from(place)].standing(),
         })
     }
 
-    /// Sends a SYN for the protected server at `place` to that server in an echo request, or
-    /// answers it.
+    /// Sends a SYN for a protected server to that server in an echo request, or answers it.
     pub(super) fn carry_syn<I: Io<Buffer = B>>(
         &mut self,
-        place: u16,
+        lookup: &Lookup,
         mut packet: B,
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
-        let (Some(carrier), Some(transparent)) = (&mut self.carrier, &self.config.transparent)
-        else {
+        let place = lookup.key.server;
+        if self.carrier.is_none() {
             return self.answer_syn(place, packet, parsed, ctx);
-        };
+        }
         let can_be = bridge::check_syn(packet.bytes(), parsed)
             .and_then(|()| Segment::read_syn(packet.bytes(), parsed))
             .and_then(|read| match read.is_mss_too_small() {
                 true => Err(DropReason::MssTooSmall),
-                false => Ok(()),
+                false => Ok(read.sequence),
             });
-        if let Err(reason) = can_be {
-            return Verdict::Drop(packet, reason);
-        }
-        let listener = &mut carrier.listeners[usize::from(place)];
-        let (course, change) = listener.choose(transparent.echo, ctx.now_ns);
-        if let Some(change) = change {
-            ctx.counters.count(change);
-        }
+        let syn = match can_be {
+            Ok(sequence) => SynPlace::of(lookup.hash, sequence),
+            Err(reason) => return Verdict::Drop(packet, reason),
+        };
+        let course = self.choose_course(place, syn, ctx);
         if course == Course::Answer {
             return self.answer_syn(place, packet, parsed, ctx);
         }
@@ -240,6 +135,7 @@ impl<B: Buffer> Guard<B> {
         if self.is_draining {
             return Verdict::Drop(packet, DropReason::Draining);
         }
+        self.remember_syn(place, syn, course, ctx.now_ns);
         if course == Course::AnswerAndProbe {
             self.probe_by_echo(&packet, parsed, ctx);
             return self.answer_syn(place, packet, parsed, ctx);
@@ -253,6 +149,52 @@ impl<B: Buffer> Guard<B> {
         ctx.counters.count(Event::EchoCarried);
         self.cookie_sent_ns = Some(ctx.now_ns);
         Verdict::Forward(packet)
+    }
+
+    /// What is to become of a SYN. One that its client repeats is answered: its echo came to nothing,
+    /// or the answer did not reach the client.
+    #[inline]
+    fn choose_course<I: Io<Buffer = B>>(
+        &mut self,
+        place: u16,
+        syn: SynPlace,
+        ctx: &mut Context<'_, I>,
+    ) -> Course {
+        let (Some(carrier), Some(transparent)) = (&mut self.carrier, &self.config.transparent)
+        else {
+            return Course::Answer;
+        };
+        let listener = &mut carrier.listeners[usize::from(place)];
+        if transparent.echo == EchoMode::Auto {
+            if let Some(change) = listener.look(ctx.now_ns) {
+                ctx.counters.count(change);
+            }
+            if listener.may_carry()
+                && let Some(sent) = carrier.carried.settle(syn)
+            {
+                listener.hear_again(sent, ctx.now_ns);
+                ctx.counters.count(Event::EchoRepeated);
+                return Course::Answer;
+            }
+        }
+        listener.choose(transparent.echo, self.shares.is_on(), ctx.now_ns)
+    }
+
+    /// Remembers a SYN whose echo leaves now, so that its return is known and its repetition too.
+    #[inline]
+    fn remember_syn(&mut self, place: u16, syn: SynPlace, course: Course, now_ns: u64) {
+        let is_judged = self
+            .config
+            .transparent
+            .as_ref()
+            .is_some_and(|transparent| transparent.echo == EchoMode::Auto);
+        if let Some(carrier) = self.carrier.as_mut().filter(|_| is_judged) {
+            let sent = Sent {
+                number: carrier.listeners[usize::from(place)].send(now_ns),
+                is_settled: course == Course::AnswerAndProbe,
+            };
+            carrier.carried.insert(syn, sent);
+        }
     }
 
     /// Asks a silent server whether it answers pings again, by a copy of the SYN in `packet`.
@@ -338,13 +280,7 @@ impl<B: Buffer> Guard<B> {
         else {
             return Verdict::Drop(packet, DropReason::EchoUnprotected);
         };
-        let heard = self
-            .carrier
-            .as_mut()
-            .and_then(|carrier| carrier.listeners[usize::from(place)].hear());
-        if let Some(event) = heard {
-            ctx.counters.count(event);
-        }
+        self.hear_echo(place, &syn, packet.bytes(), ctx);
         if carried.flags & echo::flag::PROBE != 0 {
             drop(packet);
             ctx.counters.count(Event::EchoProbeReturned);
@@ -352,6 +288,33 @@ impl<B: Buffer> Guard<B> {
             return Verdict::Hold;
         }
         self.answer_carried(place, &syn, packet, parsed, ctx)
+    }
+
+    /// An echo of a guard with our keys came back, maybe one that left here.
+    fn hear_echo<I: Io<Buffer = B>>(
+        &mut self,
+        place: u16,
+        syn: &Parsed,
+        frame: &[u8],
+        ctx: &mut Context<'_, I>,
+    ) {
+        let key = SessionKey {
+            client: syn.source,
+            client_port: syn.source_port,
+            server_port: syn.destination_port,
+            server: place,
+        };
+        let hash = self.sessions.hash(&key);
+        let Some(carrier) = &mut self.carrier else {
+            return;
+        };
+        let sequence = u32_at(frame, usize::from(syn.transport) + field::SEQUENCE);
+        let sent = carrier.carried.settle(SynPlace::of(hash, sequence));
+        let number = sent.map(|sent| sent.number);
+        let heard = carrier.listeners[usize::from(place)].hear(number, ctx.now_ns);
+        if let Some(event) = heard {
+            ctx.counters.count(event);
+        }
     }
 
     fn answer_carried<I: Io<Buffer = B>>(
@@ -385,10 +348,12 @@ impl<B: Buffer> Guard<B> {
         }
     }
 
-    /// A frame of a client that is proved: its header leads to the server, and back.
+    /// A frame of a client that is proved, whose SYN had this number: its header leads to the server,
+    /// and back.
     pub(super) fn learn_from_client(
         &mut self,
-        place: u16,
+        lookup: &Lookup,
+        client_sequence: u32,
         frame: &[u8],
         parsed: &Parsed,
         now_ns: u64,
@@ -396,8 +361,12 @@ impl<B: Buffer> Guard<B> {
         let Some(carrier) = &mut self.carrier else {
             return;
         };
-        let (network, place) = (usize::from(parsed.network), usize::from(place));
-        carrier.listeners[place].hear_of_cookie(now_ns);
+        let place = usize::from(lookup.key.server);
+        let network = usize::from(parsed.network);
+        let sent = carrier
+            .carried
+            .settle(SynPlace::of(lookup.hash, client_sequence));
+        carrier.listeners[place].hear_of_cookie(sent, now_ns);
         if let Some(header) = bridge::header_of(frame, network) {
             carrier.to_servers[place] = Some(header);
         }
@@ -452,67 +421,5 @@ fn carried_syn(frame: &[u8], parsed: &Parsed, message: EchoMessage, tcp_bytes: u
         protocol: protocol::TCP,
         tcp_flags: frame[transport + field::OFFSET_AND_FLAGS + 1],
         ..*parsed
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const AUTO: EchoMode = EchoMode::Auto;
-
-    #[test]
-    fn a_server_that_drops_pings_is_noticed_asked_again_and_heard_again() {
-        let mut listener = Listener::default();
-        assert_eq!(listener.choose(AUTO, 0), (Course::Carry, None));
-        assert_eq!(listener.choose(AUTO, SILENCE_NS - 1), (Course::Carry, None));
-        // The client's repetition is answered, and the server asked in the same breath.
-        let silent = Some(Event::EchoSilent);
-        let repeated_ns = SECOND_NS;
-        assert_eq!(
-            listener.choose(AUTO, repeated_ns),
-            (Course::AnswerAndProbe, silent)
-        );
-        let next_ns = repeated_ns + PROBE_INTERVAL_NS;
-        assert_eq!(listener.choose(AUTO, next_ns - 1), (Course::Answer, None));
-        assert_eq!(
-            listener.choose(AUTO, next_ns),
-            (Course::AnswerAndProbe, None)
-        );
-        assert_eq!(listener.hear(), Some(Event::EchoHeard));
-        assert_eq!(listener.hear(), None);
-        assert_eq!(listener.choose(AUTO, next_ns + 1), (Course::Carry, None));
-    }
-
-    #[test]
-    fn a_cookie_that_another_guard_made_says_that_the_echo_came_back_there() {
-        let mut listener = Listener::default();
-        listener.choose(AUTO, 0);
-        listener.hear_of_cookie(SECOND_NS / 100);
-        assert_eq!(listener.choose(AUTO, SECOND_NS), (Course::Carry, None));
-        let (course, _) = listener.choose(AUTO, 2 * SECOND_NS);
-        assert_eq!(course, Course::AnswerAndProbe);
-        // This one is for the cookie that we made ourselves just now.
-        listener.hear_of_cookie(2 * SECOND_NS + 1);
-        assert!(listener.is_silent);
-    }
-
-    #[test]
-    fn a_server_is_sent_no_more_echoes_than_it_may_get() {
-        // CASES 1
-        let mut listener = Listener::default();
-        let mut count = |mode, from_ns: u64| {
-            (0..2 * u64::from(MAX_ECHOES_PER_SECOND))
-                .filter(|n| {
-                    let (course, _) = listener.choose(mode, from_ns + n);
-                    listener.hear();
-                    course == Course::Carry
-                })
-                .count() as u32
-        };
-        assert_eq!(count(AUTO, 0), MAX_ECHOES_PER_SECOND);
-        assert_eq!(count(AUTO, SECOND_NS), MAX_ECHOES_PER_SECOND);
-        assert_eq!(count(EchoMode::Always, 0), 2 * MAX_ECHOES_PER_SECOND);
-        assert_eq!(count(EchoMode::Off, 0), 0);
     }
 }

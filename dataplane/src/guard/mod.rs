@@ -11,6 +11,7 @@ mod carry;
 pub mod config;
 pub mod cookie;
 mod doubt;
+mod echoes;
 mod ended;
 pub mod flood;
 mod forms;
@@ -36,7 +37,7 @@ mod window;
 
 use std::collections::VecDeque;
 
-pub use self::carry::EchoStanding;
+pub use self::echoes::EchoStanding;
 pub(crate) use self::icmp::quoted_tuple;
 pub(crate) use self::usual::{Side, UsualLookup, UsualVerdict};
 
@@ -455,7 +456,7 @@ impl<B: Buffer> Guard<B> {
             }
             (true, Direction::ToClient) => self.reset_server(packet, parsed, ctx),
             (true, Direction::ToServer) if is_syn && self.carrier.is_some() => {
-                self.carry_syn(lookup.key.server, packet, parsed, ctx)
+                self.carry_syn(lookup, packet, parsed, ctx)
             }
             (true, Direction::ToServer) if is_syn => {
                 self.answer_syn(lookup.key.server, packet, parsed, ctx)

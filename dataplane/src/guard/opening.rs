@@ -77,7 +77,13 @@ impl<B: Buffer> Guard<B> {
         let Some(id) = self.insert(lookup.hash, session, ctx) else {
             return Verdict::Drop(packet, DropReason::SessionTableFull);
         };
-        self.learn_from_client(lookup.key.server, packet.bytes(), parsed, ctx.now_ns);
+        self.learn_from_client(
+            lookup,
+            tuple.client_sequence,
+            packet.bytes(),
+            parsed,
+            ctx.now_ns,
+        );
         if !cut_to_network(&mut packet, parsed, self.hops()) {
             self.remove(id);
             return Verdict::Drop(packet, DropReason::NoBuffer);

@@ -3,6 +3,7 @@
 use dataplane::drop_reason::DropReason;
 use dataplane::echo::MAGIC;
 use dataplane::guard::config::EchoMode;
+use dataplane::limits::MAX_TAGS;
 use dataplane::parse::{Kind, Parsed, link_header_of, parse_tagged_into, protocol};
 
 use crate::rig::packets::address;
@@ -25,9 +26,13 @@ fn untagged(frame: &[u8]) -> Option<(Vec<u8>, Parsed)> {
 /// Whether nobody but the ends of a frame has a say in it.
 fn is_nobody_s_business(frame: &[u8]) -> bool {
     let Some((_, parsed)) = untagged(frame) else {
-        // Of what cannot be read only an address could tell.
-        let ether_type = link_header_of(frame).map(|(_, ether_type)| ether_type);
-        return !matches!(ether_type, Some(0x0800 | 0x86dd));
+        // Of what cannot be read only an address could tell, or that it hides behind many tags.
+        return match link_header_of(frame) {
+            Some((_, 0x0800 | 0x86dd)) => false,
+            Some((length, 0..=1500)) => !frame[length..].starts_with(&[0xaa, 0xaa, 0x03]),
+            Some(_) => true,
+            None => frame.len() < 14 + 4 * MAX_TAGS,
+        };
     };
     if matches!(parsed.protocol, protocol::ICMP | protocol::ICMPV6) {
         // Errors are read for what they quote, echoes for our mark.

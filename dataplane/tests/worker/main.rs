@@ -7,6 +7,7 @@ mod rig;
 
 mod answers;
 mod icmp;
+mod limited_pings;
 mod peers;
 mod refusals;
 mod runtime;
@@ -14,6 +15,7 @@ mod several;
 mod stations;
 mod steps;
 mod sums;
+mod tags;
 mod verdicts;
 mod ways;
 mod wire;

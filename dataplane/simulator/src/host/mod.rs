@@ -104,8 +104,40 @@ pub struct Host {
     challenges: Vec<Vec<u8>>,
     book: SharedBook,
     is_on: bool,
-    answers_pings: bool,
+    pings: Pings,
     next_stack_ns: Option<u64>,
+}
+
+/// Which pings a host answers.
+#[derive(Clone, Copy, Debug)]
+enum Pings {
+    All,
+    None,
+    /// One in so long; `due_ns` is when the last one would have come if they came no faster.
+    Limited {
+        gap_ns: u64,
+        due_ns: u64,
+    },
+}
+
+impl Pings {
+    /// How many pings a limit lets through at once.
+    const BURST: u64 = 5;
+
+    /// Whether the ping that has come is answered.
+    fn take(&mut self, now_ns: u64) -> bool {
+        match self {
+            Self::All => true,
+            Self::None => false,
+            Self::Limited { gap_ns, due_ns } => {
+                let is_taken = *due_ns <= now_ns + *gap_ns * (Self::BURST - 1);
+                if is_taken {
+                    *due_ns = (*due_ns).max(now_ns) + *gap_ns;
+                }
+                is_taken
+            }
+        }
+    }
 }
 
 impl Host {
@@ -148,7 +180,7 @@ impl Host {
             challenges: Vec::new(),
             book,
             is_on: true,
-            answers_pings: true,
+            pings: Pings::All,
             next_stack_ns: None,
         };
         host.listen();
@@ -198,7 +230,15 @@ impl Host {
 
     /// Answers no ping from then on.
     pub fn ignore_pings(&mut self) {
-        self.answers_pings = false;
+        self.pings = Pings::None;
+    }
+
+    /// Answers so many pings a second from then on, and some more at once after a pause.
+    pub fn limit_pings(&mut self, per_s: u64) {
+        self.pings = Pings::Limited {
+            gap_ns: 1_000_000_000 / per_s,
+            due_ns: 0,
+        };
     }
 
     /// How many connections it has, at either end, that are not over.
@@ -210,12 +250,12 @@ impl Host {
     /// Whether the stack may have a frame. A SYN of a connection that is there already it may not:
     /// it would let a listening socket take it, as if it were a new one. In TIME-WAIT it is one, if
     /// it is newer. Nor may it have a ping that it is not to answer.
-    fn admits(&mut self, frame: &[u8]) -> bool {
+    fn admits(&mut self, frame: &[u8], now_ns: u64) -> bool {
         let Some(packet) = frame::decode(frame) else {
             return true;
         };
         let (Some(ends), Some(segment)) = (packet.ends(), packet.segment()) else {
-            return self.answers_pings || !packet.is_ping();
+            return !packet.is_ping() || self.pings.take(now_ns);
         };
         if !segment.has(flag::SYN) || segment.has(flag::ACK) {
             return true;
@@ -436,8 +476,8 @@ impl Host {
 }
 
 impl Node for Host {
-    fn receive(&mut self, _port: usize, mut frame: Vec<u8>, _now_ns: u64) {
-        if self.is_on && self.admits(&frame) {
+    fn receive(&mut self, _port: usize, mut frame: Vec<u8>, now_ns: u64) {
+        if self.is_on && self.admits(&frame, now_ns) {
             self.accent.hear(&mut frame);
             self.wire.arrived.push_back(frame);
         }

@@ -1,6 +1,6 @@
 //! What random schedules are drawn from.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dataplane::guard::config::{EchoMode, FloodThresholds, Mode, Timers, Unknown};
 
@@ -183,11 +183,14 @@ impl Draw {
         if has_crowd {
             clients.push(self.crowd(count, &around));
         }
+        let silent_servers = self.silent_servers(server_count.into());
+        let limited_servers = self.limited_servers(server_count.into(), &silent_servers);
         Scenario {
             seed,
             appliance: around.appliance,
             servers: around.servers,
-            silent_servers: self.silent_servers(server_count.into()),
+            silent_servers,
+            limited_servers,
             clients,
             campaigns: around.campaigns,
             faults: around.faults,
@@ -202,6 +205,22 @@ impl Draw {
             }
             Some(EchoMode::Always) | None => BTreeSet::new(),
         }
+    }
+
+    /// Of the others, those that answer only so many pings a second.
+    fn limited_servers(
+        &mut self,
+        servers: usize,
+        silent: &BTreeSet<usize>,
+    ) -> BTreeMap<usize, u64> {
+        let may_limit = matches!(self.wire, Some(EchoMode::Auto | EchoMode::Off));
+        let mut limited = BTreeMap::new();
+        for server in (0..servers).filter(|server| may_limit && !silent.contains(server)) {
+            if self.aside.chance(0.4) {
+                limited.insert(server, [1, 5, 50][self.aside.below(3) as usize]);
+            }
+        }
+        limited
     }
 
     fn client(&mut self, number: u8, worst: f64, around: &Circumstances) -> Clients {

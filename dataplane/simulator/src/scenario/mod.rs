@@ -59,6 +59,8 @@ pub struct Scenario {
     pub servers: Vec<(HostSettings, LinkSettings)>,
     /// The servers that answer no pings.
     pub silent_servers: BTreeSet<usize>,
+    /// The servers that answer only so many pings a second.
+    pub limited_servers: BTreeMap<usize, u64>,
     /// The clients, each with its link and its connections.
     pub clients: Vec<(HostSettings, LinkSettings, Vec<Plan>)>,
     /// The attacks.
@@ -88,6 +90,9 @@ impl Scenario {
             let mut host = Host::new(settings.clone(), book.clone());
             if self.silent_servers.contains(&number) {
                 host.ignore_pings();
+            }
+            if let Some(per_s) = self.limited_servers.get(&number) {
+                host.limit_pings(*per_s);
             }
             servers.push(
                 site.add_inside(&mut world, format!("server{number}"), host, *link)
