@@ -22,13 +22,21 @@ pub const HAND_OFF_RING: usize = 1024;
 pub const MAX_PASSED_ON: usize = 256;
 /// Routes of one appliance.
 pub const MAX_ROUTES: usize = 1 << 20;
-/// Neighbours that a worker knows.
+/// Neighbours that a worker knows, besides those below.
 pub const MAX_NEIGHBOURS: usize = 4096;
-/// Neighbours that a worker asks for at once.
+/// Neighbours that a worker asks for at once, besides reserved ones.
 pub const MAX_NEIGHBOURS_ASKED: usize = 512;
+/// Neighbours that only said that they are there, and that a worker has never asked.
+pub const MAX_NEIGHBOURS_CLAIMED: usize = 1024;
+/// Neighbours that the configuration names: protected servers, routers, peers.
+pub const MAX_NEIGHBOURS_RESERVED: usize = 2048;
+/// All neighbours of a worker.
+pub const NEIGHBOUR_PLACES: usize =
+    MAX_NEIGHBOURS + MAX_NEIGHBOURS_ASKED + MAX_NEIGHBOURS_CLAIMED + MAX_NEIGHBOURS_RESERVED;
 /// Packets that wait for one neighbour's answer.
 pub const MAX_HELD_PER_NEIGHBOUR: usize = 32;
-/// Packets that wait for any neighbour's answer.
+/// Packets that wait for the answer of any neighbour that is not reserved, and so many again for
+/// those that are.
 pub const MAX_HELD_FOR_NEIGHBOURS: usize = 512;
 /// Neighbour updates that wait to be told to the other workers.
 pub const MAX_NEIGHBOUR_UPDATES: usize = 64;
