@@ -15,6 +15,7 @@ mod http;
 mod memory;
 mod metrics;
 mod notify;
+mod places;
 mod reload;
 mod replication;
 mod serve;
@@ -42,8 +43,8 @@ use crate::failure::Failure;
 use crate::logging;
 use crate::profile::{Loaded, Machine};
 
-/// Queries that may wait for the control thread.
-const QUERIES: usize = 64;
+/// Queries that may wait for the control thread: one of each client, and some of our own.
+const QUERIES: usize = serve::MAXIMUM_CLIENTS + http::MAXIMUM_CONNECTIONS + 32;
 
 /// Runs an appliance until it is told to stop.
 ///
