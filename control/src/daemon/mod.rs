@@ -27,7 +27,7 @@ use std::path::Path;
 use std::thread;
 
 use bindings::Clock;
-use bindings::system::Affinity;
+use bindings::system::{self, Affinity};
 use crossbeam::channel;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
@@ -63,6 +63,9 @@ pub fn run(file: &Path, loaded: Loaded) -> Result<(), Failure> {
         .map_err(|error| {
             Failure::new(error.to_string(), "choose another `runtime.control_core`")
         })?;
+    if !profile.runtime.core_dumps {
+        system::forbid_core_files().map_err(no_core_dumps)?;
+    }
     let keys = configuration::cookie_keys(&profile)?;
     let replication_keys = replication::keys(&profile)?;
     // The sockets come first: a second daemon of this profile ends here, before it touches a port.
@@ -71,6 +74,10 @@ pub fn run(file: &Path, loaded: Loaded) -> Result<(), Failure> {
 
     let layout = Layout::of(&profile);
     let mut hardware = hardware::start(&profile, &layout)?;
+    if !profile.runtime.core_dumps {
+        // Not before: EAL asks /proc for its own pages.
+        system::forbid_inspection().map_err(no_core_dumps)?;
+    }
     let orders = Orders::new(&profile, &layout, &hardware, &keys)?;
     drop(keys);
     let wall = WallClock::new(Clock::start());
@@ -102,6 +109,13 @@ pub fn run(file: &Path, loaded: Loaded) -> Result<(), Failure> {
     converse(control, listener, metrics)?;
     drop(socket);
     Ok(())
+}
+
+fn no_core_dumps(error: bindings::Error) -> Failure {
+    Failure::new(
+        error.to_string(),
+        "allow core dumps by `runtime.core_dumps: on`; they hold the keys",
+    )
 }
 
 fn listen(address: SocketAddr) -> Result<std::net::TcpListener, Failure> {
