@@ -103,6 +103,51 @@ pub fn set_timer_slack_ns(slack_ns: u32) -> Result<(), Error> {
     Ok(())
 }
 
+/// Has the kernel write no image of this process, and of what it starts, to a file when it crashes.
+pub fn forbid_core_files() -> Result<(), Error> {
+    // One byte holds no image; and unlike 0 it keeps the kernel from piping one to a program, which
+    // may write it in spite of the limit (core(5)). Who may not set 1 has 0 already.
+    set_core_limit(1).or_else(|_| set_core_limit(0))
+}
+
+fn set_core_limit(bytes: libc::rlim_t) -> Result<(), Error> {
+    let limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: bytes,
+    };
+    // SAFETY: the kernel reads one structure of this type.
+    let result = unsafe { libc::setrlimit(libc::RLIMIT_CORE, &limit) };
+    if result != 0 {
+        let doing = "limiting core dumps";
+        return Err(Error::new("setrlimit", system_errno(), doing));
+    }
+    Ok(())
+}
+
+/// Has the kernel give the memory of this process to no core dump and to no debugger that is not
+/// root's. Its folder in /proc is root's from then on.
+pub fn forbid_inspection() -> Result<(), Error> {
+    // SAFETY: sets a flag of the calling process.
+    let result = unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0 as libc::c_ulong) };
+    if result != 0 {
+        let doing = "forbidding core dumps";
+        return Err(Error::new("prctl", system_errno(), doing));
+    }
+    Ok(())
+}
+
+/// Whether the kernel may dump this process's memory.
+pub fn may_be_inspected() -> bool {
+    // SAFETY: reads a flag of the calling process.
+    unsafe { libc::prctl(libc::PR_GET_DUMPABLE) != 0 }
+}
+
+/// The user that this process acts as.
+pub fn effective_user() -> u32 {
+    // SAFETY: it reads an identifier of the calling process and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -98,7 +98,17 @@ pub fn hop_config(profile: &Profile, layout: &Layout, devices: &[DeviceFacts]) -
             udp_port: with.udp_port,
             group: with.group.map(Address::from),
         }),
+        reserved: reserved(profile),
     }
+}
+
+/// Who keeps a place among the neighbours, if it is one: the protected servers and the peers.
+fn reserved(profile: &Profile) -> Vec<Address> {
+    let servers = profile.guard.iter().flat_map(|guard| &guard.protect);
+    let peers = profile.replication.iter().flat_map(|with| &with.peers);
+    let servers = servers.map(|server| server.server);
+    let peers = peers.filter_map(|peer| peer.address);
+    servers.chain(peers).map(Address::from).collect()
 }
 
 fn prefix(prefix: profile::Prefix) -> Prefix {

@@ -22,13 +22,21 @@ pub const HAND_OFF_RING: usize = 1024;
 pub const MAX_PASSED_ON: usize = 256;
 /// Routes of one appliance.
 pub const MAX_ROUTES: usize = 1 << 20;
-/// Neighbours that a worker knows.
+/// Neighbours that a worker knows, besides those below.
 pub const MAX_NEIGHBOURS: usize = 4096;
-/// Neighbours that a worker asks for at once.
+/// Neighbours that a worker asks for at once, besides reserved ones.
 pub const MAX_NEIGHBOURS_ASKED: usize = 512;
+/// Neighbours that only said that they are there, and that a worker has never asked.
+pub const MAX_NEIGHBOURS_CLAIMED: usize = 1024;
+/// Neighbours that the configuration names: protected servers, routers, peers.
+pub const MAX_NEIGHBOURS_RESERVED: usize = 2048;
+/// All neighbours of a worker.
+pub const NEIGHBOUR_PLACES: usize =
+    MAX_NEIGHBOURS + MAX_NEIGHBOURS_ASKED + MAX_NEIGHBOURS_CLAIMED + MAX_NEIGHBOURS_RESERVED;
 /// Packets that wait for one neighbour's answer.
 pub const MAX_HELD_PER_NEIGHBOUR: usize = 32;
-/// Packets that wait for any neighbour's answer.
+/// Packets that wait for the answer of any neighbour that is not reserved, and so many again for
+/// those that are.
 pub const MAX_HELD_FOR_NEIGHBOURS: usize = 512;
 /// Neighbour updates that wait to be told to the other workers.
 pub const MAX_NEIGHBOUR_UPDATES: usize = 64;
@@ -152,3 +160,32 @@ pub const MAX_BEGUN: usize = 16_384;
 pub const RECORDS_PER_TURN: usize = 4096;
 /// News that are given to the workers at a time.
 pub const NEWS_PER_TURN: usize = 4096;
+
+/// Packets that wait in one worker for something to happen, at most: an account of everything that
+/// keeps packets from one turn of its loop to the next. `shares` says whether it has peers.
+pub const fn packets_that_wait(shares: bool) -> usize {
+    let for_servers = MAX_HELD;
+    let for_neighbours = 2 * MAX_HELD_FOR_NEIGHBOURS;
+    let for_fragments = MAX_FRAGMENTS;
+    let for_peers = if shares {
+        MAX_WAITING_FRAMES + MAX_RELEASED
+    } else {
+        0
+    };
+    for_servers + for_neighbours + for_fragments + for_peers
+}
+
+/// Packets that one worker moves in one turn, at most, by so many ports: what it has received and
+/// sorts, what it makes meanwhile, and what is gathered on its way out.
+pub const fn packets_that_move(ports: usize) -> usize {
+    let received = 2 * BURST;
+    let dropped = BURST;
+    let made = MAX_OUTBOX + MAX_FRAGMENTS_MADE + MAX_FRAGMENTS_PER_DATAGRAM;
+    let leaving = ports * BURST + MAX_PASSED_ON;
+    received + dropped + made + leaving
+}
+
+/// Packets on their way between so many workers, at most.
+pub const fn packets_between_workers(workers: usize) -> usize {
+    workers * workers.saturating_sub(1) * HAND_OFF_RING
+}

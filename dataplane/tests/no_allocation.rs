@@ -275,7 +275,9 @@ fn neighbours_come_and_go_beyond_what_there_is_room_for() {
         };
         listed += page.rows.len();
     }
-    assert_eq!(listed, dataplane::limits::MAX_NEIGHBOURS);
+    // Those that only asked, and those that we knew before.
+    let claimed = dataplane::limits::MAX_NEIGHBOURS_CLAIMED;
+    assert!((claimed..claimed + 20).contains(&listed), "{listed}");
     // What nobody answers for.
     rig.neighbours_answer = false;
     for number in 0..5_000u32 {

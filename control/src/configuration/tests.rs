@@ -94,6 +94,10 @@ fn ports_become_interfaces_on_devices() {
     let protected: Vec<bool> = hop.interfaces.iter().map(|link| link.protected).collect();
     assert_eq!(protected, [false, false, true]);
     assert_eq!(hop.routes[1].interface, InterfaceId(1));
+    let guard = profile.guard.as_ref().unwrap();
+    let servers = guard.protect.iter().map(|it| Address::from(it.server));
+    assert_eq!(hop.reserved, servers.collect::<Vec<_>>());
+    assert!(!hop.reserved.is_empty());
     assert!(HopTables::new(&hop).is_ok());
 }
 
@@ -227,6 +231,7 @@ fn sharing_reaches_the_hop_the_rules_and_the_guard() {
         })
     );
     HopTables::new(&hop).expect("usable tables");
+    assert!(hop.reserved.len() >= profile.guard.as_ref().unwrap().protect.len());
     let config = guard_config(&profile, &[key()], &[1500; 3], 3).unwrap();
     assert_eq!(
         config.sharing,

@@ -1,7 +1,6 @@
 //! The metrics' HTTP server: `GET /metrics`, and nothing else.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -12,14 +11,14 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 
 use super::control_loop::Query;
 use super::metrics;
+use super::places::{Place, Places, Source};
 use super::serve::Desk;
 
-/// Connections at a time; others wait.
-const MAXIMUM_CONNECTIONS: usize = 32;
+/// Connections at a time; who comes then gets the place of one that says nothing.
+pub(super) const MAXIMUM_CONNECTIONS: usize = 32;
 /// How long a client may take to say what it wants.
 const HEADER_LIMIT: Duration = Duration::from_secs(10);
 /// How long a connection may last in all.
@@ -27,34 +26,41 @@ const CONNECTION_LIMIT: Duration = Duration::from_secs(300);
 
 /// Serves metrics until the process ends.
 pub(super) async fn serve(listener: TcpListener, desk: Desk) {
-    let places = Arc::new(Semaphore::new(MAXIMUM_CONNECTIONS));
+    let places = Places::new(MAXIMUM_CONNECTIONS);
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, peer)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let desk = desk.clone();
-        tokio::spawn(async move {
-            // A client that breaks off is no concern of ours.
-            let _ = tokio::time::timeout(CONNECTION_LIMIT, converse(stream, desk)).await;
-            drop(place);
-        });
+        if let Some(place) = places.take(Source::host(peer.ip())) {
+            let desk = desk.clone();
+            tokio::spawn(async move {
+                // A client that breaks off is no concern of ours.
+                let _ = tokio::time::timeout(CONNECTION_LIMIT, converse(stream, desk, place)).await;
+            });
+        }
     }
 }
 
-async fn converse(stream: TcpStream, desk: Desk) -> hyper::Result<()> {
-    let service = service_fn(move |request| {
-        let desk = desk.clone();
-        async move { Ok::<_, Infallible>(answer(&request, &desk).await) }
+/// Answers until the client goes or another one gets its place.
+async fn converse(stream: TcpStream, desk: Desk, place: Place) {
+    let service = service_fn(|request: Request<Incoming>| {
+        place.client_waits();
+        let (desk, place) = (&desk, &place);
+        async move {
+            let answered = answer(&request, desk).await;
+            place.wait_for_client();
+            Ok::<_, Infallible>(answered)
+        }
     });
-    http1::Builder::new()
+    let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_LIMIT)
-        .serve_connection(TokioIo::new(stream), service)
-        .await
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        () = place.evicted() => {}
+        _ = served => {}
+    }
 }
 
 async fn answer(request: &Request<Incoming>, desk: &Desk) -> Response<Full<Bytes>> {
@@ -109,8 +115,8 @@ mod tests {
         answer
     }
 
-    #[test]
-    fn metrics_are_served_and_nothing_else() {
+    /// A served listener whose control thread knows one metric.
+    fn start() -> std::net::SocketAddr {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
@@ -128,10 +134,16 @@ mod tests {
         thread::spawn(move || {
             for query in queries {
                 if let Query::Metrics(reply) = query {
-                    reply.send("a_metric 1\n".into()).unwrap();
+                    let _ = reply.send("a_metric 1\n".into());
                 }
             }
         });
+        address
+    }
+
+    #[test]
+    fn metrics_are_served_and_nothing_else() {
+        let address = start();
         let request =
             |line: &str| format!("{line} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
         let metrics = exchange(address, &request("GET /metrics"));
@@ -144,5 +156,24 @@ mod tests {
         assert!(exchange(address, &request("GET /")).starts_with("HTTP/1.1 404"));
         assert!(exchange(address, &request("POST /metrics")).starts_with("HTTP/1.1 405"));
         assert!(exchange(address, "\r\n\x01\r\n\r\n").starts_with("HTTP/1.1 400"));
+    }
+
+    // F5: half requests, many more than there are places, hold up no scrape.
+    #[test]
+    fn f5_half_requests_keep_nobody_from_the_metrics() {
+        let address = start();
+        let mut held = Vec::new();
+        for _ in 0..8 * MAXIMUM_CONNECTIONS {
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            stream.write_all(b"GET /metrics HT").unwrap();
+            held.push(stream);
+        }
+        for _ in 0..3 {
+            let scraped = exchange(
+                address,
+                "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+            );
+            assert!(scraped.ends_with("\r\n\r\na_metric 1\n"), "{scraped}");
+        }
     }
 }

@@ -17,6 +17,7 @@ mod http;
 mod memory;
 mod metrics;
 mod notify;
+mod places;
 mod port_watch;
 mod reload;
 mod replication;
@@ -29,7 +30,7 @@ use std::path::Path;
 use std::thread;
 
 use bindings::Clock;
-use bindings::system::Affinity;
+use bindings::system::{self, Affinity};
 use crossbeam::channel;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
@@ -45,8 +46,8 @@ use crate::failure::Failure;
 use crate::logging;
 use crate::profile::{Loaded, Machine};
 
-/// Queries that may wait for the control thread.
-const QUERIES: usize = 64;
+/// Queries that may wait for the control thread: one of each client, and some of our own.
+const QUERIES: usize = serve::MAXIMUM_CLIENTS + http::MAXIMUM_CONNECTIONS + 32;
 
 /// Runs an appliance until it is told to stop.
 ///
@@ -65,6 +66,9 @@ pub fn run(file: &Path, loaded: Loaded) -> Result<(), Failure> {
         .map_err(|error| {
             Failure::new(error.to_string(), "choose another `runtime.control_core`")
         })?;
+    if !profile.runtime.core_dumps {
+        system::forbid_core_files().map_err(no_core_dumps)?;
+    }
     let keys = configuration::cookie_keys(&profile)?;
     let replication_keys = replication::keys(&profile)?;
     // The sockets come first: a second daemon of this profile ends here, before it touches a port.
@@ -73,6 +77,10 @@ pub fn run(file: &Path, loaded: Loaded) -> Result<(), Failure> {
 
     let layout = Layout::of(&profile);
     let mut hardware = hardware::start(&profile, &layout)?;
+    if !profile.runtime.core_dumps {
+        // Not before: EAL asks /proc for its own pages.
+        system::forbid_inspection().map_err(no_core_dumps)?;
+    }
     let orders = Orders::new(&profile, &layout, &hardware, &keys)?;
     drop(keys);
     let wall = WallClock::new(Clock::start());
@@ -104,6 +112,13 @@ pub fn run(file: &Path, loaded: Loaded) -> Result<(), Failure> {
     converse(control, listener, metrics)?;
     drop(socket);
     Ok(())
+}
+
+fn no_core_dumps(error: bindings::Error) -> Failure {
+    Failure::new(
+        error.to_string(),
+        "allow core dumps by `runtime.core_dumps: on`; they hold the keys",
+    )
 }
 
 fn listen(address: SocketAddr) -> Result<std::net::TcpListener, Failure> {

@@ -133,6 +133,7 @@ fn runtime_keys(running: &Runtime, fresh: &Runtime) -> Vec<String> {
         ("metrics", running.metrics != fresh.metrics),
         ("log.format", running.log.format != fresh.log.format),
         ("sessions", running.sessions != fresh.sessions),
+        ("core_dumps", running.core_dumps != fresh.core_dumps),
     ]
     .into_iter()
     .filter(|(_, differs)| *differs)

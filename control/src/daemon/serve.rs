@@ -11,15 +11,18 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use super::control_loop::{CaptureFeed, Query};
 use super::http;
+use super::places::{Place, Places, Source};
 use crate::capture::frame::Header;
 use crate::protocol::{MAXIMUM_REQUEST_BYTES, Request, Response, read_request};
 
-/// Clients at a time; who comes then is sent away.
-const MAXIMUM_CLIENTS: usize = 64;
+/// Clients at a time; who comes then gets the place of one that says nothing.
+pub(super) const MAXIMUM_CLIENTS: usize = 64;
+/// How long a client may take to say what it wants, and to say it to the end.
+const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 /// How soon a full queue is tried again.
 const RETRY: Duration = Duration::from_millis(10);
 /// How often the copies of a capture are fetched.
@@ -89,7 +92,7 @@ pub(super) async fn serve(
     if let Some(listener) = metrics {
         tokio::spawn(http::serve(listener, desk.clone()));
     }
-    let places = Arc::new(Semaphore::new(MAXIMUM_CLIENTS));
+    let places = Places::new(MAXIMUM_CLIENTS);
     loop {
         tokio::select! {
             _ = &mut ended => return,
@@ -98,7 +101,8 @@ pub(super) async fn serve(
             _ = signals.reload.recv() => desk.tell(|| Query::Reload).await,
             accepted = socket.accept() => match accepted {
                 Ok((stream, _)) => {
-                    if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+                    let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
+                    if let Some(place) = places.take(Source::Process(process)) {
                         tokio::spawn(converse(stream, desk.clone(), place));
                     }
                 }
@@ -109,18 +113,28 @@ pub(super) async fn serve(
     }
 }
 
-/// One client's requests, until it goes. What becomes of a client is its own affair.
-async fn converse(stream: UnixStream, desk: Desk, _place: OwnedSemaphorePermit) {
+/// One client's requests, until it goes or another client gets its place. What becomes of a client is
+/// its own affair.
+async fn converse(stream: UnixStream, desk: Desk, place: Place) {
+    tokio::select! {
+        () = place.evicted() => {}
+        () = talk(stream, &desk, &place) => {}
+    }
+}
+
+async fn talk(stream: UnixStream, desk: &Desk, place: &Place) {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
     loop {
         line.clear();
         let mut bounded = (&mut reader).take(MAXIMUM_REQUEST_BYTES as u64);
-        match bounded.read_until(b'\n', &mut line).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
+        let request = bounded.read_until(b'\n', &mut line);
+        match tokio::time::timeout(REQUEST_LIMIT, request).await {
+            Ok(Ok(0) | Err(_)) | Err(_) => return,
+            Ok(Ok(_)) => {}
         }
+        place.client_waits();
         if line.last() != Some(&b'\n') && line.len() == MAXIMUM_REQUEST_BYTES {
             let error = format!("the request has more than {MAXIMUM_REQUEST_BYTES} octets");
             let _ = respond(&mut writer, &Response::of(Err(error))).await;
@@ -128,7 +142,7 @@ async fn converse(stream: UnixStream, desk: Desk, _place: OwnedSemaphorePermit) 
         }
         let outcome = match read_request(&line) {
             Ok(Request::Capture { port, filter }) => {
-                let _ = capture(reader, writer, &desk, port, filter).await;
+                let _ = capture(reader, writer, desk, port, filter).await;
                 return;
             }
             Ok(request) => desk
@@ -137,6 +151,7 @@ async fn converse(stream: UnixStream, desk: Desk, _place: OwnedSemaphorePermit) 
                 .and_then(|outcome| outcome),
             Err(error) => Err(error),
         };
+        place.wait_for_client();
         if respond(&mut writer, &Response::of(outcome)).await.is_err() {
             return;
         }

@@ -1,13 +1,19 @@
 //! The control socket's place in the file system: made for its owner alone, and taken over from a
 //! daemon that is no more.
 
-use std::fs::{self, DirBuilder, Metadata, Permissions};
+use std::fs::{self, DirBuilder, File, Metadata, Permissions};
 use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use socket2::{Domain, SockAddr, Socket, Type};
+
 use crate::failure::Failure;
+
+/// Connections that may wait to be taken; the kernel takes no more of them than its own limit.
+const BACKLOG: i32 = 1024;
 
 /// Device, inode and the time of its last change: an inode's number alone is soon used again.
 type Identity = (u64, u64, i64, i64);
@@ -50,8 +56,7 @@ impl ControlSocket {
                 .map_err(cannot)?;
         }
         clear(path)?;
-        let listener = UnixListener::bind(path).map_err(cannot)?;
-        fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(cannot)?;
+        let listener = listen(path).map_err(cannot)?;
         let metadata = fs::symlink_metadata(path).map_err(cannot)?;
         listener.set_nonblocking(true).map_err(cannot)?;
         let socket = Self {
@@ -60,6 +65,17 @@ impl ControlSocket {
         };
         Ok((socket, listener))
     }
+}
+
+/// Binds a socket whose file is its owner's alone from its first moment: the kernel gives it the mode
+/// that the descriptor has by then.
+fn listen(path: &Path) -> std::io::Result<UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let descriptor = File::from(OwnedFd::from(socket.try_clone()?));
+    descriptor.set_permissions(Permissions::from_mode(0o600))?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    Ok(UnixListener::from(OwnedFd::from(socket)))
 }
 
 /// Removes the socket of a daemon that was killed.
@@ -155,5 +171,22 @@ mod tests {
         assert!(path.exists());
         drop(second);
         assert!(!path.exists());
+    }
+
+    // F7: whoever watches the folder never sees the socket with another mode.
+    #[test]
+    fn f7_the_socket_is_its_owners_from_the_first_moment() {
+        use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
+        let folder = tempfile::tempdir().unwrap();
+        let watch = Inotify::init(InitFlags::IN_NONBLOCK).unwrap();
+        let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_ATTRIB;
+        watch.add_watch(folder.path(), flags).unwrap();
+        let path = folder.path().join("a.sock");
+        let _held = ControlSocket::bind(&path).unwrap();
+        let events = watch.read_events().unwrap();
+        let seen: Vec<_> = events.iter().map(|event| event.mask).collect();
+        assert_eq!(seen, [AddWatchFlags::IN_CREATE], "its mode was changed");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
     }
 }

@@ -12,6 +12,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use bindings::system::effective_user;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Epochs in one file.
@@ -202,13 +203,6 @@ impl KeyFileError {
     }
 }
 
-/// The user this process acts as.
-fn effective_user() -> Option<u32> {
-    fs::metadata("/proc/self")
-        .ok()
-        .map(|metadata| metadata.uid())
-}
-
 /// Reads a file of cookie keys: its epochs, ascending, at least one.
 ///
 /// # Errors
@@ -256,9 +250,8 @@ pub fn load_epochs<const BYTES: usize>(path: &Path) -> Result<Vec<Epoch<BYTES>>,
             mode,
         });
     }
-    if let Some(expected) = effective_user()
-        && ![0, expected].contains(&metadata.uid())
-    {
+    let expected = effective_user();
+    if ![0, expected].contains(&metadata.uid()) {
         let owner = metadata.uid();
         return Err(KeyFileError::Owner {
             path: path.to_owned(),

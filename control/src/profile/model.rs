@@ -64,6 +64,8 @@ pub struct Runtime {
     pub log: Log,
     /// How many sessions the appliance can hold, over all workers.
     pub sessions: u32,
+    /// Whether the kernel may write an image of the process, keys included, when it crashes.
+    pub core_dumps: bool,
 }
 
 /// What a worker does when a poll finds nothing.

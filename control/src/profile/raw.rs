@@ -88,6 +88,8 @@ pub(super) struct RawRuntime {
     /// How many sessions the appliance can hold, over all workers.
     #[schemars(range(min = 1024, max = 67_108_864))]
     pub(super) sessions: u32,
+    /// Whether the kernel may write an image of the process, keys included, when it crashes.
+    pub(super) core_dumps: RawCoreDumps,
 }
 
 impl Default for RawRuntime {
@@ -103,7 +105,17 @@ impl Default for RawRuntime {
             metrics: "off".into(),
             log: RawLog::default(),
             sessions: 262_144,
+            core_dumps: RawCoreDumps::Off,
         }
+    }
+}
+
+words! {
+    RawCoreDumps as "CoreDumps" {
+        /// Never.
+        Off = "off",
+        /// As the machine is set up.
+        On = "on",
     }
 }
 

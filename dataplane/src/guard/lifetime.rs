@@ -44,16 +44,10 @@ impl<B: Buffer> Guard<B> {
     }
 
     fn evict_ended<I: Io<Buffer = B>>(&mut self, ctx: &mut Context<'_, I>) {
-        while let Some(id) = self.ended.pop_front() {
-            if !self.sessions.contains(id) || self.sessions.get(id).state != State::Closed {
-                continue;
-            }
-            if self.forget(id, ctx) {
-                ctx.counters.count(Event::SessionEvicted);
-            } else {
-                self.ended.push_front(id);
-            }
-            return;
+        if let Some(id) = self.ended.first()
+            && self.forget(id, ctx)
+        {
+            ctx.counters.count(Event::SessionEvicted);
         }
     }
 
@@ -91,6 +85,7 @@ impl<B: Buffer> Guard<B> {
         self.stop_counting_half_open(id);
         self.live -= usize::from(self.sessions.get(id).state != State::Closed);
         self.wheel.cancel(id.0);
+        self.ended.remove(id);
         self.sessions.remove(id);
     }
 
@@ -123,10 +118,7 @@ impl<B: Buffer> Guard<B> {
         self.stop_counting_half_open(id);
         self.sessions.get_mut(id).state = State::Closed;
         self.live -= 1;
-        if self.ended.len() == self.sessions.capacity() {
-            self.ended.pop_front();
-        }
-        self.ended.push_back(id);
+        self.ended.push(id);
         self.linger(id, self.config.timers.linger_ns, ctx);
     }
 
@@ -140,6 +132,7 @@ impl<B: Buffer> Guard<B> {
         let session = self.sessions.get_mut(id);
         session.state = State::Established;
         session.flags &= !flag::RESET;
+        self.ended.remove(id);
         self.live += 1;
         self.arm_idle(id, ctx);
     }

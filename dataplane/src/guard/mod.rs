@@ -22,6 +22,7 @@ pub mod mss;
 mod opening;
 mod pending;
 mod probe;
+mod queue;
 pub mod server;
 pub mod service;
 pub mod session;
@@ -35,8 +36,6 @@ mod track;
 mod usual;
 mod window;
 
-use std::collections::VecDeque;
-
 pub use self::echoes::EchoStanding;
 pub(crate) use self::icmp::quoted_tuple;
 pub(crate) use self::usual::{Side, UsualLookup, UsualVerdict};
@@ -46,6 +45,7 @@ use self::ended::Former;
 use self::flood::{FloodChange, FloodMeter};
 use self::forms::FormTable;
 use self::pending::PendingTable;
+use self::queue::Queue;
 use self::server::ServerTable;
 use self::session::{Session, SessionKey, State};
 use self::share::Shares;
@@ -112,8 +112,8 @@ pub struct Guard<B> {
     wheel: Wheel,
     pending: PendingTable<B>,
     shares: Shares<B>,
-    /// Ended sessions in the order in which they ended, for eviction; some may be gone already.
-    ended: VecDeque<Id>,
+    /// Ended sessions in the order in which they ended, for eviction.
+    ended: Queue,
     /// What ended sessions leave behind that go early.
     spent: SpentTable,
     live: usize,
@@ -146,7 +146,7 @@ impl<B: Buffer> Guard<B> {
             wheel: Wheel::new(capacity, 0),
             pending: PendingTable::new(MAX_HALF_OPEN.min(capacity as usize), seed[0] ^ seed[1]),
             shares: Shares::new(config.sharing.as_ref(), capacity, seed),
-            ended: VecDeque::with_capacity(capacity as usize),
+            ended: Queue::new(capacity),
             spent: SpentTable::new(MIN_SPENT.max(capacity as usize * SPENT_PER_SESSION), seed),
             live: 0,
             tracked_half_open: 0,
@@ -198,7 +198,7 @@ impl<B: Buffer> Guard<B> {
                 + self.wheel.memory_bytes()
                 + self.shares.memory_bytes()
                 + self.spent.memory_bytes()
-                + self.ended.capacity() * size_of::<Id>(),
+                + self.ended.memory_bytes(),
         }
     }
 

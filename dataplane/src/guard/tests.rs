@@ -468,6 +468,19 @@ fn a_full_table_gives_up_an_ended_session_but_not_a_live_one() {
     assert!(matches!(rig.client_sends(data), Shown::Forward(_)));
 }
 
+// F4: a table that first fills with living sessions finds the next place at once, however many have
+// ended before: those that have left it stand in no row that would have to be searched.
+#[test]
+fn f4_who_has_left_the_table_is_no_candidate_for_eviction() {
+    let mut rig = Rig::with_capacity(2);
+    let first = rig.open();
+    rig.close(&first);
+    assert!(rig.guard.ended.first().is_some());
+    rig.advance_s(1000);
+    assert_eq!(rig.guard.status().sessions, 0);
+    assert_eq!(rig.guard.ended.first(), None);
+}
+
 #[test]
 fn a_server_is_asked_what_it_does_before_the_first_client_comes() {
     let mut rig = Rig::new();

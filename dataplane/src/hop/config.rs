@@ -1,5 +1,7 @@
 //! What the hop is built from, and the tables made of it off the worker.
 
+use std::sync::Arc;
+
 use hashbrown::{HashMap, HashSet};
 
 use super::replication::ReplicationPort;
@@ -51,6 +53,9 @@ pub struct HopConfig {
     pub routes: Vec<Route>,
     /// Where peers' datagrams come in, if there are peers.
     pub replication: Option<ReplicationPort>,
+    /// Protected servers and peers. Where they are neighbours, they keep a place in the table of
+    /// neighbours whoever else is asked for, as the routers of `routes` do.
+    pub reserved: Vec<Address>,
 }
 
 /// Why a [`HopConfig`] cannot be used.
@@ -240,6 +245,8 @@ pub struct HopTables {
     /// One identifier for each VLAN of each port; `NO_INTERFACE` where there is none.
     ingress: Box<[u8]>,
     pub(super) replication: Option<ReplicationPort>,
+    /// The neighbours that have reserved places, in order.
+    pub(super) reserved: Arc<[(InterfaceId, Address)]>,
 }
 
 const NO_INTERFACE: u8 = u8::MAX;
@@ -278,6 +285,7 @@ impl HopTables {
         let routes = RouteTable::new(&prefixes);
         Ok(Self {
             leading: Leading::of(&routes, &ways),
+            reserved: reserved(config, |address| &ways[routes.look_up(address) as usize]),
             ways,
             links,
             routes,
@@ -326,6 +334,23 @@ impl HopTables {
     pub(crate) fn link(&self, interface: InterfaceId) -> Option<&Link> {
         self.links.get(usize::from(interface.0))
     }
+}
+
+/// The neighbours that have reserved places: routers, and who is named and is a neighbour.
+fn reserved<'a>(
+    config: &HopConfig,
+    way: impl Fn(Address) -> &'a Way,
+) -> Arc<[(InterfaceId, Address)]> {
+    let routers = config.routes.iter();
+    let routers = routers.filter_map(|route| Some((route.interface, route.via?)));
+    let named = config.reserved.iter().filter_map(|&address| {
+        let way = way(address);
+        (way.kind == WayKind::Connected).then_some((way.interface, address))
+    });
+    let mut all: Vec<_> = routers.chain(named).collect();
+    all.sort_unstable();
+    all.dedup();
+    all.into()
 }
 
 #[inline]

@@ -11,6 +11,7 @@ mod neighbours;
 mod replication;
 mod routes;
 mod send;
+mod shares;
 mod usual;
 
 use std::sync::Arc;
@@ -121,8 +122,8 @@ impl<B: Buffer> Hop<B> {
         Self {
             recent: tables.recent(),
             exits: Exits::new(),
+            neighbours: Neighbours::new(key, Arc::clone(&tables.reserved)),
             tables,
-            neighbours: Neighbours::new(key),
             held: HeldPackets::new(),
             error_limit: ErrorLimit::new(ICMP_ERRORS_PER_SECOND, ICMP_ERROR_BURST),
             too_big_limit: ErrorLimit::new(ICMP_ERRORS_PER_SECOND, ICMP_ERROR_BURST),
@@ -145,6 +146,7 @@ impl<B: Buffer> Hop<B> {
         self.tables.forget(&mut self.recent);
         self.exits.clear();
         let new = Arc::clone(&self.tables);
+        self.neighbours.reserve(Arc::clone(&new.reserved));
         let same = |interface: InterfaceId| match (old.link(interface), new.link(interface)) {
             (Some(old), Some(new)) => (old.port, old.vlan) == (new.port, new.vlan),
             _ => false,
@@ -169,8 +171,11 @@ impl<B: Buffer> Hop<B> {
         let mut from = 0;
         while let Some(slot) = self.neighbours.next_taken(from) {
             from = usize::from(slot) + 1;
-            let neighbour = self.neighbours.get(slot);
-            if neighbour.is_some_and(|neighbour| !is_gone(neighbour.interface)) {
+            let stays = self
+                .neighbours
+                .get(slot)
+                .is_some_and(|neighbour| !is_gone(neighbour.interface));
+            if stays && self.neighbours.reclassify(slot) {
                 continue;
             }
             while let Some(held) = self.held.pop(slot) {

@@ -3,18 +3,25 @@
 //! It sends nothing itself. [`Neighbours::resolve`] says what to do with a packet for a neighbour,
 //! [`Neighbours::due`] what a timer asks for, and the `hear` functions take what the network says.
 //! Only what we forward makes entries that wait for an answer, of which there is a bound; only a
-//! request addressed to us or an answer makes one that is ready (RFC 826, RFC 4861 §7.2.3).
+//! request addressed to us or an answer makes one that is ready (RFC 826, RFC 4861 §7.2.3). Who has
+//! answered is never given up for who has not, and whom the configuration names for nobody
+//! ([`super::shares`]).
+
+use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use hashbrown::HashMap;
 
+use super::shares::{Share, Shares};
 use crate::deadlines::Deadlines;
 use crate::drop_reason::DropReason;
 use crate::io::InterfaceId;
 use crate::keyed::Keyed;
-use crate::limits::{MAX_NEIGHBOUR_UPDATES, MAX_NEIGHBOURS, MAX_NEIGHBOURS_ASKED};
+use crate::limits::{MAX_NEIGHBOUR_UPDATES, NEIGHBOUR_PLACES};
 use crate::wire::address::Address;
 use crate::wire::ethernet::MacAddress;
+
+mod places;
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// How long an answer is believed (RFC 4861 §10, REACHABLE_TIME).
@@ -30,8 +37,6 @@ pub(crate) const MAX_REQUESTS: u8 = 3;
 pub(crate) const FAILED_NS: u64 = SECOND_NS;
 /// How long after an answer an unasked claim of another station is not believed.
 pub(crate) const LOCKED_NS: u64 = SECOND_NS;
-/// Entries that are looked at for one to give up when the table is full.
-const EVICTION_TRIES: usize = 16;
 const HINTS: usize = 256;
 
 /// How far a neighbour's resolution has come (RFC 4861 §7.3.2).
@@ -128,6 +133,8 @@ struct Entry {
     mac: MacAddress,
     /// `None` for a slot that is free.
     state: Option<NeighbourState>,
+    /// Whose place it takes.
+    share: Share,
     /// Requests since the last answer.
     requests: u8,
     /// Whether something was sent to it since the last answer.
@@ -140,6 +147,7 @@ const FREE: Entry = Entry {
     address: Address::UNSPECIFIED,
     mac: MacAddress([0; 6]),
     state: None,
+    share: Share::Asked,
     requests: 0,
     used: false,
     answered_ns: 0,
@@ -151,28 +159,30 @@ pub(crate) struct Neighbours {
     entries: Box<[Entry]>,
     free: Vec<u16>,
     slots: HashMap<(u8, Address), u16, Keyed>,
+    shares: Shares,
+    /// Who has a reserved place, in order.
+    reserved: Arc<[(InterfaceId, Address)]>,
     deadlines: Deadlines,
     /// The slot that was last found for a hash of the address: saves the keyed hash.
     hints: Box<[u16; HINTS]>,
-    asked: usize,
     /// Counts changes of what [`Self::station_in_use`] says.
     version: u64,
-    eviction_hand: usize,
     updates: ArrayVec<NeighbourUpdate, MAX_NEIGHBOUR_UPDATES>,
 }
 
 impl Neighbours {
-    pub(crate) fn new(key: u128) -> Self {
+    /// No neighbour yet. `reserved` is in order.
+    pub(crate) fn new(key: u128, reserved: Arc<[(InterfaceId, Address)]>) -> Self {
         Self {
-            entries: vec![FREE; MAX_NEIGHBOURS].into(),
-            free: (0..MAX_NEIGHBOURS as u16).rev().collect(),
+            entries: vec![FREE; NEIGHBOUR_PLACES].into(),
+            free: (0..NEIGHBOUR_PLACES as u16).rev().collect(),
             // Twice the entries: with fewer, erased ones would make the table grow.
-            slots: HashMap::with_capacity_and_hasher(2 * MAX_NEIGHBOURS, Keyed::new(key)),
-            deadlines: Deadlines::new(MAX_NEIGHBOURS),
+            slots: HashMap::with_capacity_and_hasher(2 * NEIGHBOUR_PLACES, Keyed::new(key)),
+            shares: Shares::new(),
+            reserved,
+            deadlines: Deadlines::new(NEIGHBOUR_PLACES),
             hints: Box::new([0; HINTS]),
-            asked: 0,
             version: 1,
-            eviction_hand: 0,
             updates: ArrayVec::new(),
         }
     }
@@ -233,13 +243,9 @@ impl Neighbours {
 
     #[cold]
     fn begin(&mut self, interface: InterfaceId, address: Address, now_ns: u64) -> Resolution {
-        if self.asked == MAX_NEIGHBOURS_ASKED {
-            return Resolution::Refuse(DropReason::NeighbourTableFull);
-        }
-        let Some(slot) = self.insert(interface, address) else {
+        let Some(slot) = self.insert(interface, address, Share::Asked) else {
             return Resolution::Refuse(DropReason::NeighbourTableFull);
         };
-        self.asked += 1;
         self.entries[usize::from(slot)].state = Some(NeighbourState::Incomplete);
         self.ask_again(slot, NeighbourState::Incomplete, now_ns);
         Resolution::Ask(slot)
@@ -277,7 +283,8 @@ impl Neighbours {
         }
         let slot = match (found, claim) {
             (Some(slot), _) => slot,
-            (None, Claim::Request | Claim::Told) => self.insert(interface, address)?,
+            (None, Claim::Request) => self.insert(interface, address, Share::Claimed)?,
+            (None, Claim::Told) => self.insert(interface, address, Share::Known)?,
             (None, _) => return None,
         };
         let entry = &mut self.entries[usize::from(slot)];
@@ -293,9 +300,6 @@ impl Neighbours {
         entry.mac = mac;
         entry.requests = 0;
         entry.used = false;
-        if was == Some(NeighbourState::Incomplete) {
-            self.asked -= 1;
-        }
         if answered {
             entry.answered_ns = now_ns;
             entry.state = Some(NeighbourState::Reachable);
@@ -313,6 +317,7 @@ impl Neighbours {
             entry.state = Some(NeighbourState::Stale);
             self.deadlines.set(slot, now_ns + STALE_NS);
         }
+        self.raise(slot, answered);
         (was == Some(NeighbourState::Incomplete)).then_some(slot)
     }
 
@@ -429,7 +434,6 @@ impl Neighbours {
             }
             Some(NeighbourState::Incomplete) => {
                 entry.state = Some(NeighbourState::Failed);
-                self.asked -= 1;
                 self.deadlines.set(slot, now_ns + FAILED_NS);
                 Due::Failed(slot)
             }
@@ -460,9 +464,6 @@ impl Neighbours {
 
     /// Forgets a neighbour. What is held for it must be taken first.
     pub(crate) fn forget(&mut self, slot: u16) {
-        if self.entries[usize::from(slot)].state == Some(NeighbourState::Incomplete) {
-            self.asked -= 1;
-        }
         self.remove(slot);
     }
 
@@ -501,43 +502,6 @@ impl Neighbours {
         let slot = *self.slots.get(&(interface.0, address))?;
         self.hints[hint] = slot;
         Some(slot)
-    }
-
-    /// A slot for a neighbour that has none; the caller gives it a state and a deadline.
-    fn insert(&mut self, interface: InterfaceId, address: Address) -> Option<u16> {
-        if self.free.is_empty() {
-            self.evict();
-        }
-        let slot = self.free.pop()?;
-        self.entries[usize::from(slot)] = Entry {
-            interface,
-            address,
-            ..FREE
-        };
-        self.slots.insert((interface.0, address), slot);
-        Some(slot)
-    }
-
-    /// Gives up an entry that nothing is sent to, if one is found soon.
-    fn evict(&mut self) {
-        for _ in 0..EVICTION_TRIES {
-            let slot = self.eviction_hand;
-            self.eviction_hand = (slot + 1) % self.entries.len();
-            let state = self.entries[slot].state;
-            if matches!(state, Some(NeighbourState::Stale | NeighbourState::Failed)) {
-                self.remove(slot as u16);
-                return;
-            }
-        }
-    }
-
-    fn remove(&mut self, slot: u16) {
-        self.version += 1;
-        let entry = &mut self.entries[usize::from(slot)];
-        self.slots.remove(&(entry.interface.0, entry.address));
-        *entry = FREE;
-        self.deadlines.clear(slot);
-        self.free.push(slot);
     }
 }
 

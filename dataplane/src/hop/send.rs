@@ -199,7 +199,8 @@ impl<B: Buffer> Hop<B> {
             network,
             ingress,
         };
-        if let Some(displaced) = self.held.push(slot, held) {
+        let reserved = self.neighbours.has_reserved_place(slot);
+        if let Some(displaced) = self.held.push(slot, reserved, held) {
             ctx.discard(displaced.buffer, DropReason::NeighbourQueueFull);
         }
     }

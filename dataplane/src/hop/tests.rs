@@ -6,4 +6,5 @@ mod config;
 mod errors;
 mod neighbours;
 mod rig;
+mod scans;
 mod transit;

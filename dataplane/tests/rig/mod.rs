@@ -167,6 +167,12 @@ impl Setup {
                 ],
             },
             replication: self.replication,
+            reserved: self
+                .guard_config()
+                .servers
+                .iter()
+                .map(|it| it.address)
+                .collect(),
         }
     }
 

@@ -513,5 +513,6 @@ fn hop_config() -> Result<HopConfig, Box<dyn Error>> {
             interface: InterfaceId(OUTSIDE as u8),
         }],
         replication: None,
+        reserved: vec![PEERS[INSIDE]],
     })
 }

@@ -184,3 +184,35 @@ fn a_capture_ends_when_its_client_dies() {
         "{log:?}"
     );
 }
+
+// F5: connections that say nothing, and half requests, lock nobody out.
+#[test]
+fn f5_idle_connections_keep_nobody_from_a_reload() {
+    let (rig, desk) = Rig::start();
+    let mut idle: Vec<_> = (0..3 * MAXIMUM_CLIENTS).map(|_| rig.connect()).collect();
+    for stream in idle.iter_mut().step_by(2) {
+        // Those that have lost their place already are closed.
+        let _ = stream.get_mut().write_all(b"{\"version\":1,");
+    }
+    for _ in 0..3 {
+        let reload = ask(&mut rig.connect(), r#"{"version":1,"request":"reload"}"#);
+        assert!(reload["error"].as_str().unwrap().contains("unknown key"));
+    }
+    assert_eq!(rig.end(&desk), ["reload"; 3]);
+}
+
+// F5: who says nothing is sent away, even where nobody else wants the place.
+#[tokio::test(start_paused = true)]
+async fn f5_a_client_that_says_nothing_is_sent_away_in_time() {
+    let (sender, _queries) = channel::bounded(1);
+    let (mut client, server) = UnixStream::pair().unwrap();
+    client.write_all(b"{\"version\":").await.unwrap();
+    let place = Places::new(1).take(Source::Process(None)).unwrap();
+    let began = tokio::time::Instant::now();
+    converse(server, Desk::new(sender), place).await;
+    let elapsed = began.elapsed();
+    assert!(
+        elapsed >= REQUEST_LIMIT && elapsed < 2 * REQUEST_LIMIT,
+        "{elapsed:?}"
+    );
+}

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use super::{Checker, NAME_REMEDY, is_name};
 use crate::profile::model::{HugePages, Log, LogFormat, LogLevel, Poll, Runtime};
-use crate::profile::raw::{RawHugePages, RawLog, RawLogFormat, RawLogLevel, RawPoll, RawRuntime};
+use crate::profile::raw::{
+    RawCoreDumps, RawHugePages, RawLog, RawLogFormat, RawLogLevel, RawPoll, RawRuntime,
+};
 use crate::profile::raw_words::Word;
 use crate::profile::{MAXIMUM_WORKERS, parse_core_list};
 use yaml::Node;
@@ -58,6 +60,7 @@ pub(super) fn resolve(
         metrics: metrics(raw, node, checker),
         log: log(raw.log),
         sessions: raw.sessions,
+        core_dumps: matches!(raw.core_dumps, RawCoreDumps::On),
     }
 }
 

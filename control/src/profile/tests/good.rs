@@ -27,6 +27,7 @@ fn the_profile_of_one_guard_loads_as_it_stands() {
     assert_eq!(profile.runtime.control_core, 0);
     assert_eq!(profile.runtime.poll, Poll::Adaptive);
     assert_eq!(profile.runtime.huge_pages, HugePages::Off);
+    assert!(!profile.runtime.core_dumps);
     assert_eq!(
         profile.runtime.control_socket,
         PathBuf::from("/run/tidegate/bc1.sock")

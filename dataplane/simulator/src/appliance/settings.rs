@@ -224,6 +224,11 @@ pub(super) fn hop_tables(settings: &ApplianceSettings) -> HopTables {
                 udp_port: REPLICATION_UDP_PORT,
                 group: replication.group.map(Address::from),
             }),
+        reserved: settings
+            .protect
+            .iter()
+            .map(|(address, _)| Address::from(*address))
+            .collect(),
     };
     HopTables::new(&config).expect("settings that a hop can use")
 }

@@ -79,7 +79,7 @@ fn ndp_frame(
     frame
 }
 
-fn solicitation(from: &str, mac: Option<MacAddress>, target: &str) -> Vec<u8> {
+pub(super) fn solicitation(from: &str, mac: Option<MacAddress>, target: &str) -> Vec<u8> {
     let group = solicited_node(address(target));
     let to = MacAddress::of_multicast(group).unwrap();
     let message = NeighbourSolicitation {

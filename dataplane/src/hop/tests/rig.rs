@@ -78,6 +78,7 @@ pub(super) fn config() -> HopConfig {
             route("10.9.0.0/16", "10.0.0.9", INSIDE),
         ],
         replication: None,
+        reserved: Vec::new(),
     };
     config.interfaces[1].protected = true;
     config
