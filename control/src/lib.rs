@@ -1,6 +1,7 @@
 //! The daemon and the command line.
 #![forbid(unsafe_code)]
 
+pub mod bypass;
 pub mod capture;
 pub mod cli;
 pub mod client;

@@ -288,6 +288,7 @@ impl Control {
                 replayed: counters.drops(DropReason::CookieReplayed),
             },
             held: sum(|guard| guard.held),
+            bypasses: self.bypasses.iter().map(ToString::to_string).collect(),
             wire: self.wire(&counters),
             servers: self.servers(&statuses),
         })

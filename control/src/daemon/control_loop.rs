@@ -1,6 +1,6 @@
 //! The control thread: it alone talks to the workers, and does all that is slow.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use super::crew::{Crew, Orders};
 use super::hardware::{self, Hardware};
 use super::worker_thread::WallClock;
 use super::{notify, reload, replication};
+use crate::bypass::{self, Bypass};
 use crate::configuration::Layout;
 use crate::logging::LogControl;
 use crate::profile::{Machine, Profile};
@@ -93,6 +94,8 @@ pub(super) struct Control {
     /// Since when no new session is opened.
     pub(super) draining_since: Option<Instant>,
     pub(super) links_up: Vec<Option<bool>>,
+    /// The ways past the guard that the kernel had when it was last looked at.
+    pub(super) bypasses: Vec<Bypass>,
     looked_around: Instant,
     is_ended: bool,
 }
@@ -127,6 +130,7 @@ impl Control {
             capture: None,
             captures: 0,
             draining_since: None,
+            bypasses: Vec::new(),
             looked_around: Instant::now(),
             is_ended: false,
         }
@@ -135,6 +139,7 @@ impl Control {
     /// Serves queries until the daemon is to end, and then ends the workers.
     pub(super) fn run(mut self, queries: &Receiver<Query>) {
         self.look_at_links();
+        self.look_at_kernel();
         notify::tell("READY=1");
         info!(appliance = self.profile.name, "running");
         while !self.is_ended {
@@ -148,6 +153,7 @@ impl Control {
                 self.wall.set();
                 self.end_abandoned_capture();
                 self.look_at_links();
+                self.look_at_kernel();
             }
             self.go_on_draining();
         }
@@ -266,6 +272,18 @@ impl Control {
         }
         if came_up {
             self.announce();
+        }
+    }
+
+    /// Tells when the kernel begins to carry packets past the guard, and when it ends.
+    fn look_at_kernel(&mut self) {
+        let found = bypass::find(Path::new("/"), &self.profile);
+        let before = std::mem::replace(&mut self.bypasses, found);
+        for way in self.bypasses.iter().filter(|way| !before.contains(way)) {
+            warn!("{way}; {}", way.cure());
+        }
+        for way in before.iter().filter(|way| !self.bypasses.contains(way)) {
+            info!("no longer so: {way}");
         }
     }
 
