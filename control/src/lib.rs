@@ -11,5 +11,6 @@ pub mod doctor;
 pub mod failure;
 mod logging;
 pub mod profile;
+pub mod protection;
 pub mod protocol;
 pub mod report;

@@ -19,6 +19,7 @@ use crate::bypass::{self, Bypass};
 use crate::configuration::Layout;
 use crate::logging::LogControl;
 use crate::profile::{Machine, Profile};
+use crate::protection::{self, Change};
 use crate::protocol::Request;
 
 /// How often the control thread looks around when nobody asks for anything.
@@ -141,7 +142,11 @@ impl Control {
         self.look_at_links();
         self.look_at_kernel();
         notify::tell("READY=1");
-        info!(appliance = self.profile.name, "running");
+        info!(
+            appliance = self.profile.name,
+            protection = protection::summary(&self.profile),
+            "running"
+        );
         while !self.is_ended {
             match queries.recv_timeout(TURN) {
                 Ok(query) => self.serve(query),
@@ -183,9 +188,8 @@ impl Control {
                 let _ = reply.send(self.metrics());
             }
             Query::Reload => {
-                if let Err(text) = self.reload() {
-                    error!("the profile was not reloaded: {text}");
-                }
+                // A refusal is in the log; there is nobody else to tell.
+                let _ = self.reload(false);
             }
             Query::Terminate => self.terminate(),
         }
@@ -194,8 +198,8 @@ impl Control {
     fn answer(&mut self, request: &Request) -> Result<Value, String> {
         match request {
             Request::Show { topic, limit } => self.show(*topic, *limit),
-            Request::Reload => self
-                .reload()
+            Request::Reload { allow_unguarded } => self
+                .reload(*allow_unguarded)
                 .map(|told| serde_json::json!({ "reloaded": told })),
             Request::Capture { .. } => Err("a capture is no question".into()),
         }
@@ -214,15 +218,20 @@ impl Control {
     }
 
     /// Reads the profile and the keys again. What is wrong with them changes nothing.
-    fn reload(&mut self) -> Result<String, String> {
+    fn reload(&mut self, allow_unguarded: bool) -> Result<String, String> {
         notify::tell_reloading();
-        let outcome = self.try_reload();
+        let outcome = self.try_reload(allow_unguarded);
         notify::tell("READY=1");
+        if let Err(text) = &outcome {
+            error!("the profile was not reloaded: {text}");
+        }
         outcome
     }
 
-    fn try_reload(&mut self) -> Result<String, String> {
+    fn try_reload(&mut self, allow_unguarded: bool) -> Result<String, String> {
         let fresh = reload::read(&self.file, &self.machine, &self.profile)?;
+        let change =
+            reload::protection(&self.file, &self.profile, &fresh.profile, allow_unguarded)?;
         let orders = Orders::new(&fresh.profile, &self.layout, &self.hardware, &fresh.keys)
             .map_err(|failure| format!("{}: {failure}", self.file.display()))?;
         let addresses_changed = reload::addresses_changed(&self.profile, &fresh.profile);
@@ -235,8 +244,12 @@ impl Control {
         if addresses_changed {
             self.announce();
         }
-        let told = reload::summary(&self.profile);
-        info!("reloaded {}: {told}", self.file.display());
+        let told = format!("{}; {change}", reload::summary(&self.profile));
+        if change == Change::default() {
+            info!("reloaded {}: {told}", self.file.display());
+        } else {
+            warn!("reloaded {}: {told}", self.file.display());
+        }
         Ok(told)
     }
 

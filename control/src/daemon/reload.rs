@@ -8,6 +8,7 @@ use dataplane::replicate::keys::ReplicationKey;
 use super::replication;
 use crate::configuration;
 use crate::profile::{self, Link, Machine, Profile, Runtime, Strictness};
+use crate::protection::Change;
 
 /// A profile that can take the place of the one that is in force.
 pub(super) struct Fresh {
@@ -138,6 +139,28 @@ fn runtime_keys(running: &Runtime, fresh: &Runtime) -> Vec<String> {
     .filter(|(_, differs)| *differs)
     .map(|(key, _)| format!("runtime.{key}"))
     .collect()
+}
+
+/// What changes in what is protected.
+///
+/// # Errors
+/// When something is protected less, and nobody has allowed that.
+pub(super) fn protection(
+    file: &Path,
+    running: &Profile,
+    fresh: &Profile,
+    allow_unguarded: bool,
+) -> Result<Change, String> {
+    let change = Change::between(running, fresh);
+    if change.less.is_empty() || allow_unguarded {
+        return Ok(change);
+    }
+    Err(format!(
+        "{}: it protects less than the profile in force: {}; correct it, or, where that is meant, \
+         run `tidegate reload --allow-unguarded`",
+        file.display(),
+        change.less.join(", "),
+    ))
 }
 
 /// Whether the neighbours must be told of addresses.
