@@ -232,6 +232,8 @@ impl Control {
         let fresh = reload::read(&self.file, &self.machine, &self.profile)?;
         let change =
             reload::protection(&self.file, &self.profile, &fresh.profile, allow_unguarded)?;
+        let workers = self.statuses()?;
+        reload::places(&self.file, &fresh.profile, &workers)?;
         let orders = Orders::new(&fresh.profile, &self.layout, &self.hardware, &fresh.keys)
             .map_err(|failure| format!("{}: {failure}", self.file.display()))?;
         let addresses_changed = reload::addresses_changed(&self.profile, &fresh.profile);

@@ -136,7 +136,7 @@ impl<B: Buffer> Guard<B> {
     /// A guard with room for `capacity` sessions. `seed` keys the table's hash and must be secret.
     pub fn new(config: Box<GuardConfig>, capacity: u32, seed: [u64; 2]) -> Self {
         let mut servers = ServerTable::new();
-        servers.install(&config.servers);
+        servers.install(&config.servers, 0, |_| {});
         Self {
             servers,
             forms: FormTable::new(),
@@ -161,11 +161,23 @@ impl<B: Buffer> Guard<B> {
         }
     }
 
-    /// Takes over a new configuration and leaves the old one in its place. Sessions go on.
-    pub fn reconfigure(&mut self, config: &mut Box<GuardConfig>) {
-        self.servers.install(&config.servers);
+    /// Takes over a new configuration and leaves the old one in its place. Sessions go on. Returns how many
+    /// servers are not protected, for want of a place.
+    pub fn reconfigure(&mut self, config: &mut Box<GuardConfig>) -> usize {
+        let carrier = &mut self.carrier;
+        let refused = self.servers.install(&config.servers, self.tick, |place| {
+            if let Some(carrier) = carrier {
+                carrier.forget(place);
+            }
+        });
         self.probe.resume();
         std::mem::swap(&mut self.config, config);
+        refused
+    }
+
+    /// Whether the server at `place` keeps it, however the protected servers change now.
+    pub fn keeps_place(&self, place: u16) -> bool {
+        self.servers.get(place).keeps_its_place(self.tick)
     }
 
     /// From now on no session is opened.
