@@ -19,6 +19,7 @@ mod icmp;
 mod lifetime;
 pub mod mss;
 mod opening;
+mod outbound;
 mod pending;
 mod probe;
 pub mod server;
@@ -439,6 +440,9 @@ impl<B: Buffer> Guard<B> {
             self.count_syn(ctx);
         }
         let is_ack = tcp_flags & (flags::ACK | flags::SYN | flags::RST) == flags::ACK;
+        if is_syn && lookup.direction == Direction::ToClient {
+            return self.open_for_server(lookup, former, packet, parsed, ctx);
+        }
         match (self.is_active(), lookup.direction) {
             (false, Direction::ToServer) if is_ack && self.has_cookies_out(ctx.now_ns) => {
                 self.check_cookie(lookup, former, packet, parsed, ctx)
