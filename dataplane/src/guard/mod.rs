@@ -455,6 +455,9 @@ impl<B: Buffer> Guard<B> {
                 }
             }
             (false, _) => self.let_through(lookup, former, packet, parsed, ctx),
+            (true, Direction::ToClient) if self.rules_let_clients_past(parsed) => {
+                self.by_rule(packet, parsed, interface, ctx)
+            }
             (true, Direction::ToClient) if self.shares.may_ask() => {
                 match self.await_peers(lookup, packet, ctx) {
                     Ok(verdict) => verdict,
@@ -493,6 +496,29 @@ impl<B: Buffer> Guard<B> {
             Action::GuardShared(share) if is_protected => Some(Some(share)),
             _ => None,
         }
+    }
+
+    /// Whether a rule lets the client of a server's segment past the guard, so that its server's answers are
+    /// to pass, too: rules are written as clients' packets look.
+    #[cold]
+    fn rules_let_clients_past(&self, parsed: &Parsed) -> bool {
+        if self.config.rules.outcome_of_all().is_some() {
+            return false;
+        }
+        let tcp_flags = match parsed.tcp_flags & flags::SYN {
+            0 => flags::ACK,
+            _ => flags::SYN,
+        };
+        let of_client = Parsed {
+            source: parsed.destination,
+            destination: parsed.source,
+            source_port: parsed.destination_port,
+            destination_port: parsed.source_port,
+            tcp_flags,
+            ..*parsed
+        };
+        let mut outside = self.config.outside.iter();
+        outside.any(|from| self.config.rules.outcome(from, &of_client) == Action::Forward)
     }
 
     /// Counts a SYN for a protected service.

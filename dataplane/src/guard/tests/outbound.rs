@@ -2,11 +2,14 @@
 //! rig's client, and the server's port is 80.
 
 use super::rig::{CLIENT_ISN, Rig, SERVER_ISN, Segment, Shown, wire};
+use crate::classify::{Condition, Rules};
 use crate::counters::Event;
 use crate::drop_reason::DropReason;
-use crate::guard::config::{GuardConfig, Mode};
+use crate::guard::config::{Action, GuardConfig, Mode};
 use crate::guard::session::{State, flag};
+use crate::io::InterfaceId;
 use crate::parse::flags;
+use crate::wire::address::{Address, Prefix};
 
 const ACK: u8 = flags::ACK;
 const SYN_ACK: u8 = flags::SYN | flags::ACK;
@@ -157,4 +160,62 @@ fn c5_a_client_that_comes_later_by_the_same_ports_proves_itself_as_any() {
     talk_and_close(&mut rig);
     rig.open();
     assert!(!rig.session().has(flag::TRACKED));
+}
+
+#[test]
+fn c2_where_a_rule_lets_clients_past_the_guard_their_server_answers() {
+    let clients = Prefix::new(Address::from_v4([198, 51, 100, 0]), 24).unwrap();
+    let past = |from: Condition| {
+        let rules = Rules::new(&[(from, Action::Forward)], Action::Guard).unwrap();
+        let mut rig = Rig::with(100, |config| config.rules = rules);
+        forwarded(rig.client_sends(rig.client_syn()));
+        forwarded(rig.server_sends(rig.server_syn_ack()));
+        let frame = rig.client_frame(CLIENT_NEXT, SERVER_NEXT, ACK, b"GET");
+        forwarded(rig.client_sends(frame));
+        let frame = rig.server_frame(SERVER_NEXT, CLIENT_NEXT, ACK, b"200");
+        forwarded(rig.server_sends(frame));
+        assert!(rig.sent().is_empty());
+    };
+    past(Condition::Source(clients));
+    past(Condition::DestinationPort(80..=80));
+    past(Condition::Interface(InterfaceId(0)));
+    // Others' stray segments are reset as before.
+    let rules = Rules::new(
+        &[(Condition::DestinationPort(81..=81), Action::Forward)],
+        Action::Guard,
+    );
+    let mut rig = Rig::with(100, |config| config.rules = rules.unwrap());
+    let shown = rig.server_sends(rig.server_syn_ack());
+    assert!(
+        matches!(&shown, Shown::Reply(reset) if reset.flags & flags::RST != 0),
+        "{shown:?}"
+    );
+}
+
+#[test]
+fn c2_clients_of_a_third_port_are_guarded_too() {
+    let third = InterfaceId(2);
+    let mut rig = Rig::with(100, |config| {
+        config.outside = config.outside.with(third);
+    });
+    let syn = rig.client_syn();
+    let Shown::Reply(cookie) = rig.handle(syn, third) else {
+        panic!("no cookie")
+    };
+    let ack = rig.client_ack(&cookie, b"");
+    assert_eq!(rig.handle(ack, third), Shown::Held);
+    assert_eq!(rig.only_sent().flags, flags::SYN);
+    assert_eq!(rig.server_sends(rig.server_syn_ack()), Shown::Held);
+    let next = cookie.sequence.wrapping_add(1);
+    let data = rig.client_segment(1, next, ACK, b"GET");
+    forwarded(rig.handle(data, third));
+}
+
+#[test]
+fn c2_what_comes_from_the_servers_side_passes() {
+    let mut rig = Rig::new();
+    // Another host beside the server speaks to it.
+    let syn = rig.client_syn();
+    forwarded(rig.server_sends(syn));
+    assert_eq!(rig.counters.event(Event::Forwarded), 1);
 }
