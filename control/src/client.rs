@@ -167,14 +167,17 @@ mod tests {
     fn a_daemon_that_is_gone_is_one_line_with_its_cure() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.sock");
-        let gone = ask(&path, Request::Reload).unwrap_err().to_string();
+        let reload = Request::Reload {
+            allow_unguarded: false,
+        };
+        let gone = ask(&path, reload.clone()).unwrap_err().to_string();
         assert!(
             gone.contains("does not answer") && gone.contains("start it with"),
             "{gone}"
         );
         // As after SIGKILL.
         drop(UnixListener::bind(&path).unwrap());
-        let killed = ask(&path, Request::Reload).unwrap_err().to_string();
+        let killed = ask(&path, reload).unwrap_err().to_string();
         assert!(
             killed.contains("refused") && killed.contains("start it with"),
             "{killed}"
@@ -193,10 +196,15 @@ mod tests {
             line
         });
         assert!(
-            ask(&path, Request::Reload)
-                .unwrap_err()
-                .to_string()
-                .contains("see its log")
+            ask(
+                &path,
+                Request::Reload {
+                    allow_unguarded: false,
+                },
+            )
+            .unwrap_err()
+            .to_string()
+            .contains("see its log")
         );
         assert_eq!(
             daemon.join().unwrap(),

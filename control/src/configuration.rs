@@ -155,6 +155,7 @@ pub fn guard_config(
             probe_from: probe_from(profile, guard),
             sharing: profile.replication.as_ref().map(sharing),
             transparent: transparent(profile, guard, keys, mtus),
+            outside: outside(profile, guard),
             ..with_guard(guard, rules, keys, mtus, workers)?
         },
         None => without_guard(rules),
@@ -213,6 +214,18 @@ fn with_guard(
         inside_mtu: mtu(guard.inside),
         sharing: None,
         transparent: None,
+    })
+}
+
+/// Where clients may come from: every port but the inside one, whichever the profile calls the outside.
+/// To a wire's servers no other port leads.
+fn outside(profile: &Profile, guard: &profile::Guard) -> InterfaceSet {
+    let ports = (0..profile.ports.len()).filter(|&port| match guard.wire {
+        Some(_) => port == guard.outside,
+        None => port != guard.inside,
+    });
+    ports.fold(InterfaceSet::default(), |all, port| {
+        all.with(InterfaceId(port as u8))
     })
 }
 

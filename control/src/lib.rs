@@ -1,6 +1,7 @@
 //! The daemon and the command line.
 #![forbid(unsafe_code)]
 
+pub mod bypass;
 pub mod capture;
 pub mod cli;
 pub mod client;
@@ -10,5 +11,6 @@ pub mod doctor;
 pub mod failure;
 mod logging;
 pub mod profile;
+pub mod protection;
 pub mod protocol;
 pub mod report;

@@ -48,7 +48,11 @@ pub enum Request {
         limit: Option<usize>,
     },
     /// To read the profile and the keys again.
-    Reload,
+    Reload {
+        /// Whether the new profile may leave unguarded what is guarded now.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        allow_unguarded: bool,
+    },
     /// To copy packets to this connection until it is closed.
     Capture {
         /// The profile's port; all of them without.
@@ -166,7 +170,12 @@ mod tests {
                 topic: Topic::Drops,
                 limit: None,
             },
-            Request::Reload,
+            Request::Reload {
+                allow_unguarded: false,
+            },
+            Request::Reload {
+                allow_unguarded: true,
+            },
             Request::Capture {
                 port: Some("outside".into()),
                 filter: None,
@@ -177,6 +186,10 @@ mod tests {
         }
         let documented = r#"{"version":1,"request":"show","topic":"ports"}"#;
         assert!(read_request(documented.as_bytes()).is_ok());
+        let plain = line(Request::Reload {
+            allow_unguarded: false,
+        });
+        assert_eq!(plain, r#"{"version":1,"request":"reload"}"#);
     }
 
     #[test]

@@ -172,6 +172,9 @@ pub struct Guard {
     pub cookies: CookieCounts,
     /// Client segments that wait for servers' answers.
     pub held: u64,
+    /// The ways by which the machine's kernel carries packets past the guard now.
+    #[serde(default)]
+    pub bypasses: Vec<String>,
     /// The transparent wire, if the guard stands in one.
     pub wire: Option<WireCounts>,
     /// The protected servers.

@@ -256,7 +256,7 @@ fn a_reload_takes_good_profiles_and_refuses_bad_ones() {
     let good = site.profile("reload", "");
 
     site.write(&good.replace("mode: always", "mode: monitor"));
-    let reloaded = site.tidegate(&["reload"]);
+    let reloaded = site.tidegate(&["reload", "--allow-unguarded"]);
     assert!(reloaded.status.success(), "{reloaded:?}");
     assert!(text(&reloaded).starts_with("reloaded: "), "{reloaded:?}");
     assert_eq!(site.show("guard")["mode"], "monitor");
@@ -296,6 +296,55 @@ fn a_reload_takes_good_profiles_and_refuses_bad_ones() {
     site.eventually("the reload", |site| {
         site.show("guard")["mode"] == "on-flood"
     });
+}
+
+#[test]
+fn c4_a_reload_that_removes_protection_must_be_asked_for() {
+    let mut site = Site::new("less");
+    site.start();
+    let good = site.profile("less", "");
+    let lost = good.split("guard:").next().unwrap();
+    let weaker = good.replace("mode: always", "mode: monitor");
+    let fewer = good.replace("[80, 443]", "[80]");
+    for (less, word) in [
+        (lost, "no `guard` any more"),
+        (&weaker, "mode `always` → `monitor`"),
+        (&fewer, "10.0.0.10 port 443 not protected"),
+    ] {
+        site.write(less);
+        let message = refused(&site.tidegate(&["reload"]));
+        assert!(
+            message.contains(word) && message.ends_with("`tidegate reload --allow-unguarded`"),
+            "{message}"
+        );
+        assert_eq!(site.show("guard")["mode"], "always");
+        assert_eq!(site.show("guard")["servers"][0]["ports"][1], "443");
+    }
+    // By a signal nobody can be asked: the log says what to do.
+    let lines = |site: &Site, words: [&str; 2]| {
+        let log = site.log();
+        let has = |line: &&str| words.iter().all(|word| line.contains(word));
+        log.lines().filter(has).count()
+    };
+    let refusals = lines(&site, ["ERROR", "--allow-unguarded"]);
+    assert_eq!(refusals, 3, "each refusal is logged once");
+    site.signal("HUP");
+    site.eventually("a refusal in the log", |site| {
+        lines(site, ["ERROR", "--allow-unguarded"]) == refusals + 1
+    });
+    assert_eq!(site.show("guard")["servers"][0]["ports"][1], "443");
+    // Each reload says in one line what it changed.
+    let told = text(&site.tidegate(&["reload", "--allow-unguarded"]));
+    assert!(
+        told.contains("; protection less: 10.0.0.10 port 443 not"),
+        "{told}"
+    );
+    assert_eq!(lines(&site, ["WARN", "protection less: "]), 1);
+    site.write(&good);
+    assert!(site.tidegate(&["reload"]).status.success());
+    assert_eq!(lines(&site, ["reloaded", "protection more: "]), 1);
+    assert!(site.tidegate(&["reload"]).status.success());
+    assert_eq!(lines(&site, ["INFO", "protection as before"]), 1);
 }
 
 // CASES 29: SIGKILL leaves nothing that stops the next start; a live daemon does.

@@ -17,7 +17,7 @@ use crate::guard::session::State;
 use crate::guard::{EchoStanding, Guard, GuardStatus};
 use crate::hop::{Hop, HopTables, Neighbour};
 use crate::io::{Io, PortId};
-use crate::limits::{COMMAND_RING, LISTING_PAGE, MAX_SERVERS, MAX_SERVICES};
+use crate::limits::{COMMAND_RING, LISTING_PAGE, MAX_PLACES, MAX_SERVICES};
 use crate::port::PortQueues;
 use crate::runtime::Figures;
 use crate::wire::address::Address;
@@ -77,6 +77,8 @@ pub struct ServerRow {
     pub traits: crate::guard::server::ServerTraits,
     /// Whether its echoes come back, on a transparent wire.
     pub echo: Option<EchoStanding>,
+    /// In the server's own row, whether it keeps its place when it is not protected any more.
+    pub keeps_place: bool,
 }
 
 /// How a worker stands.
@@ -100,7 +102,7 @@ impl WorkerStatus {
     /// One that a worker can fill without allocating.
     pub fn empty() -> Box<Self> {
         Box::new(Self {
-            servers: Vec::with_capacity(MAX_SERVERS + MAX_SERVICES),
+            servers: Vec::with_capacity(MAX_PLACES + MAX_SERVICES),
             ..Self::default()
         })
     }
@@ -112,6 +114,8 @@ pub struct Configuration {
     pub hop: Arc<HopTables>,
     /// The guard's configuration.
     pub guard: Box<GuardConfig>,
+    /// After the exchange, how many servers are not protected for want of a place.
+    pub refused_servers: usize,
 }
 
 impl Configuration {
@@ -123,7 +127,7 @@ impl Configuration {
         ctx: &mut Context<'_, I>,
     ) {
         self.hop = hop.reconfigure(Arc::clone(&self.hop), ctx);
-        guard.reconfigure(&mut self.guard);
+        self.refused_servers = guard.reconfigure(&mut self.guard);
     }
 }
 

@@ -60,6 +60,7 @@ events! {
     ServerAsked "server_asked" "Keepalives that asked a server whether it believed a client's RST.",
     ChallengeSent "challenge_sent" "Challenge ACKs sent (RFC 5961).",
     ChallengeSuppressed "challenge_suppressed" "Challenge ACKs not sent because of their limit.",
+    ServerOpened "server_opened" "SYNs of protected servers that opened connections of their own.",
     SegmentHeld "segment_held" "Client segments that waited for the server's answer.",
     ResetSent "reset_sent" "RSTs made here.",
     FloodEntered "flood_entered" "Times that protection was switched on by a flood.",

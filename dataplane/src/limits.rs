@@ -71,8 +71,11 @@ pub const MAX_FRAGMENT_BYTES: usize = 4 << 20;
 pub const MAX_FRAGMENT_BYTES_PER_SOURCE: usize = 256 << 10;
 /// Expired datagrams that a worker frees in one loop.
 pub const MAX_FRAGMENT_TIMERS: usize = 16;
-/// Protected servers of one guard, over its whole life: a place is never given up.
+/// Protected servers of one guard.
 pub const MAX_SERVERS: usize = 1024;
+/// Servers that a worker remembers: those that left the profile keep their place while sessions or cookies refer to
+/// it, and as many others can take over at once.
+pub const MAX_PLACES: usize = 2 * MAX_SERVERS;
 /// Services, each an address and a port, of which a worker knows what they do; of more, what their
 /// address does counts.
 pub const MAX_SERVICES: usize = 4096;

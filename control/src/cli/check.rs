@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Outcome, Streams};
-use crate::profile::{self, Action, GuardMode, Profile, Strictness};
+use crate::profile::{self, Action, Guard, GuardMode, Profile, Strictness};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -48,6 +48,17 @@ fn count(number: usize, one: &str) -> String {
     format!("{number} {one}{}", if number == 1 { "" } else { "s" })
 }
 
+/// The ports that are neither outside nor inside: what comes by them is guarded, too.
+fn third_ports(profile: &Profile, guard: &Guard) -> String {
+    let is_third = |port: &usize| *port != guard.outside && *port != guard.inside;
+    let ports = (0..profile.ports.len()).filter(is_third);
+    let names: Vec<_> = ports.map(|port| &*profile.ports[port].name).collect();
+    match (names.is_empty(), guard.wire) {
+        (true, _) | (_, Some(_)) => String::new(),
+        (false, None) => format!(" from clients by {} as well", names.join(" and ")),
+    }
+}
+
 /// What the profile says, in one line.
 fn summary(profile: &Profile) -> String {
     let guard = match &profile.guard {
@@ -59,7 +70,8 @@ fn summary(profile: &Profile) -> String {
                 GuardMode::Monitor => "as monitor",
                 GuardMode::Off => "off",
             };
-            format!("guard {mode} for {}", count(guard.protect.len(), "server"))
+            let servers = count(guard.protect.len(), "server");
+            format!("guard {mode} for {servers}{}", third_ports(profile, guard))
         }
     };
     let default = match profile.default_action {

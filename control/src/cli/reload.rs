@@ -6,15 +6,21 @@ use crate::protocol::Request;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
+    /// Take the profile even if it leaves unguarded what is guarded now
+    #[arg(long)]
+    allow_unguarded: bool,
     #[command(flatten)]
     socket: SocketArguments,
 }
 
 pub(super) fn run(arguments: &Arguments, streams: &mut Streams<'_>) -> Outcome {
+    let request = Request::Reload {
+        allow_unguarded: arguments.allow_unguarded,
+    };
     let told = arguments
         .socket
         .path()
-        .and_then(|path| client::ask(&path, Request::Reload));
+        .and_then(|path| client::ask(&path, request));
     match told {
         Ok(Ok(told)) => {
             writeln!(

@@ -107,6 +107,8 @@ fn workers_share_thresholds_and_limits() {
     let config = guard_config(&profile, &[key()], &[1450, 1450, 1400], 3).unwrap();
     assert_eq!(config.mode, Mode::OnFlood);
     assert!(config.outside.contains(InterfaceId(0)) && !config.outside.contains(InterfaceId(2)));
+    // C2: clients of the office are guarded, too.
+    assert!(config.outside.contains(InterfaceId(1)));
     assert!(config.inside.contains(InterfaceId(2)));
     assert_eq!(config.flood.enter_syns_per_s, 334);
     assert_eq!(config.flood.leave_syns_per_s, 34);

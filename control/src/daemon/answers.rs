@@ -292,6 +292,7 @@ impl Control {
                 replayed: counters.drops(DropReason::CookieReplayed),
             },
             held: sum(|guard| guard.held),
+            bypasses: self.bypasses.iter().map(ToString::to_string).collect(),
             wire: self.wire(&counters),
             servers: self.servers(&statuses),
         })
@@ -325,6 +326,13 @@ impl Control {
         let mut rows = Vec::new();
         for server in &guard.protect {
             let address = Address::from(server.server);
+            // What a worker has no place for is not guarded.
+            let is_guarded = statuses
+                .iter()
+                .all(|status| status.servers.iter().any(|row| row.address == address));
+            if !is_guarded {
+                continue;
+            }
             let known = statuses.iter().flat_map(|status| &status.servers);
             let known: Vec<_> = known.filter(|row| row.address == address).collect();
             let mut echoes = known.iter().filter_map(|row| row.echo);
@@ -535,6 +543,7 @@ mod tests {
                 window: port.unwrap_or(0),
             },
             echo: None,
+            keeps_place: true,
         }
     }
 

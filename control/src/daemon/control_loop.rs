@@ -1,6 +1,6 @@
 //! The control thread: it alone talks to the workers, and does all that is slow.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -16,9 +16,11 @@ use super::hardware::Hardware;
 use super::port_watch::Watched;
 use super::worker_thread::WallClock;
 use super::{notify, reload, replication};
+use crate::bypass::{self, Bypass};
 use crate::configuration::Layout;
 use crate::logging::LogControl;
 use crate::profile::{Machine, Profile};
+use crate::protection::{self, Change};
 use crate::protocol::Request;
 
 /// How often the control thread looks around when nobody asks for anything.
@@ -96,6 +98,8 @@ pub(super) struct Control {
     /// Since when no new session is opened.
     pub(super) draining_since: Option<Instant>,
     pub(super) watched: Vec<Watched>,
+    /// The ways past the guard that the kernel had when it was last looked at.
+    pub(super) bypasses: Vec<Bypass>,
     looked_around: Instant,
     is_ended: bool,
 }
@@ -135,6 +139,7 @@ impl Control {
             capture: None,
             captures: 0,
             draining_since: None,
+            bypasses: Vec::new(),
             looked_around: Instant::now(),
             is_ended: false,
         }
@@ -143,8 +148,13 @@ impl Control {
     /// Serves queries until the daemon is to end, and then ends the workers.
     pub(super) fn run(mut self, queries: &Receiver<Query>) {
         self.look_at_ports();
+        self.look_at_kernel();
         notify::tell("READY=1");
-        info!(appliance = self.profile.name, "running");
+        info!(
+            appliance = self.profile.name,
+            protection = protection::summary(&self.profile),
+            "running"
+        );
         while !self.is_ended {
             match queries.recv_timeout(TURN) {
                 Ok(query) => self.serve(query),
@@ -156,6 +166,7 @@ impl Control {
                 self.wall.set();
                 self.end_abandoned_capture();
                 self.look_at_ports();
+                self.look_at_kernel();
             }
             self.go_on_draining();
         }
@@ -185,9 +196,8 @@ impl Control {
                 let _ = reply.send(self.metrics());
             }
             Query::Reload => {
-                if let Err(text) = self.reload() {
-                    error!("the profile was not reloaded: {text}");
-                }
+                // A refusal is in the log; there is nobody else to tell.
+                let _ = self.reload(false);
             }
             Query::Terminate => self.terminate(),
         }
@@ -196,8 +206,8 @@ impl Control {
     fn answer(&mut self, request: &Request) -> Result<Value, String> {
         match request {
             Request::Show { topic, limit } => self.show(*topic, *limit),
-            Request::Reload => self
-                .reload()
+            Request::Reload { allow_unguarded } => self
+                .reload(*allow_unguarded)
                 .map(|told| serde_json::json!({ "reloaded": told })),
             Request::Capture { .. } => Err("a capture is no question".into()),
         }
@@ -216,15 +226,22 @@ impl Control {
     }
 
     /// Reads the profile and the keys again. What is wrong with them changes nothing.
-    fn reload(&mut self) -> Result<String, String> {
+    fn reload(&mut self, allow_unguarded: bool) -> Result<String, String> {
         notify::tell_reloading();
-        let outcome = self.try_reload();
+        let outcome = self.try_reload(allow_unguarded);
         notify::tell("READY=1");
+        if let Err(text) = &outcome {
+            error!("the profile was not reloaded: {text}");
+        }
         outcome
     }
 
-    fn try_reload(&mut self) -> Result<String, String> {
+    fn try_reload(&mut self, allow_unguarded: bool) -> Result<String, String> {
         let fresh = reload::read(&self.file, &self.machine, &self.profile)?;
+        let change =
+            reload::protection(&self.file, &self.profile, &fresh.profile, allow_unguarded)?;
+        let workers = self.statuses()?;
+        reload::places(&self.file, &fresh.profile, &workers)?;
         let orders = Orders::new(&fresh.profile, &self.layout, &self.hardware, &fresh.keys)
             .map_err(|failure| format!("{}: {failure}", self.file.display()))?;
         let addresses_changed = reload::addresses_changed(&self.profile, &fresh.profile);
@@ -237,8 +254,12 @@ impl Control {
         if addresses_changed {
             self.announce();
         }
-        let told = reload::summary(&self.profile);
-        info!("reloaded {}: {told}", self.file.display());
+        let told = format!("{}; {change}", reload::summary(&self.profile));
+        if change == Change::default() {
+            info!("reloaded {}: {told}", self.file.display());
+        } else {
+            warn!("reloaded {}: {told}", self.file.display());
+        }
         Ok(told)
     }
 
@@ -246,6 +267,18 @@ impl Control {
     pub(super) fn announce(&mut self) {
         if let Err(text) = self.crew.ask(0, Command::Announce) {
             warn!("our addresses were not announced: {text}");
+        }
+    }
+
+    /// Tells when the kernel begins to carry packets past the guard, and when it ends.
+    fn look_at_kernel(&mut self) {
+        let found = bypass::find(Path::new("/"), &self.profile);
+        let before = std::mem::replace(&mut self.bypasses, found);
+        for way in self.bypasses.iter().filter(|way| !before.contains(way)) {
+            warn!("{way}; {}", way.cure());
+        }
+        for way in before.iter().filter(|way| !self.bypasses.contains(way)) {
+            info!("no longer so: {way}");
         }
     }
 

@@ -264,10 +264,17 @@ impl Crew {
             let configuration = Configuration {
                 hop: Arc::clone(&orders.hop),
                 guard: Box::new(guard),
+                refused_servers: 0,
             };
             let command = Command::Reconfigure(Box::new(configuration));
-            if let Err(error) = self.ask(worker, command) {
-                late.push(error);
+            match self.ask(worker, command) {
+                Ok(Report::Reconfigured(old)) if old.refused_servers > 0 => late.push(format!(
+                    "worker {worker} has no place for {} servers, which are NOT protected; restart \
+                     the daemon",
+                    old.refused_servers
+                )),
+                Ok(_) => {}
+                Err(error) => late.push(error),
             }
         }
         if late.is_empty() {

@@ -385,7 +385,7 @@ fn guard(text: &mut Text, guard: &Guard) {
     ] {
         text.sample("tidegate_sessions", &[("state", state)], count);
     }
-    let gauges: [(&str, &str, u64); 6] = [
+    let gauges: [(&str, &str, u64); 7] = [
         (
             "tidegate_sessions_capacity",
             "Sessions that fit.",
@@ -410,6 +410,11 @@ fn guard(text: &mut Text, guard: &Guard) {
             "tidegate_guard_flood",
             "Whether a flood is on.",
             guard.flood.into(),
+        ),
+        (
+            "tidegate_kernel_bypasses",
+            "Ways by which the kernel carries packets past the guard.",
+            guard.bypasses.len() as u64,
         ),
         (
             "tidegate_draining",

@@ -1,13 +1,18 @@
 //! What a reload may change, and what it may not.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
 
+use dataplane::command::WorkerStatus;
 use dataplane::guard::cookie::CookieKey;
+use dataplane::limits::MAX_PLACES;
 use dataplane::replicate::keys::ReplicationKey;
 
 use super::replication;
 use crate::configuration;
 use crate::profile::{self, Link, Machine, Profile, Runtime, Strictness};
+use crate::protection::Change;
 
 /// A profile that can take the place of the one that is in force.
 pub(super) struct Fresh {
@@ -141,6 +146,54 @@ fn runtime_keys(running: &Runtime, fresh: &Runtime) -> Vec<String> {
     .collect()
 }
 
+/// What changes in what is protected.
+///
+/// # Errors
+/// When something is protected less, and nobody has allowed that.
+pub(super) fn protection(
+    file: &Path,
+    running: &Profile,
+    fresh: &Profile,
+    allow_unguarded: bool,
+) -> Result<Change, String> {
+    let change = Change::between(running, fresh);
+    if change.less.is_empty() || allow_unguarded {
+        return Ok(change);
+    }
+    Err(format!(
+        "{}: it protects less than the profile in force: {}; correct it, or, where that is meant, \
+         run `tidegate reload --allow-unguarded`",
+        file.display(),
+        change.less.join(", "),
+    ))
+}
+
+/// Whether every worker has a place for each protected server of the new profile, beside those that
+/// keep theirs for sessions of before.
+///
+/// # Errors
+/// When one has not.
+pub(super) fn places(file: &Path, fresh: &Profile, workers: &[WorkerStatus]) -> Result<(), String> {
+    let guard = fresh.guard.iter().flat_map(|guard| &guard.protect);
+    let wanted: BTreeSet<IpAddr> = guard.map(|one| one.server).collect();
+    for (number, status) in workers.iter().enumerate() {
+        let rows = status.servers.iter().filter(|row| row.keeps_place);
+        let kept = rows.map(|row| IpAddr::from(row.address));
+        let kept = kept.filter(|address| !wanted.contains(address)).count();
+        if wanted.len() + kept > MAX_PLACES {
+            return Err(format!(
+                "{}: worker {number} has no place for {} of the {} protected servers: {kept} that have \
+                 left `protect` keep theirs until their last session has ended and their last \
+                 cookie is void; reload again later, in steps, or restart the daemon",
+                file.display(),
+                wanted.len() + kept - MAX_PLACES,
+                wanted.len(),
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Whether the neighbours must be told of addresses.
 pub(super) fn addresses_changed(running: &Profile, fresh: &Profile) -> bool {
     let mut ports = running.ports.iter().zip(&fresh.ports);
@@ -162,6 +215,10 @@ pub(super) fn summary(profile: &Profile) -> String {
 
 #[cfg(test)]
 mod tests {
+    use dataplane::command::ServerRow;
+    use dataplane::guard::server::ServerTraits;
+    use dataplane::wire::address::{Address, Family};
+
     use super::*;
 
     fn profile(text: &str) -> Profile {
@@ -221,5 +278,38 @@ mod tests {
         assert!(fixed_keys(&running, &fresh).is_empty());
         assert!(addresses_changed(&running, &fresh));
         assert!(!addresses_changed(&running, &running));
+    }
+
+    // C1
+    #[test]
+    fn c1_servers_that_find_no_place_are_a_reason_to_refuse() {
+        let row = |n: u32| ServerRow {
+            address: Address::from_v4((0x0a01_0000 + n).to_be_bytes()),
+            port: None,
+            is_learned: false,
+            traits: ServerTraits::assumed(Family::V4),
+            echo: None,
+            keeps_place: true,
+        };
+        let worker = |kept: usize| WorkerStatus {
+            servers: (0..kept as u32).map(row).collect(),
+            ..WorkerStatus::default()
+        };
+        let fresh = profile(
+            "runtime: { workers: [1] }\n\
+             ports: { x: { device: net_null0, address: 10.0.0.1/8 }, y: { device: net_null1 } }\n\
+             guard: { outside: y, inside: x, protect: [ { server: 10.1.0.0, ports: 80 }, \
+             { server: 10.2.0.0, ports: 80 } ] }",
+        );
+        let fits = |kept: usize| places(Path::new("p.yaml"), &fresh, &[worker(1), worker(kept)]);
+        // One of the two is among those that are there.
+        assert_eq!(fits(MAX_PLACES - 1), Ok(()));
+        let refusal = fits(MAX_PLACES).unwrap_err();
+        assert!(
+            refusal.starts_with(
+                "p.yaml: worker 1 has no place for 1 of the 2 protected servers: 2047"
+            ),
+            "{refusal}"
+        );
     }
 }

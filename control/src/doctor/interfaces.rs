@@ -1,7 +1,8 @@
 //! The kernel's interfaces that virtual devices stand on.
 
 use super::Report;
-use crate::profile::{Link, Port};
+use crate::bypass;
+use crate::profile::{Link, Port, Profile};
 
 const NET: &str = "sys/class/net";
 /// IFF_UP of netdevice(7).
@@ -40,6 +41,19 @@ pub(super) fn examine(report: &mut Report<'_>) {
             continue;
         };
         interface(report, port, name);
+    }
+    kernel(report, profile);
+}
+
+/// What the kernel carries past the guard is no fault of one interface.
+fn kernel(report: &mut Report<'_>, profile: &Profile) {
+    let found = bypass::find(&report.host.root, profile);
+    if found.is_empty() && profile.guard.is_some() {
+        report.ok("kernel", "it forwards nothing past the guard");
+    }
+    let is_refused = bypass::is_refused(profile);
+    for way in found {
+        report.lack(is_refused, "kernel", way.to_string(), way.cure());
     }
 }
 

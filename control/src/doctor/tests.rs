@@ -495,3 +495,28 @@ fn an_empty_tree_is_survived_and_nothing_fails_without_a_profile() {
             .any(|one| one.subject == "iommu" && one.level == Level::Warn)
     );
 }
+
+#[test]
+fn c3_a_kernel_that_forwards_past_the_guard_fails() {
+    const GUARDED: &str = r#"
+runtime: { workers: [2, 3], control_core: 0, poll: busy, huge_pages: on, memory_mib: 1024 }
+ports:
+  nic:  { device: "3b:00.0", address: 10.0.0.1/24 }
+  veth: { device: "net_af_packet0,iface=veth0", address: 192.0.2.1/24 }
+guard: { outside: veth, inside: nic, protect: [ { server: 10.0.0.10, ports: 80 } ] }
+"#;
+    let fixture = Fixture::new();
+    assert_eq!(fixture.trouble_with(GUARDED), []);
+    let folder = fixture
+        .folder
+        .path()
+        .join("proc/sys/net/ipv4/conf/veth0/forwarding");
+    fs::create_dir_all(folder.parent().unwrap()).unwrap();
+    fs::write(folder, "1\n").unwrap();
+    let (level, subject, what, cure) = fixture.trouble_with(GUARDED).remove(0);
+    assert_eq!((level, subject), (Level::Fail, "kernel"));
+    assert!(what.contains("IPv4 from veth0"), "{what}");
+    assert_eq!(cure, "sysctl -w net/ipv4/conf/veth0/forwarding=0");
+    let warned = GUARDED.replace("inside: nic,", "inside: nic, kernel_forwarding: warn,");
+    assert_eq!(fixture.trouble_with(&warned).remove(0).0, Level::Warn);
+}

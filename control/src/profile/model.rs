@@ -254,9 +254,20 @@ pub struct Guard {
     /// What happens to a TCP packet for a protected server that belongs to no session and
     /// is no SYN.
     pub unknown: Unknown,
+    /// What happens where the kernel would carry packets past the guard.
+    pub kernel_forwarding: KernelForwarding,
     /// How SYNs reach their servers when the two ports are a transparent wire: whole devices
     /// without addresses and routes.
     pub wire: Option<Echo>,
+}
+
+/// What happens where the machine's kernel would carry packets past the guard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelForwarding {
+    /// The daemon does not start.
+    Refuse,
+    /// The log warns.
+    Warn,
 }
 
 /// Whether a SYN goes to its server in an echo request.

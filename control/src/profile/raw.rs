@@ -262,6 +262,9 @@ pub(super) struct RawGuard {
     /// What happens to a TCP packet for a protected server that belongs to no session.
     #[serde(default = "drop_unknown")]
     pub(super) unknown: RawUnknown,
+    /// What happens where the machine's kernel would carry packets past the guard.
+    #[serde(default = "refuse_forwarding")]
+    pub(super) kernel_forwarding: RawKernelForwarding,
     /// Makes the two ports a transparent wire: they have no address, and all else passes.
     pub(super) wire: Option<RawWire>,
 }
@@ -304,6 +307,19 @@ fn keys() -> String {
 
 fn drop_unknown() -> RawUnknown {
     RawUnknown::Drop
+}
+
+fn refuse_forwarding() -> RawKernelForwarding {
+    RawKernelForwarding::Refuse
+}
+
+words! {
+    RawKernelForwarding as "KernelForwarding" {
+        /// The daemon does not start.
+        Refuse = "refuse",
+        /// The log warns.
+        Warn = "warn",
+    }
 }
 
 words! {

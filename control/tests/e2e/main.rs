@@ -12,4 +12,5 @@ mod servers;
 mod sharing;
 mod sprayed;
 mod traffic;
+mod unguarded;
 mod wire;

@@ -218,6 +218,7 @@ impl Appliance {
         for worker in 0..self.workers.len() {
             let guard = Box::new(guard_config(&self.settings));
             let configuration = Configuration {
+                refused_servers: 0,
                 hop: Arc::clone(&hop),
                 guard,
             };

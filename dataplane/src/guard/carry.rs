@@ -18,7 +18,7 @@ use crate::counters::Event;
 use crate::drop_reason::DropReason;
 use crate::echo::{self, EchoError, EchoMessage};
 use crate::io::{InterfaceId, Io};
-use crate::limits::MAX_SERVERS;
+use crate::limits::MAX_PLACES;
 use crate::packet::Buffer;
 use crate::parse::{Parsed, flags, protocol};
 use crate::verdict::Verdict;
@@ -38,11 +38,17 @@ pub(super) struct Carrier {
 impl Carrier {
     pub(super) fn new(key: u128) -> Box<Self> {
         Box::new(Self {
-            listeners: vec![Listener::default(); MAX_SERVERS],
+            listeners: vec![Listener::default(); MAX_PLACES],
             carried: CarriedSyns::new(),
-            to_servers: vec![None; MAX_SERVERS],
+            to_servers: vec![None; MAX_PLACES],
             to_clients: Paths::new(key),
         })
+    }
+
+    /// The place is another server's now.
+    pub(super) fn forget(&mut self, place: u16) {
+        self.listeners[usize::from(place)] = Listener::default();
+        self.to_servers[usize::from(place)] = None;
     }
 }
 

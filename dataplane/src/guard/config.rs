@@ -101,6 +101,13 @@ impl InterfaceSet {
         Self(self.0 | 1 << interface.0)
     }
 
+    /// The interfaces that belong to it.
+    pub fn iter(self) -> impl Iterator<Item = InterfaceId> {
+        (0..32)
+            .map(InterfaceId)
+            .filter(move |&interface| self.contains(interface))
+    }
+
     /// Whether `interface` belongs to it.
     #[inline]
     pub const fn contains(self, interface: InterfaceId) -> bool {

@@ -38,6 +38,9 @@ impl<B: Buffer> Guard<B> {
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
+        if self.takes_answer_to_server(id, read, ctx) {
+            return self.pass_to_server(id, read, packet, parsed, ctx);
+        }
         let is_shared = self.shares.is_on();
         match refusal {
             None => {}

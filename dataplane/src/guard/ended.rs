@@ -114,6 +114,14 @@ impl<B: Buffer> Guard<B> {
             Err(reason) => return Verdict::Drop(packet, reason),
         };
         let session = self.sessions.get(id);
+        if session.has(flag::TRACKED | flag::BY_SERVER)
+            && !read.has(flags::ACK)
+            && read.sequence != session.place_or_isn
+        {
+            // The server opens its next connection of these ports.
+            let former = Former { id, is_late: false };
+            return self.open_for_server(lookup, Some(former), packet, parsed, ctx);
+        }
         if acknowledges_syn_of(session, &read) || !read.has(flags::ACK) {
             return self.splice_to_client(id, packet, parsed, ctx);
         }

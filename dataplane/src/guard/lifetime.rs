@@ -39,6 +39,7 @@ impl<B: Buffer> Guard<B> {
         session.last_seen = self.tick;
         session.opened = opened_at(self.tick);
         let id = self.sessions.insert(hash, session).ok()?;
+        self.servers.hold(session.server);
         self.live += 1;
         Some(id)
     }
@@ -86,6 +87,7 @@ impl<B: Buffer> Guard<B> {
         self.live -= usize::from(self.sessions.get(id).state != State::Closed);
         self.wheel.cancel(id.0);
         self.ended.remove(id);
+        self.servers.release(self.sessions.get(id).server);
         self.sessions.remove(id);
     }
 

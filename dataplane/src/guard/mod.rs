@@ -20,6 +20,7 @@ mod icmp;
 mod lifetime;
 pub mod mss;
 mod opening;
+mod outbound;
 mod pending;
 mod probe;
 mod queue;
@@ -138,7 +139,7 @@ impl<B: Buffer> Guard<B> {
     /// A guard with room for `capacity` sessions. `seed` keys the table's hash and must be secret.
     pub fn new(config: Box<GuardConfig>, capacity: u32, seed: [u64; 2]) -> Self {
         let mut servers = ServerTable::new();
-        servers.install(&config.servers);
+        servers.install(&config.servers, 0, |_| {});
         Self {
             servers,
             forms: FormTable::new(),
@@ -164,11 +165,23 @@ impl<B: Buffer> Guard<B> {
         }
     }
 
-    /// Takes over a new configuration and leaves the old one in its place. Sessions go on.
-    pub fn reconfigure(&mut self, config: &mut Box<GuardConfig>) {
-        self.servers.install(&config.servers);
+    /// Takes over a new configuration and leaves the old one in its place. Sessions go on. Returns how many
+    /// servers are not protected, for want of a place.
+    pub fn reconfigure(&mut self, config: &mut Box<GuardConfig>) -> usize {
+        let carrier = &mut self.carrier;
+        let refused = self.servers.install(&config.servers, self.tick, |place| {
+            if let Some(carrier) = carrier {
+                carrier.forget(place);
+            }
+        });
         self.probe.resume();
         std::mem::swap(&mut self.config, config);
+        refused
+    }
+
+    /// Whether the server at `place` keeps it, however the protected servers change now.
+    pub fn keeps_place(&self, place: u16) -> bool {
+        self.servers.get(place).keeps_its_place(self.tick)
     }
 
     /// From now on only sessions are opened that peers can carry on.
@@ -436,6 +449,9 @@ impl<B: Buffer> Guard<B> {
             self.count_syn(ctx);
         }
         let is_ack = tcp_flags & (flags::ACK | flags::SYN | flags::RST) == flags::ACK;
+        if is_syn && lookup.direction == Direction::ToClient {
+            return self.open_for_server(lookup, former, packet, parsed, ctx);
+        }
         match (self.is_active(), lookup.direction) {
             (false, Direction::ToServer) if is_ack && self.has_cookies_out(ctx.now_ns) => {
                 self.check_cookie(lookup, former, packet, parsed, ctx)
@@ -448,6 +464,9 @@ impl<B: Buffer> Guard<B> {
                 }
             }
             (false, _) => self.let_through(lookup, former, packet, parsed, ctx),
+            (true, Direction::ToClient) if self.rules_let_clients_past(parsed) => {
+                self.by_rule(packet, parsed, interface, ctx)
+            }
             (true, Direction::ToClient) if self.shares.may_ask() => {
                 match self.await_peers(lookup, packet, ctx) {
                     Ok(verdict) => verdict,
@@ -486,6 +505,29 @@ impl<B: Buffer> Guard<B> {
             Action::GuardShared(share) if is_protected => Some(Some(share)),
             _ => None,
         }
+    }
+
+    /// Whether a rule lets the client of a server's segment past the guard, so that its server's answers are
+    /// to pass, too: rules are written as clients' packets look.
+    #[cold]
+    fn rules_let_clients_past(&self, parsed: &Parsed) -> bool {
+        if self.config.rules.outcome_of_all().is_some() {
+            return false;
+        }
+        let tcp_flags = match parsed.tcp_flags & flags::SYN {
+            0 => flags::ACK,
+            _ => flags::SYN,
+        };
+        let of_client = Parsed {
+            source: parsed.destination,
+            destination: parsed.source,
+            source_port: parsed.destination_port,
+            destination_port: parsed.source_port,
+            tcp_flags,
+            ..*parsed
+        };
+        let mut outside = self.config.outside.iter();
+        outside.any(|from| self.config.rules.outcome(from, &of_client) == Action::Forward)
     }
 
     /// Counts a SYN for a protected service.

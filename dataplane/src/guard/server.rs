@@ -4,9 +4,11 @@ use std::ops::RangeInclusive;
 
 use arrayvec::ArrayVec;
 
+use super::TICK_SHIFT;
 use super::config::{ProtectedServer, ServerOverrides};
+use super::cookie::MAX_AGE_S;
 use super::service::{Service, ServiceTable};
-use crate::limits::{MAX_PORT_RANGES, MAX_PROBED_PORTS, MAX_SERVERS};
+use crate::limits::{MAX_PLACES, MAX_PORT_RANGES, MAX_PROBED_PORTS};
 use crate::wire::address::{Address, Family};
 use crate::wire::tcp_options::TcpOptions;
 
@@ -29,7 +31,7 @@ pub struct ServerTraits {
 
 impl ServerTraits {
     /// What most servers do, assumed until one has answered.
-    pub(super) const fn assumed(family: Family) -> Self {
+    pub const fn assumed(family: Family) -> Self {
         let mss = match family {
             Family::V4 => 1460,
             Family::V6 => 1440,
@@ -121,6 +123,12 @@ pub struct Server {
     /// That service's port.
     heard_of: Option<u16>,
     overrides: ServerOverrides,
+    /// Sessions that refer to its place.
+    sessions: u32,
+    /// Whether the list that is being taken over has it.
+    is_wanted: bool,
+    /// Since when no port of it is protected, in the guard's coarse time.
+    gone: u32,
     /// Whether its overrides have changed, so that what was learned under them counts no more.
     is_changed: bool,
 }
@@ -151,6 +159,28 @@ impl Server {
         ports.take(MAX_PROBED_PORTS)
     }
 
+    /// One that nothing is known of.
+    fn new(address: Address) -> Self {
+        Self {
+            address,
+            ports: ArrayVec::new(),
+            is_learned: false,
+            traits: ServerTraits::assumed(address.family()),
+            heard_of: None,
+            overrides: ServerOverrides::default(),
+            sessions: 0,
+            is_wanted: false,
+            gone: 0,
+            is_changed: false,
+        }
+    }
+
+    /// Whether its place cannot be another server's: it is protected, sessions refer to it, or a cookie of
+    /// its time may still be good.
+    pub fn keeps_its_place(&self, tick: u32) -> bool {
+        !self.ports.is_empty() || self.sessions > 0 || tick.wrapping_sub(self.gone) <= KEPT_TICKS
+    }
+
     /// Forgets what was learned.
     fn forget(&mut self) {
         self.traits = ServerTraits::assumed(self.address.family());
@@ -173,14 +203,19 @@ pub struct Offered {
     pub ecn: bool,
 }
 
-const SLOTS: usize = (MAX_SERVERS * 2).next_power_of_two();
+const SLOTS: usize = (MAX_PLACES * 2).next_power_of_two();
 const EMPTY: u16 = u16::MAX;
 
-/// The protected servers, found by address, and their services. A server keeps its place for as long as the guard
-/// lives, since sessions refer to it.
+/// How long a place stays its server's once that is no longer protected, in the guard's coarse time: as long
+/// as a used handshake is remembered by it.
+const KEPT_TICKS: u32 = (((MAX_AGE_S + 6) * 1_000_000_000) >> TICK_SHIFT) as u32;
+
+/// The protected servers, found by address, and their services. A server keeps its place for as long as sessions
+/// refer to it.
 #[derive(Debug)]
 pub struct ServerTable {
-    servers: ArrayVec<Server, MAX_SERVERS>,
+    /// At most [`MAX_PLACES`].
+    servers: Vec<Server>,
     slots: Box<[u16; SLOTS]>,
     services: ServiceTable,
     changes: u64,
@@ -190,7 +225,7 @@ impl ServerTable {
     /// No server.
     pub fn new() -> Self {
         Self {
-            servers: ArrayVec::new(),
+            servers: Vec::with_capacity(MAX_PLACES),
             slots: Box::new([EMPTY; SLOTS]),
             services: ServiceTable::new(ServerTraits::assumed(Family::V4)),
             changes: 0,
@@ -298,19 +333,50 @@ impl ServerTable {
         self.servers.iter()
     }
 
-    /// Takes over a new list. Servers that left it keep their place with no protected port; of
-    /// services that stayed under the same overrides, what was learned is kept. Returns how many
-    /// servers found no place any more.
-    pub fn install(&mut self, protected: &[ProtectedServer]) -> usize {
-        self.servers
-            .iter_mut()
-            .for_each(|server| server.ports.clear());
-        let mut refused = 0;
+    /// Counts a session that refers to the server at `place`.
+    pub(super) fn hold(&mut self, place: u16) {
+        self.servers[usize::from(place)].sessions += 1;
+    }
+
+    /// The same, when it has left the table.
+    pub(super) fn release(&mut self, place: u16) {
+        self.servers[usize::from(place)].sessions -= 1;
+    }
+
+    /// Takes over a new list. Servers that left it keep their place with no protected port for as long as
+    /// [`Server::keeps_its_place`] says; of services that stayed under the same overrides, what was learned
+    /// is kept. `renewed` is told each place that goes to another server. Returns how many servers found no
+    /// place: the control thread asks before, so that there is none.
+    pub fn install(
+        &mut self,
+        protected: &[ProtectedServer],
+        tick: u32,
+        mut renewed: impl FnMut(u16),
+    ) -> usize {
+        for server in self.servers.iter_mut() {
+            if !server.ports.is_empty() {
+                server.ports.clear();
+                server.gone = tick;
+            }
+            server.is_wanted = false;
+        }
+        // Those that are here keep their places before others are given away.
+        for wanted in protected {
+            if let Some(place) = self.find(wanted.address) {
+                self.servers[usize::from(place)].is_wanted = true;
+            }
+        }
+        let (mut refused, mut next) = (0, 0);
         for wanted in protected {
             let place = match self.find(wanted.address) {
                 Some(place) => place,
-                None => match self.add(wanted.address) {
-                    Some(place) => place,
+                None => match self.add(wanted.address, tick, &mut next) {
+                    Some((place, is_renewed)) => {
+                        if is_renewed {
+                            renewed(place);
+                        }
+                        place
+                    }
                     None => {
                         refused += 1;
                         continue;
@@ -355,25 +421,51 @@ impl ServerTable {
         }
     }
 
-    fn add(&mut self, address: Address) -> Option<u16> {
+    /// A place for a new server, and whether it was another's. Places below `next` are not looked at.
+    fn add(&mut self, address: Address, tick: u32, next: &mut usize) -> Option<(u16, bool)> {
+        let server = Server::new(address);
         let place = self.servers.len() as u16;
-        self.servers
-            .try_push(Server {
-                address,
-                ports: ArrayVec::new(),
-                is_learned: false,
-                traits: ServerTraits::assumed(address.family()),
-                heard_of: None,
-                overrides: ServerOverrides::default(),
-                is_changed: false,
-            })
-            .ok()?;
+        let is_renewed = self.servers.len() == MAX_PLACES;
+        let place = if is_renewed {
+            let is_free = |one: &Server| !one.is_wanted && !one.keeps_its_place(tick);
+            let free = self.servers.iter().skip(*next).position(is_free)? + *next;
+            *next = free + 1;
+            self.unlink(free as u16);
+            self.servers[free] = server;
+            free as u16
+        } else {
+            self.servers.push(server);
+            place
+        };
         let mut slot = Self::slot_of(address);
         while self.slots[slot] != EMPTY {
             slot = (slot + 1) % SLOTS;
         }
         self.slots[slot] = place;
-        Some(place)
+        Some((place, is_renewed))
+    }
+
+    /// Has a server be found no more, and those behind it that are found by way of its slot move up.
+    fn unlink(&mut self, place: u16) {
+        let home = |place: u16| Self::slot_of(self.servers[usize::from(place)].address);
+        let mut hole = home(place);
+        while self.slots[hole] != place {
+            hole = (hole + 1) % SLOTS;
+        }
+        let mut slot = hole;
+        loop {
+            slot = (slot + 1) % SLOTS;
+            let other = self.slots[slot];
+            if other == EMPTY {
+                break;
+            }
+            let from_home = |to: usize| to.wrapping_sub(home(other)) % SLOTS;
+            if from_home(hole) < from_home(slot) {
+                self.slots[hole] = other;
+                hole = slot;
+            }
+        }
+        self.slots[hole] = EMPTY;
     }
 
     #[inline]
@@ -391,201 +483,4 @@ impl Default for ServerTable {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::limits::MAX_SERVICES;
-
-    fn server(last: u8) -> ProtectedServer {
-        ProtectedServer {
-            address: Address::from_v4([10, 0, 0, last]),
-            ports: [80..=80, 8000..=8099].into_iter().collect(),
-            overrides: ServerOverrides::default(),
-        }
-    }
-
-    const EVERYTHING: Offered = Offered {
-        window_scale: true,
-        sack: true,
-        timestamps: true,
-        ecn: true,
-    };
-
-    fn options(mss: u16, window_scale: Option<u8>) -> TcpOptions {
-        TcpOptions {
-            mss: Some(mss),
-            window_scale,
-            ..TcpOptions::default()
-        }
-    }
-
-    fn heard(options: &TcpOptions, window: u16) -> Heard<'_> {
-        Heard {
-            offered: EVERYTHING,
-            options,
-            window,
-            ecn: false,
-        }
-    }
-
-    #[test]
-    fn a_server_keeps_its_place_and_what_was_learned_across_a_reload() {
-        let mut table = ServerTable::new();
-        table.install(&[server(1), server(2)]);
-        let place = table.find(server(2).address).unwrap();
-        assert!(table.learn(place, 80, &heard(&options(1400, None), 1000)));
-        table.install(&[server(3), server(2)]);
-        assert_eq!(table.find(server(2).address), Some(place));
-        assert_eq!(table.traits(place, 80).mss, 1400);
-        assert!(!table.traits(place, 80).timestamps);
-        assert!(table.is_learned(place, 80) && table.get(place).is_learned);
-        assert!(table.get(place).protects(8050) && !table.get(place).protects(81));
-        let gone = table.find(server(1).address).unwrap();
-        assert!(!table.get(gone).protects(80));
-    }
-
-    #[test]
-    fn e1_each_service_is_known_by_itself_and_a_new_one_as_the_last() {
-        let mut table = ServerTable::new();
-        table.install(&[server(1), server(2)]);
-        table.learn(0, 80, &heard(&options(1400, Some(10)), 64_000));
-        table.learn(0, 8000, &heard(&options(1300, None), 5000));
-        assert_eq!(table.traits(0, 80).window_scale, Some(10));
-        assert_eq!(table.traits(0, 80).window, 64_000);
-        assert_eq!(table.traits(0, 8000).window_scale, None);
-        assert_eq!(table.traits(0, 8001), table.traits(0, 8000), "the last one");
-        assert!(!table.is_learned(0, 8001));
-        assert_eq!(table.traits(1, 80), ServerTraits::assumed(Family::V4));
-        // What is not protected teaches nothing.
-        table.learn(0, 22, &heard(&options(999, Some(1)), 1000));
-        assert_eq!(table.traits(0, 22).mss, 1300);
-    }
-
-    #[test]
-    fn e1_a_window_is_the_largest_since_the_service_is_known() {
-        let mut table = ServerTable::new();
-        table.install(&[server(1)]);
-        assert_eq!(table.traits(0, 80).window, 64_240);
-        for (offered, told) in [(5000, 5000), (0, 5000), (9000, 9000), (10, 9000)] {
-            table.learn(0, 80, &heard(&options(1400, None), offered));
-            assert_eq!(table.traits(0, 80).window, told);
-        }
-        table.learn(0, 8000, &heard(&options(1400, None), 3));
-        assert_eq!(table.traits(0, 8000).window, 1400, "never below a segment");
-    }
-
-    #[test]
-    fn e1_a_reload_forgets_services_that_left_and_what_was_said_of_them() {
-        let mut table = ServerTable::new();
-        table.install(&[server(1)]);
-        table.learn(0, 80, &heard(&options(1400, Some(3)), 5000));
-        table.learn(0, 8000, &heard(&options(1300, None), 6000));
-        let mut less = server(1);
-        less.ports = [80..=80].into_iter().collect();
-        table.install(&[less]);
-        assert_eq!(table.traits(0, 80).mss, 1400);
-        assert_eq!(
-            table.traits(0, 8000).mss,
-            1400,
-            "what is left of the address"
-        );
-        table.install(&[server(1)]);
-        assert!(!table.is_learned(0, 8000));
-        // Gone altogether, and back.
-        table.install(&[server(2)]);
-        assert!(!table.get(0).is_learned);
-        table.install(&[server(1)]);
-        assert_eq!(table.traits(0, 80), ServerTraits::assumed(Family::V4));
-        // What was learned while a trait was set by hand is not what the server said.
-        table.learn(0, 80, &heard(&options(1400, Some(3)), 5000));
-        let mut fixed = server(1);
-        fixed.overrides.window_scale = Some(None);
-        table.install(&[fixed]);
-        assert_eq!(table.traits(0, 80).window_scale, None);
-        assert!(!table.is_learned(0, 80));
-        table.install(&[server(1)]);
-        assert_eq!(table.traits(0, 80).window_scale, Some(7));
-    }
-
-    #[test]
-    fn e1_services_that_find_no_place_are_taken_to_be_alike() {
-        let mut table = ServerTable::new();
-        let mut wide = server(1);
-        wide.ports = [1..=u16::MAX].into_iter().collect();
-        table.install(&[wide]);
-        let of_most = options(1400, Some(3));
-        for port in 1..=MAX_SERVICES as u16 {
-            assert!(table.learn(0, port, &heard(&of_most, 5000)));
-        }
-        assert!(!table.learn(0, 60_000, &heard(&options(1200, None), 4000)));
-        assert_eq!(table.traits(0, 60_001).mss, 1200);
-        assert_eq!(table.traits(0, 1).mss, 1400);
-        assert!(table.is_learned(0, 60_000), "asking again would not help");
-    }
-
-    #[test]
-    fn e1_small_lists_of_ports_are_asked_and_large_ones_are_not() {
-        let ports = |ranges: &[RangeInclusive<u16>]| {
-            let mut one = server(1);
-            one.ports = ranges.iter().cloned().collect();
-            let mut table = ServerTable::new();
-            table.install(&[one]);
-            table.get(0).probed_ports().collect::<Vec<_>>()
-        };
-        assert_eq!(ports(&[80..=80, 443..=445]), [80, 443, 444, 445]);
-        assert_eq!(ports(&[0..=u16::MAX]), [0]);
-        assert_eq!(ports(&[8000..=8099, 443..=443]), [8000, 443]);
-        assert_eq!(ports(&[1..=5, 11..=15]).len(), MAX_PROBED_PORTS);
-    }
-
-    #[test]
-    fn a_client_that_offers_less_leaves_the_rest_to_be_asked() {
-        let mut table = ServerTable::new();
-        table.install(&[server(1)]);
-        let answer = options(1400, None);
-        let plain = Offered {
-            window_scale: false,
-            sack: false,
-            timestamps: false,
-            ecn: false,
-        };
-        let less = Heard {
-            offered: plain,
-            ..heard(&answer, 1000)
-        };
-        table.learn(0, 80, &less);
-        assert!(!table.is_learned(0, 80));
-        assert!(table.traits(0, 80).timestamps, "still only assumed");
-        table.learn(0, 80, &heard(&answer, 1000));
-        assert!(table.is_learned(0, 80));
-        assert!(!table.traits(0, 80).timestamps);
-    }
-
-    #[test]
-    fn what_is_set_by_hand_is_not_learned() {
-        let mut table = ServerTable::new();
-        let mut fixed = server(1);
-        fixed.overrides.mss = Some(1300);
-        fixed.overrides.window_scale = Some(None);
-        table.install(&[fixed]);
-        assert_eq!(table.traits(0, 80).mss, 1300);
-        table.learn(0, 80, &heard(&options(1400, Some(9)), 1000));
-        assert_eq!(table.traits(0, 80).mss, 1300);
-        assert_eq!(table.traits(0, 80).window_scale, None);
-        assert_eq!(table.traits(0, 8000).window_scale, None);
-    }
-
-    #[test]
-    fn a_full_table_says_how_many_it_refused() {
-        let many: Vec<_> = (0..MAX_SERVERS + 3)
-            .map(|n| ProtectedServer {
-                address: Address::from_v4((0x0a00_0000 + n as u32).to_be_bytes()),
-                ..server(0)
-            })
-            .collect();
-        let mut table = ServerTable::new();
-        assert_eq!(table.install(&many), 3);
-        for (place, wanted) in many.iter().take(MAX_SERVERS).enumerate() {
-            assert_eq!(table.find(wanted.address), Some(place as u16));
-        }
-    }
-}
+mod tests;

@@ -67,6 +67,8 @@ pub mod flag {
     pub const SERVER_FIN: u8 = 1 << 2;
     /// The server does not take SACK, though the client was told so: its blocks are blanked.
     pub const BLANK_SACK: u8 = 1 << 3;
+    /// With [`TRACKED`]: the server has opened it.
+    pub const BY_SERVER: u8 = BLANK_SACK;
     /// The server does not scale windows, though the client was told so.
     pub const SERVER_UNSCALED: u8 = 1 << 4;
     /// Timestamps are translated.

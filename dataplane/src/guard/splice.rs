@@ -434,6 +434,7 @@ impl<B: Buffer> Guard<B> {
             let window_bytes = u32::from(read.window) << session.server_scale();
             let fin = read.has(flags::FIN);
             if is_shared {
+                session.note_acknowledged_answer(&read);
                 skip_unseen(session, &read);
             }
             session.note_server(read.end(), read.acknowledgement, window_bytes, fin);

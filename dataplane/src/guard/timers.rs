@@ -140,7 +140,9 @@ impl<B: Buffer> Guard<B> {
     /// For how long an open session may be silent.
     pub(super) fn idle_limit_ns(&self, session: &Session) -> u64 {
         let timers = &self.config.timers;
-        if session.is_closing() {
+        if session.is_unanswered() {
+            timers.half_open_ns
+        } else if session.is_closing() {
             timers.closing_idle_ns
         } else {
             timers.established_idle_ns
@@ -153,7 +155,10 @@ impl<B: Buffer> Guard<B> {
         session: &Session,
         ctx: &mut Context<'_, I>,
     ) {
-        self.refresh(id, ctx);
+        // Of one that is not answered yet nobody is reminded: it would never be forgotten.
+        if !session.is_unanswered() {
+            self.refresh(id, ctx);
+        }
         let base_ns = self.idle_limit_ns(session);
         // Whoever carries its packets tells it as often as this.
         let limit_ns = if self.shares.is_on() {
@@ -167,6 +172,12 @@ impl<B: Buffer> Guard<B> {
         if wait_ns > 0 {
             let wait_ns = wait_ns.min(self.watch_ns(id, base_ns));
             self.wheel.arm(id.0, ctx.now_ns + wait_ns);
+            return;
+        }
+        if session.is_unanswered() {
+            // Whoever saw the server's SYN gives up by itself.
+            self.remove(id);
+            ctx.counters.count(Event::SessionIdled);
             return;
         }
         if !session.has(flag::TRACKED) {

@@ -43,14 +43,14 @@ impl<B: Buffer> Guard<B> {
                 ctx.counters.count(Event::WouldGuard);
                 // Anybody can send it: what stands here already stays until the server has answered.
                 if former.is_none() {
-                    self.track(lookup, None, begun_by(lookup, &read), ctx);
+                    let _ = self.track(lookup, None, begun_by(lookup, &read), ctx);
                 }
             }
             Direction::ToClient if kind == flags::SYN | flags::ACK => {
-                self.track(lookup, former, answered_by(lookup, &read), ctx);
+                let _ = self.track(lookup, former, answered_by(lookup, &read), ctx);
             }
             Direction::ToClient if kind == flags::ACK => {
-                self.track(lookup, former, found_running(lookup, &read), ctx);
+                let _ = self.track(lookup, former, found_running(lookup, &read), ctx);
             }
             Direction::ToServer if self.config.mode == Mode::Monitor => {
                 ctx.counters.count(Event::WouldRefuse);
@@ -63,30 +63,30 @@ impl<B: Buffer> Guard<B> {
 
     /// Follows a session from now on. A full table is no reason to stop its packets here: only
     /// protection will miss it.
-    fn track<I: Io<Buffer = B>>(
+    pub(super) fn track<I: Io<Buffer = B>>(
         &mut self,
         lookup: &Lookup,
         former: Option<Former>,
         session: Session,
         ctx: &mut Context<'_, I>,
-    ) {
+    ) -> Option<Id> {
         let previous = former.and_then(|former| self.incarnation_of(former.id));
         if !self.replace(former, ctx) {
-            return;
+            return None;
         }
         let timers = self.config.timers;
         let wait_ns = match session.state {
             State::Opening => timers.half_open_ns,
             _ => timers.established_idle_ns,
         };
-        if let Some(id) = self.insert_tracked(lookup.hash, session) {
-            ctx.counters.count(Event::SessionTracked);
-            self.begin_mark(id, previous, ctx);
-            if session.state == State::Established && former.is_none() {
-                self.rank_as_guess(id);
-            }
-            self.wheel.arm(id.0, ctx.now_ns + wait_ns);
+        let id = self.insert_tracked(lookup.hash, session)?;
+        ctx.counters.count(Event::SessionTracked);
+        self.begin_mark(id, previous, ctx);
+        if session.state == State::Established && former.is_none() {
+            self.rank_as_guess(id);
         }
+        self.wheel.arm(id.0, ctx.now_ns + wait_ns);
+        Some(id)
     }
 
     /// The server has answered another SYN than the one that a tracked session began with.
@@ -99,7 +99,7 @@ impl<B: Buffer> Guard<B> {
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
         let former = Former { id, is_late: false };
-        self.track(lookup, Some(former), answered_by(lookup, read), ctx);
+        let _ = self.track(lookup, Some(former), answered_by(lookup, read), ctx);
         ctx.counters.count(Event::Forwarded);
         Verdict::Forward(packet)
     }
@@ -113,6 +113,9 @@ impl<B: Buffer> Guard<B> {
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
+        if self.sessions.get(id).has(flag::BY_SERVER) {
+            return self.follow_opened_by_server(id, lookup, packet, parsed, ctx);
+        }
         let read = match read_passing(&packet, parsed, lookup.direction) {
             Ok(read) => read,
             Err(reason) if self.config.mode == Mode::OnFlood => {

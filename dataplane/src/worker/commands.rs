@@ -71,6 +71,7 @@ impl<I: Io> Worker<I> {
             is_learned: server.is_learned,
             traits: server.traits(),
             echo: self.guard.echo_of(place),
+            keeps_place: self.guard.keeps_place(place),
         });
         let services = known.services().map(|service| ServerRow {
             address: known.get(service.place()).address,
@@ -78,6 +79,7 @@ impl<I: Io> Worker<I> {
             is_learned: service.is_learned,
             traits: service.traits,
             echo: None,
+            keeps_place: false,
         });
         status.servers.extend(servers.chain(services).take(room));
         status

@@ -126,6 +126,7 @@ impl Setup {
     /// The hop's and the guard's configuration, as a reload hands them over.
     pub(crate) fn configuration(&self) -> Configuration {
         Configuration {
+            refused_servers: 0,
             hop: Arc::new(HopTables::new(&self.hop_config()).expect("a usable configuration")),
             guard: Box::new(self.guard_config()),
         }

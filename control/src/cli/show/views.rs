@@ -135,6 +135,9 @@ pub(super) fn guard(report: &Guard) -> String {
     let flood = if report.flood { ", flood" } else { "" };
     let draining = if report.draining { ", draining" } else { "" };
     line("active", format!("{}{flood}{draining}", yes(report.active)));
+    for way in &report.bypasses {
+        line("PASSED BY", way.clone());
+    }
     line(
         "SYN rate",
         format!("{} a second", count(report.syns_per_second)),
@@ -476,6 +479,7 @@ mod tests {
             active: true,
             flood: true,
             servers: vec![server],
+            bypasses: vec!["the kernel forwards".into()],
             wire: Some(WireCounts {
                 ends: ["north".into(), "south".into()],
                 carried: 12,
@@ -486,6 +490,7 @@ mod tests {
         let text = guard(&report);
         for part in [
             "on-flood",
+            "PASSED BY  the kernel forwards\n",
             "yes, flood",
             "80,8000-8100",
             "north to south",

@@ -21,7 +21,7 @@ fn control(queries: &channel::Receiver<Query>, ended: oneshot::Sender<()>) -> Ve
     let mut taps = Vec::new();
     for query in queries.iter() {
         match query {
-            Query::Answer(Request::Reload, reply) => {
+            Query::Answer(Request::Reload { .. }, reply) => {
                 log.push("reload");
                 reply.send(Err("p.yaml:3:7: unknown key".into())).unwrap();
             }

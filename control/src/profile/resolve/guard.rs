@@ -11,11 +11,12 @@ use super::wire;
 use super::words::{address, joined, port_ranges};
 use crate::profile::keys::{self, KeyFileError};
 use crate::profile::model::{
-    Guard, GuardLimits, GuardMode, GuardTimers, OnFlood, Port, PortRange, Protected, Route,
-    ServerOverrides, Unknown,
+    Guard, GuardLimits, GuardMode, GuardTimers, KernelForwarding, OnFlood, Port, PortRange,
+    Protected, Route, ServerOverrides, Unknown,
 };
 use crate::profile::raw::{
-    RawGuard, RawGuardLimits, RawGuardMode, RawGuardTimers, RawOnFlood, RawProtected, RawUnknown,
+    RawGuard, RawGuardLimits, RawGuardMode, RawGuardTimers, RawKernelForwarding, RawOnFlood,
+    RawProtected, RawUnknown,
 };
 use crate::profile::raw_words::Word;
 use yaml::{Mark, Node};
@@ -82,6 +83,10 @@ pub(super) fn resolve(
         unknown: match raw.unknown {
             RawUnknown::Drop => Unknown::Drop,
             RawUnknown::Reset => Unknown::Reset,
+        },
+        kernel_forwarding: match raw.kernel_forwarding {
+            RawKernelForwarding::Refuse => KernelForwarding::Refuse,
+            RawKernelForwarding::Warn => KernelForwarding::Warn,
         },
         wire,
     })

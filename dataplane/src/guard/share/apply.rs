@@ -233,7 +233,7 @@ impl<B: Buffer> Guard<B> {
     }
 
     /// Fills in a session that a peer has spliced.
-    fn splice_as_told(&mut self, id: Id, record: &Record) {
+    pub(super) fn splice_as_told(&mut self, id: Id, record: &Record) {
         let session = self.sessions.get_mut(id);
         session.state = State::Established;
         session.flags = session.flags & flag::REMOTE | record.flags & !flag::REMOTE;
@@ -254,6 +254,9 @@ impl<B: Buffer> Guard<B> {
     /// Brings a session that is known up to what a record of it says. All guards come to the same,
     /// in whatever order records come: the last revival counts, then the furthest stage.
     fn merge<I: Io<Buffer = B>>(&mut self, id: Id, record: &Record, ctx: &mut Context<'_, I>) {
+        if record.stage == Stage::Established && self.merge_opened_by_server(id, record, ctx) {
+            return;
+        }
         let mark = &mut self.shares.marks[id.0 as usize];
         mark.incarnation = later(mark.incarnation, record.incarnation);
         let revivals = record.revivals.wrapping_sub(mark.revivals) as i8;
@@ -432,7 +435,7 @@ impl<B: Buffer> Guard<B> {
     }
 
     /// Arms or ends a session as its merged numbers say.
-    fn settle_merged<I: Io<Buffer = B>>(
+    pub(super) fn settle_merged<I: Io<Buffer = B>>(
         &mut self,
         id: Id,
         record: &Record,

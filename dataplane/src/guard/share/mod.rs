@@ -8,6 +8,7 @@
 
 mod apply;
 mod begun;
+mod opened;
 mod order;
 mod tell;
 mod waiting;
@@ -255,10 +256,15 @@ impl<B> Shares<B> {
     /// Whether a guard that drains may still open the present session: its peers hear of it at once,
     /// and carry it when this guard has gone.
     pub(super) fn opens_for_peers(&mut self) -> bool {
+        self.tell_all_at_once();
+        self.peers > 0 && self.share != Share::Never
+    }
+
+    /// Has the session that the present segment opens told to all peers at once.
+    pub(super) fn tell_all_at_once(&mut self) {
         if self.share == Share::Deferred {
             self.share = Share::Established;
         }
-        self.peers > 0 && self.share != Share::Never
     }
 
     /// Whether a guard that is cut off from here, or of which nothing is known here yet, may carry

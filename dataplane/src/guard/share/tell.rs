@@ -75,8 +75,9 @@ impl<B: Buffer> Guard<B> {
             server_first: mark.server_first(session) % SERVER_FIRST_MODULUS,
             ..Record::default()
         };
-        if let (State::Opening, Some(pending)) =
-            (session.state, self.pending.get(session.place_or_isn))
+        if session.state == State::Opening
+            && !session.has(flag::TRACKED)
+            && let Some(pending) = self.pending.get(session.place_or_isn)
         {
             record.sequence = pending.cookie.sequence;
             record.timestamp = pending.cookie.timestamp;
@@ -88,7 +89,10 @@ impl<B: Buffer> Guard<B> {
     }
 
     fn stage_of(&self, id: Id) -> Stage {
-        match self.sessions.get(id).state {
+        let session = self.sessions.get(id);
+        match session.state {
+            // There is no cookie by which a peer could finish it: it only lets the answer pass.
+            State::Opening if session.has(flag::TRACKED | flag::BY_SERVER) => Stage::Established,
             State::Opening => Stage::Opening,
             State::Established => Stage::Established,
             State::Closed => Stage::Closed,
@@ -120,7 +124,8 @@ impl<B: Buffer> Guard<B> {
     /// that is opened by cookie, and they watch it themselves.
     fn is_watched_half_open(&self, id: Id) -> bool {
         let session = self.sessions.get(id);
-        session.state == State::Opening && session.has(flag::TRACKED)
+        let is_watched = session.state == State::Opening && session.has(flag::TRACKED);
+        is_watched && !session.has(flag::BY_SERVER)
     }
 
     #[cold]

@@ -245,7 +245,7 @@ impl Rig {
         self.handle(frame, INSIDE)
     }
 
-    fn handle(&mut self, frame: Vec<u8>, interface: InterfaceId) -> Shown {
+    pub(super) fn handle(&mut self, frame: Vec<u8>, interface: InterfaceId) -> Shown {
         let parsed = parse(&frame).expect("a frame of this test");
         let mut ctx = Context {
             now_ns: self.now_ns,

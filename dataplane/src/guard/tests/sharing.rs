@@ -17,6 +17,8 @@ const DIRECTOR: usize = 0;
 
 #[path = "edges.rs"]
 mod edges;
+#[path = "opened.rs"]
+mod opened;
 #[path = "parted.rs"]
 mod parted;
 
