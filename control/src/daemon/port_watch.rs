@@ -226,6 +226,20 @@ impl Control {
                 hardware::kernel_interface(device).unwrap_or_default(),
                 before.mtu_bytes,
             );
+            self.warn_of_the_guards_frames(place);
+        }
+    }
+
+    /// How large frames to the other guards are made is settled at the start.
+    fn warn_of_the_guards_frames(&self, place: usize) {
+        let Some(with) = &self.profile.replication else {
+            return;
+        };
+        if usize::from(self.layout.ports[with.port].0) == place {
+            warn!(
+                "frames to the other guards are still made for the former MTU, and the larger of \
+                 them are lost; put it back, or restart the daemon"
+            );
         }
     }
 
@@ -243,7 +257,10 @@ impl Control {
             Err(failure) => Err(failure.to_string()),
         };
         if let Err(text) = outcome {
-            warn!("the workers still go by the interfaces' former MTU and address: {text}");
+            warn!(
+                "the workers still go by the interfaces' former MTU and address: {text}; \
+                 `tidegate reload` tries again"
+            );
         }
         true
     }
