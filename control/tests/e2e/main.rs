@@ -12,3 +12,4 @@ mod sharing;
 mod sprayed;
 mod traffic;
 mod wire;
+mod wire_frames;
