@@ -41,6 +41,13 @@ pub(super) fn examine(report: &mut Report<'_>) {
             continue;
         };
         interface(report, port, name);
+        let is_end = profile.guard.as_ref().is_some_and(|guard| {
+            let ends = [guard.outside, guard.inside].map(|end| &profile.ports[end].name);
+            guard.wire.is_some() && ends.contains(&&port.name)
+        });
+        if is_end && !device.arguments.starts_with("net_af_xdp") {
+            first_tag(report, port, name);
+        }
     }
     kernel(report, profile);
 }
@@ -55,6 +62,20 @@ fn kernel(report: &mut Report<'_>, profile: &Profile) {
     for way in found {
         report.lack(is_refused, "kernel", way.to_string(), way.cure());
     }
+}
+
+/// The kernel takes the first tag off a frame before a packet socket sees it, and DPDK's driver does
+/// not say of which kind it was.
+fn first_tag(report: &mut Report<'_>, port: &Port, name: &str) {
+    report.warn(
+        "interfaces",
+        format!(
+            "port `{}` is an end of a wire on packet sockets: a frame whose first tag is one of \
+             802.1ad leaves with one of 802.1Q in its place",
+            port.name
+        ),
+        format!("if the link bears 802.1ad tags, `device: \"net_af_xdp0,iface={name}\"`, or a NIC"),
+    );
 }
 
 fn interface(report: &mut Report<'_>, port: &Port, name: &str) {

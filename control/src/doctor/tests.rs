@@ -370,6 +370,31 @@ fn rights_are_needed_where_a_device_needs_them() {
     assert_eq!(one.trouble_with(&without)[0].0, Level::Warn);
 }
 
+// G2
+#[test]
+fn an_end_of_a_wire_by_packet_sockets_forgets_the_kind_of_a_tag() {
+    const WIRE: &str = r#"
+guard:
+  outside: veth
+  inside: nic
+  wire: {}
+  protect: [ { server: 192.0.2.10, ports: [80] } ]
+  keys: cookie.key
+"#;
+    let one = Fixture::new();
+    let by_sockets = format!("{PROFILE}{WIRE}");
+    let trouble = one.trouble_with(&by_sockets);
+    assert_eq!(trouble.len(), 1, "{trouble:#?}");
+    assert!(trouble[0].2.contains("802.1ad"), "{trouble:#?}");
+    assert!(trouble[0].3.contains("net_af_xdp0,iface=veth0"));
+    one.write(
+        "usr/lib/x86_64-linux-gnu/dpdk/pmds-23.0/librte_net_af_xdp.so",
+        "",
+    );
+    let by_xdp = by_sockets.replace("net_af_packet0", "net_af_xdp0");
+    assert!(one.trouble_with(&by_xdp).is_empty());
+}
+
 #[test]
 fn the_interface_behind_a_port_and_its_peer() {
     let one = Fixture::new();

@@ -14,3 +14,4 @@ mod sprayed;
 mod traffic;
 mod unguarded;
 mod wire;
+mod wire_frames;

@@ -94,14 +94,16 @@ pub fn program(interest: Interest, spoofed: (Ipv4Network, Ipv6Network)) -> Vec<S
     assemble(&steps)
 }
 
+/// The kernel's words for what stands beside the frame (linux/filter.h).
+const BESIDE: u32 = 0xffff_f000;
+const TAG: u32 = BESIDE + 44;
+const TAG_IS_PRESENT: u32 = BESIDE + 48;
+const TAG_TYPE: u32 = BESIDE + 60;
+
 /// The program that passes whole frames with this 802.1Q identifier. The kernel takes a tag off
 /// the frame before any socket sees it, but keeps it beside.
 #[must_use]
 pub fn tagged(vlan: u16) -> Vec<SockFilter> {
-    // The kernel's words for what stands beside the frame (linux/filter.h).
-    const BESIDE: u32 = 0xffff_f000;
-    const TAG: u32 = BESIDE + 44;
-    const TAG_IS_PRESENT: u32 = BESIDE + 48;
     assemble(&[
         Step::Do(LOAD_WORD, TAG_IS_PRESENT),
         Step::Jump(JUMP_EQUAL, 0, To::Label("reject"), To::Next),
@@ -112,6 +114,30 @@ pub fn tagged(vlan: u16) -> Vec<SockFilter> {
         Step::Label("reject"),
         Step::Do(RETURN, 0),
     ])
+}
+
+/// The program that passes whole frames whose first tag is this one, EtherType and control information;
+/// or that bear none.
+#[must_use]
+pub fn first_tag(tag: Option<(u16, u16)>) -> Vec<SockFilter> {
+    let mut steps = vec![Step::Do(LOAD_WORD, TAG_IS_PRESENT)];
+    let reject = To::Label("reject");
+    match tag {
+        None => steps.push(Step::Jump(JUMP_EQUAL, 0, To::Next, reject)),
+        Some((ether_type, information)) => steps.extend([
+            Step::Jump(JUMP_EQUAL, 0, reject, To::Next),
+            Step::Do(LOAD_WORD, TAG),
+            Step::Jump(JUMP_EQUAL, information.into(), To::Next, reject),
+            Step::Do(LOAD_WORD, TAG_TYPE),
+            Step::Jump(JUMP_EQUAL, ether_type.into(), To::Next, reject),
+        ]),
+    }
+    steps.extend([
+        Step::Do(RETURN, u32::MAX),
+        Step::Label("reject"),
+        Step::Do(RETURN, 0),
+    ]);
+    assemble(&steps)
 }
 
 fn word(bits: u128, shift: u32) -> u32 {

@@ -27,6 +27,8 @@ pub struct Profile {
     pub rules: Vec<String>,
     /// More lines of the `runtime` section, each indented by two spaces.
     pub runtime: String,
+    /// Whether the ports take their interfaces by AF_XDP, not by packet sockets.
+    pub xdp: bool,
 }
 
 impl Default for Profile {
@@ -44,6 +46,7 @@ impl Default for Profile {
                 "{ default: guard }".to_owned(),
             ],
             runtime: String::new(),
+            xdp: false,
         }
     }
 }
@@ -164,6 +167,9 @@ runtime:
     }
 
     fn device(&self, number: u8, interface: &str, mtu: u16) -> String {
+        if self.xdp {
+            return format!("\"net_af_xdp{number},iface={interface}\"");
+        }
         // A frame of the kernel's ring holds a packet and what the kernel says of it, and a block
         // holds frames without a rest.
         let frames = match mtu {
