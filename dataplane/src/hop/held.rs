@@ -65,7 +65,7 @@ impl<B> HeldPackets<B> {
     pub(crate) fn new() -> Self {
         let size = MAX_HELD_FOR_NEIGHBOURS as u16;
         let places = POOLS as u16 * size;
-        let is_last = |place: u16| (place + 1) % size == 0;
+        let is_last = |place: u16| (place + 1).is_multiple_of(size);
         let after = |place: u16| if is_last(place) { NONE } else { place + 1 };
         Self {
             packets: (0..places).map(|_| None).collect(),
