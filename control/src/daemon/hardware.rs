@@ -11,9 +11,11 @@ use bindings::{Eal, EalConfig, Mempool, Port, PortConfig, PortInfo};
 use dataplane::io::{PortId, WorkerId};
 use dataplane::limits::{MAX_PORTS, MAX_QUEUES_PER_WORKER};
 use dataplane::port::{DpdkIo, PortQueues};
+use dataplane::shard::{Shard, key_word};
 use dataplane::transmit::TransmitWay;
 use tracing::{info, warn};
 
+use super::crew::random;
 use super::memory::{self, CACHE, DESCRIPTORS, QueueCount};
 use crate::configuration::{DeviceFacts, Layout};
 use crate::failure::Failure;
@@ -31,6 +33,8 @@ pub(super) struct Hardware {
     pub(super) ports: Vec<Port>,
     /// The packet memory.
     pub(super) pool: Mempool,
+    /// Which worker owns a flow: by the NICs' hash where one of them chooses, else in secret.
+    pub(super) shard: Shard,
     _eal: Eal,
 }
 
@@ -113,12 +117,29 @@ pub(super) fn start(profile: &Profile, layout: &Layout) -> Result<Hardware, Fail
         huge_pages,
         "packet memory"
     );
+    let rss_word = key_word(u16::from_ne_bytes(random()?));
     let mut ports = Vec::new();
     for (&index, &queues) in layout.devices.iter().zip(&queues) {
-        ports.push(start_port(profile, index, queues, &eal, &pool)?);
+        ports.push(start_port(profile, index, queues, rss_word, &eal, &pool)?);
     }
+    // What a NIC has put on the right queue need not be handed on.
+    let shard = if ports.iter().any(|port| port.info().rss) {
+        Shard::as_nics(workers, rss_word)
+    } else {
+        let secret: [u8; 32] = random()?;
+        let words = secret
+            .chunks_exact(8)
+            .map(|word| word.try_into().map_or(0, u64::from_ne_bytes));
+        let mut secret = [0; 4];
+        secret
+            .iter_mut()
+            .zip(words)
+            .for_each(|(to, word)| *to = word);
+        Shard::in_secret(workers, secret)
+    };
     Ok(Hardware {
         ports,
+        shard,
         pool,
         _eal: eal,
     })
@@ -190,6 +211,7 @@ fn start_port(
     profile: &Profile,
     index: usize,
     queues: u16,
+    rss_word: u16,
     eal: &Eal,
     pool: &Mempool,
 ) -> Result<Port, Failure> {
@@ -212,6 +234,7 @@ fn start_port(
         rss: Some(Rss {
             tcp: true,
             udp: true,
+            key_word: rss_word,
         }),
         offloads: Offloads::default(),
         promiscuous: device.promiscuous,
