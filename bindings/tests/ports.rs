@@ -3,7 +3,7 @@
 mod common;
 
 use arrayvec::ArrayVec;
-use bindings::port::{PortConfig, RSS_INDIRECTION_ENTRIES, RSS_KEY_WORD};
+use bindings::port::{PortConfig, RSS_INDIRECTION_ENTRIES, Rss};
 use bindings::{Mbuf, Mempool, Port};
 use common::{eal, pool, started};
 
@@ -282,14 +282,20 @@ fn scaling_of(id: u16) -> ([u8; 40], Vec<u16>) {
 #[test]
 fn key_and_table_are_those_that_software_can_follow() {
     let pool = pool("rss", 4095);
+    const DRAWN: u16 = 0x70f1;
     let config = PortConfig {
         rx_queues: 3,
+        rss: Some(Rss {
+            tcp: true,
+            udp: true,
+            key_word: DRAWN,
+        }),
         ..PortConfig::default()
     };
     let port = started(eal(), "net_null_rss,no-rx=1", &config, &pool);
     let (key, table) = scaling_of(port.info().id.number());
     assert!(
-        key.chunks(2).all(|word| word == RSS_KEY_WORD.to_be_bytes()),
+        key.chunks(2).all(|word| word == DRAWN.to_be_bytes()),
         "{key:x?}"
     );
     assert_eq!(table.len(), usize::from(RSS_INDIRECTION_ENTRIES));

@@ -5,6 +5,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use crate::hop::NeighbourUpdate;
 use crate::io::{InterfaceId, PortId, WorkerId};
 use crate::limits::HAND_OFF_RING;
+use crate::shard::Shard;
 
 /// What one worker gives another.
 #[derive(Debug)]
@@ -24,16 +25,25 @@ pub enum Message<B> {
 #[derive(Debug)]
 pub struct Mesh<B> {
     own: WorkerId,
+    /// Who owns which flow.
+    shard: Shard,
     to: Vec<Option<Producer<Message<B>>>>,
     from: Vec<Option<Consumer<Message<B>>>>,
 }
 
 impl<B> Mesh<B> {
-    /// The rings of `workers` workers, one [`Mesh`] for each.
+    /// The rings of `workers` workers, one [`Mesh`] for each; flows are theirs by a key that everybody
+    /// knows, as tests want it.
     pub fn new(workers: usize) -> Vec<Self> {
+        Self::with(workers, &Shard::new(workers))
+    }
+
+    /// The rings of `workers` workers, whose flows are theirs by `shard`.
+    pub fn with(workers: usize, shard: &Shard) -> Vec<Self> {
         let mut meshes: Vec<Self> = (0..workers)
             .map(|own| Self {
                 own: WorkerId(own as u8),
+                shard: shard.clone(),
                 to: (0..workers).map(|_| None).collect(),
                 from: (0..workers).map(|_| None).collect(),
             })
@@ -51,6 +61,11 @@ impl<B> Mesh<B> {
     /// Which worker this is.
     pub fn own(&self) -> WorkerId {
         self.own
+    }
+
+    /// Who owns which flow.
+    pub fn shard(&self) -> &Shard {
+        &self.shard
     }
 
     /// How many workers there are.

@@ -131,7 +131,7 @@ impl<I: Io> Worker<I> {
             hop: parts.hop,
             fragments: parts.fragments,
             guard: parts.guard,
-            shard: Shard::new(parts.mesh.workers()),
+            shard: parts.mesh.shard().clone(),
             mesh: parts.mesh,
             transmit: parts.transmit,
             outbox: Outbox::new(),

@@ -2,7 +2,7 @@
 
 use dpdk_sys::{rte_eth_conf, rte_eth_dev_info};
 
-use super::rss::{Scaling, our_key};
+use super::rss::Scaling;
 use super::{Offloads, PortConfig, PortId, PortInfo, text_of};
 use crate::error::{Call, Error};
 use crate::mempool::Mempool;
@@ -134,12 +134,12 @@ fn checksum_offloads(wanted: Offloads, device: &rte_eth_dev_info) -> (Offloads, 
 }
 
 fn apply(id: PortId, name: &str, plan: &Plan) -> Result<(), Error> {
-    let mut key = our_key();
+    let mut key = plan.scaling.map(|scaling| scaling.key());
     let mut conf = rte_eth_conf::default();
     conf.rxmode.mtu = plan.mtu.into();
     conf.rxmode.offloads = plan.rx_offloads;
-    if let Some(scaling) = plan.scaling {
-        scaling.ask(&mut conf, &mut key);
+    if let (Some(scaling), Some(key)) = (plan.scaling, &mut key) {
+        scaling.ask(&mut conf, key);
     }
     let call = Call::to("rte_eth_dev_configure");
     // SAFETY: EAL runs and the port is ours; the configuration and the key in it are read during
@@ -277,6 +277,7 @@ mod tests {
         let rss = Some(Rss {
             tcp: true,
             udp: false,
+            key_word: 0x1234,
         });
         let config = PortConfig {
             rx_queues: 2,

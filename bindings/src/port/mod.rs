@@ -61,6 +61,8 @@ pub struct Rss {
     pub tcp: bool,
     /// UDP by addresses and ports.
     pub udp: bool,
+    /// The key is this word, repeated.
+    pub key_word: u16,
 }
 
 /// What is wanted of a port.
@@ -97,6 +99,7 @@ impl Default for PortConfig {
             rss: Some(Rss {
                 tcp: true,
                 udp: false,
+                key_word: RSS_KEY_WORD,
             }),
             offloads: Offloads::ALL,
             promiscuous: true,
@@ -134,7 +137,7 @@ pub struct PortInfo {
     /// Offloads that are on.
     pub offloads: Offloads,
     /// Whether the device spreads flows over the receive queues by the Toeplitz hash under
-    /// [`RSS_KEY_WORD`] and a table of [`RSS_INDIRECTION_ENTRIES`]. Known once it is started; where
+    /// [`Rss::key_word`] and a table of [`RSS_INDIRECTION_ENTRIES`]. Known once it is started; where
     /// it does not, any queue may get any flow.
     pub rss: bool,
     /// Whether frames for any address come in.

@@ -7,7 +7,7 @@ use dpdk_sys::{rte_eth_conf, rte_eth_dev_info, rte_eth_rss_conf, rte_eth_rss_ret
 
 use super::{PortId, Rss};
 
-/// The hash key is this word, repeated. Under such a key swapping source and destination leaves
+/// The hash key is one word, repeated: this one unless another is drawn. Under such a key swapping source and destination leaves
 /// the hash as it is, for every 16-bit word of the input meets the same 32 bits of key.
 pub const RSS_KEY_WORD: u16 = 0x6d5a;
 
@@ -30,6 +30,7 @@ const DRIVERS_WITHOUT_REAL_RSS: [&str; 2] = ["net_tap", "net_null"];
 pub(super) struct Scaling {
     pub(super) types: u64,
     pub(super) key_bytes: u8,
+    key_word: u16,
     table_entries: u16,
     queues: u16,
 }
@@ -41,7 +42,8 @@ impl Scaling {
         queues: u16,
         device: &rte_eth_dev_info,
     ) -> Option<Self> {
-        let types = hash_types(wanted?) & device.flow_type_rss_offloads;
+        let wanted = wanted?;
+        let types = hash_types(wanted) & device.flow_type_rss_offloads;
         if queues < 2 || types == 0 {
             return None;
         }
@@ -53,6 +55,7 @@ impl Scaling {
         Some(Self {
             types,
             key_bytes,
+            key_word: wanted.key_word,
             table_entries: device.reta_size,
             queues,
         })
@@ -82,17 +85,22 @@ impl Scaling {
         keyed && tabled && !DRIVERS_WITHOUT_REAL_RSS.contains(&driver)
     }
 
+    /// The key, as long as any device wants it.
+    pub(super) fn key(&self) -> [u8; KEY_BYTES_MAX] {
+        std::array::from_fn(|index| self.key_word.to_be_bytes()[index % 2])
+    }
+
     fn has_our_key(&self, id: PortId) -> bool {
         let mut key = [0; KEY_BYTES_MAX];
         let mut conf = self.hash_conf(&mut key);
         // SAFETY: the port is configured; the key has room for more than the length that is told.
         let result = unsafe { dpdk_sys::rte_eth_dev_rss_hash_conf_get(id.0, &mut conf) };
         let used = usize::from(self.key_bytes);
-        result == 0 && key[..used] == our_key()[..used] && conf.rss_hf & self.types == self.types
+        result == 0 && key[..used] == self.key()[..used] && conf.rss_hf & self.types == self.types
     }
 
     fn set_key(&self, id: PortId) -> bool {
-        let mut key = our_key();
+        let mut key = self.key();
         let mut conf = self.hash_conf(&mut key);
         // SAFETY: the port is configured; key and configuration are read during the call.
         unsafe { dpdk_sys::rte_eth_dev_rss_hash_update(id.0, &mut conf) == 0 }
@@ -119,11 +127,6 @@ impl Scaling {
                 == 0
         }
     }
-}
-
-/// The key, as long as any device wants it.
-pub(super) fn our_key() -> [u8; KEY_BYTES_MAX] {
-    std::array::from_fn(|index| RSS_KEY_WORD.to_be_bytes()[index % 2])
 }
 
 fn hash_types(rss: Rss) -> u64 {

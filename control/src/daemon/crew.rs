@@ -94,7 +94,7 @@ pub(super) fn places(profile: &Profile) -> u32 {
 }
 
 /// Random numbers that no stranger can guess.
-fn random<const N: usize>() -> Result<[u8; N], Failure> {
+pub(super) fn random<const N: usize>() -> Result<[u8; N], Failure> {
     let mut bytes = [0; N];
     SystemRandom::new()
         .fill(&mut bytes)
@@ -156,7 +156,7 @@ impl Crew {
         let capacity = places(profile);
         let mut peers = peers.into_iter();
         let queues = hardware.deal(workers);
-        let meshes = Mesh::new(workers);
+        let meshes = Mesh::with(workers, &hardware.shard);
         let cores = profile.runtime.workers.iter().copied();
         let mut crew = Self {
             members: Vec::new(),

@@ -11,10 +11,12 @@ use bindings::{Eal, EalConfig, Interface, Mempool, Port, PortConfig, PortInfo};
 use dataplane::io::{PortId, WorkerId};
 use dataplane::limits::{MAX_PORTS, MAX_QUEUES_PER_WORKER};
 use dataplane::port::DpdkIo;
+use dataplane::shard::{Shard, key_word};
 use dataplane::transmit::TransmitWay;
 use tracing::{info, warn};
 
 use super::claim::Claim;
+use super::crew::random;
 use super::device_port::DevicePort;
 use super::memory::{self, CACHE, DESCRIPTORS, QueueCount};
 use crate::configuration::{DeviceFacts, Layout};
@@ -31,6 +33,10 @@ pub(super) struct Hardware {
     pub(super) ports: Vec<DevicePort>,
     /// The packet memory.
     pub(super) pool: Mempool,
+    /// Which worker owns a flow: by the NICs' hash where one of them chooses, else in secret.
+    pub(super) shard: Shard,
+    /// What the NICs' RSS keys are made of.
+    rss_word: u16,
     eal: Eal,
 }
 
@@ -117,13 +123,37 @@ pub(super) fn start(profile: &Profile, layout: &Layout) -> Result<Hardware, Fail
         huge_pages,
         "packet memory"
     );
+    let rss_word = key_word(u16::from_ne_bytes(random()?));
     let mut ports = Vec::new();
+    let mut is_chosen_by_nic = false;
     for ((&index, &queues), claim) in layout.devices.iter().zip(&queues).zip(claims) {
         let interface = interface_of(device(profile, index));
-        let port = start_port(profile, index, queues, &eal, &pool)?;
+        let port = start_port(profile, index, queues, rss_word, &eal, &pool)?;
+        is_chosen_by_nic |= port.info().rss;
         ports.push(DevicePort::new(port, interface, claim));
     }
-    Ok(Hardware { ports, pool, eal })
+    // What a NIC has put on the right queue need not be handed on.
+    let shard = if is_chosen_by_nic {
+        Shard::as_nics(workers, rss_word)
+    } else {
+        let secret: [u8; 32] = random()?;
+        let words = secret
+            .chunks_exact(8)
+            .map(|word| word.try_into().map_or(0, u64::from_ne_bytes));
+        let mut secret = [0; 4];
+        secret
+            .iter_mut()
+            .zip(words)
+            .for_each(|(to, word)| *to = word);
+        Shard::in_secret(workers, secret)
+    };
+    Ok(Hardware {
+        ports,
+        shard,
+        rss_word,
+        pool,
+        eal,
+    })
 }
 
 fn start_eal(
@@ -200,6 +230,7 @@ fn start_port(
     profile: &Profile,
     index: usize,
     queues: u16,
+    rss_word: u16,
     eal: &Eal,
     pool: &Mempool,
 ) -> Result<Port, Failure> {
@@ -222,6 +253,7 @@ fn start_port(
         rss: Some(Rss {
             tcp: true,
             udp: true,
+            key_word: rss_word,
         }),
         offloads: Offloads::default(),
         promiscuous: device.promiscuous,
@@ -377,7 +409,7 @@ impl Hardware {
         let claim = Claim::on_interface(name, interface, now.index)?;
         let queues = self.ports[place].info().rx_queues;
         let (eal, pool) = (&self.eal, &self.pool);
-        let fresh = start_port(profile, index, queues, eal, pool)?;
+        let fresh = start_port(profile, index, queues, self.rss_word, eal, pool)?;
         let is_like = |of: &PortInfo| (of.rx_queues, of.tx_queues);
         if is_like(fresh.info()) != is_like(self.ports[place].info()) {
             return Err(Failure::new(

@@ -91,7 +91,9 @@ pub fn run(file: &Path, loaded: Loaded) -> Result<(), Failure> {
             let mtu_bytes = orders.mtu_bytes(with.port);
             let workers = profile.runtime.workers.len();
             let places = crew::places(&profile);
-            replication::Plan::new(with, replication_keys, mtu_bytes, workers, places, &wall)
+            let shard = hardware.shard.clone();
+            let keys = replication_keys;
+            replication::Plan::new(with, keys, mtu_bytes, workers, shard, places, &wall)
                 .map(|(plan, desks)| (Some(plan), desks))?
         }
         None => (None, Vec::new()),

@@ -469,6 +469,33 @@ fn a_full_table_gives_up_an_ended_session_but_not_a_live_one() {
     assert!(matches!(rig.client_sends(data), Shown::Forward(_)));
 }
 
+// F: a second of a flood of ACKs that bear no cookie, 50,000 of them, each from other ports.
+#[test]
+fn f_forged_cookies_take_no_place_and_reach_no_server() {
+    const FORGED: u64 = 50_000;
+    let mut rig = Rig::with_capacity(2);
+    let cookie = rig.shake_hands();
+    let own_port = rig.client_port;
+    for number in 1..=FORGED {
+        rig.client_port = own_port.wrapping_add(number as u16).max(1);
+        let mut forged = cookie.clone();
+        forged.sequence = forged.sequence.wrapping_add(number as u32 * 77);
+        let ack = rig.client_ack(&forged, b"request");
+        assert_eq!(
+            rig.client_sends(ack),
+            Shown::Dropped(DropReason::CookieInvalid),
+            "{number}"
+        );
+    }
+    let status = rig.guard.status();
+    assert_eq!((status.sessions, status.held), (0, 0));
+    assert!(rig.sent().is_empty());
+    // Whoever shook hands before it gets in after it.
+    rig.client_port = own_port;
+    let ack = rig.client_ack(&cookie, b"request");
+    assert_eq!(rig.client_sends(ack), Shown::Held);
+}
+
 // F4: a table that first fills with living sessions finds the next place at once, however many have
 // ended before: those that have left it stand in no row that would have to be searched.
 #[test]

@@ -6,6 +6,7 @@ use super::item::{BATCH_FIELDS_BYTES, ITEM_HEADER_BYTES};
 use super::keys::ReplicationKey;
 use super::record::RECORD_BYTES;
 use crate::limits::{DATAGRAM_BYTES, MAX_PEERS};
+use crate::shard::Shard;
 use crate::wire::address::Address;
 
 /// The largest UDP payload: a packet with an IPv6 header fits into a datagram.
@@ -58,6 +59,8 @@ pub struct ReplicatorConfig {
     pub keys: Vec<ReplicationKey>,
     /// Our workers.
     pub workers: usize,
+    /// Which of them owns a flow; as tests want it, if nothing is said.
+    pub shard: Option<Shard>,
     /// Places of each worker's session table.
     pub table_places: u32,
     /// The largest UDP payload to send, in octets.
@@ -90,6 +93,7 @@ impl ReplicatorConfig {
             transport: Transport::default(),
             keys: Vec::new(),
             workers: 1,
+            shard: None,
             table_places: 0,
             payload_bytes: 1_400,
             hello_ns: 50_000_000,

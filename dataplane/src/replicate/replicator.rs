@@ -99,7 +99,10 @@ impl Replicator {
         let mut replicator = Self {
             now,
             ticked_ns: now.now_ns,
-            shard: Shard::new(config.workers),
+            shard: config
+                .shard
+                .take()
+                .unwrap_or_else(|| Shard::new(config.workers)),
             keys: Keys::new(&config.keys),
             sealing: None,
             frame_number: 0,

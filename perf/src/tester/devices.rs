@@ -208,6 +208,7 @@ impl Engine {
             rss: Some(Rss {
                 tcp: true,
                 udp: true,
+                key_word: bindings::port::RSS_KEY_WORD,
             }),
             offloads: Offloads::default(),
             promiscuous: true,

@@ -21,6 +21,7 @@ use dataplane::replicate::exchange::{Addresses, Exchange};
 use dataplane::replicate::frame::BootId;
 use dataplane::replicate::keys::ReplicationKey;
 use dataplane::replicate::replicator::Replicator;
+use dataplane::shard::Shard;
 use dataplane::wire::address::Address;
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -91,6 +92,7 @@ impl Plan {
         keys: Vec<ReplicationKey>,
         mtu_bytes: u16,
         workers: usize,
+        shard: Shard,
         places: u32,
         wall: &WallClock,
     ) -> Result<(Self, Vec<WorkerPeers>), Failure> {
@@ -115,6 +117,7 @@ impl Plan {
         };
         config.keys = keys;
         config.workers = workers;
+        config.shard = Some(shard);
         config.table_places = places;
         config.payload_bytes =
             usize::from(mtu_bytes).saturating_sub(header_bytes(address.family()));
