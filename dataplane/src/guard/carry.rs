@@ -118,20 +118,24 @@ impl<B: Buffer> Guard<B> {
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
         let place = lookup.key.server;
-        if self.carrier.is_none() {
+        let Some(echo) = self.config.transparent.as_ref().map(|wire| wire.echo) else {
             return self.answer_syn(place, packet, parsed, ctx);
-        }
+        };
         let can_be = bridge::check_syn(packet.bytes(), parsed)
             .and_then(|()| Segment::read_syn(packet.bytes(), parsed))
             .and_then(|read| match read.is_mss_too_small() {
                 true => Err(DropReason::MssTooSmall),
                 false => Ok(read.sequence),
             });
-        let syn = match can_be {
-            Ok(sequence) => SynPlace::of(lookup.hash, sequence),
+        let sequence = match can_be {
+            Ok(sequence) => sequence,
             Err(reason) => return Verdict::Drop(packet, reason),
         };
-        let course = self.choose_course(place, syn, ctx);
+        let course = match echo {
+            EchoMode::Always => Course::Carry,
+            EchoMode::Off => Course::Answer,
+            EchoMode::Auto => self.choose_course(lookup, sequence, ctx),
+        };
         if course == Course::Answer {
             return self.answer_syn(place, packet, parsed, ctx);
         }
@@ -141,7 +145,9 @@ impl<B: Buffer> Guard<B> {
         if self.is_draining {
             return Verdict::Drop(packet, DropReason::Draining);
         }
-        self.remember_syn(place, syn, course, ctx.now_ns);
+        if echo == EchoMode::Auto {
+            self.remember_syn(lookup, sequence, course, ctx.now_ns);
+        }
         if course == Course::AnswerAndProbe {
             self.probe_by_echo(&packet, parsed, ctx);
             return self.answer_syn(place, packet, parsed, ctx);
@@ -157,50 +163,46 @@ impl<B: Buffer> Guard<B> {
         Verdict::Forward(packet)
     }
 
-    /// What is to become of a SYN. One that its client repeats is answered: its echo came to nothing,
-    /// or the answer did not reach the client.
-    #[inline]
+    /// What is to become of a SYN where servers are judged. One that its client repeats is answered:
+    /// its echo came to nothing, or the answer did not reach the client.
+    #[inline(never)]
     fn choose_course<I: Io<Buffer = B>>(
         &mut self,
-        place: u16,
-        syn: SynPlace,
+        lookup: &Lookup,
+        sequence: u32,
         ctx: &mut Context<'_, I>,
     ) -> Course {
-        let (Some(carrier), Some(transparent)) = (&mut self.carrier, &self.config.transparent)
-        else {
+        let Some(carrier) = &mut self.carrier else {
             return Course::Answer;
         };
-        let listener = &mut carrier.listeners[usize::from(place)];
-        if transparent.echo == EchoMode::Auto {
-            if let Some(change) = listener.look(ctx.now_ns) {
-                ctx.counters.count(change);
-            }
-            if listener.may_carry()
-                && let Some(sent) = carrier.carried.settle(syn)
-            {
-                listener.hear_again(sent, ctx.now_ns);
-                ctx.counters.count(Event::EchoRepeated);
-                return Course::Answer;
-            }
+        let listener = &mut carrier.listeners[usize::from(lookup.key.server)];
+        if let Some(change) = listener.look(ctx.now_ns) {
+            ctx.counters.count(change);
         }
-        listener.choose(transparent.echo, self.shares.is_on(), ctx.now_ns)
+        let syn = SynPlace::of(lookup.hash, sequence);
+        if listener.may_carry()
+            && let Some(sent) = carrier.carried.settle(syn)
+        {
+            listener.hear_again(sent, ctx.now_ns);
+            ctx.counters.count(Event::EchoRepeated);
+            return Course::Answer;
+        }
+        listener.choose(EchoMode::Auto, self.shares.is_on(), ctx.now_ns)
     }
 
     /// Remembers a SYN whose echo leaves now, so that its return is known and its repetition too.
-    #[inline]
-    fn remember_syn(&mut self, place: u16, syn: SynPlace, course: Course, now_ns: u64) {
-        let is_judged = self
-            .config
-            .transparent
-            .as_ref()
-            .is_some_and(|transparent| transparent.echo == EchoMode::Auto);
-        if let Some(carrier) = self.carrier.as_mut().filter(|_| is_judged) {
-            let sent = Sent {
-                number: carrier.listeners[usize::from(place)].send(now_ns),
-                is_settled: course == Course::AnswerAndProbe,
-            };
-            carrier.carried.insert(syn, sent);
-        }
+    #[inline(never)]
+    fn remember_syn(&mut self, lookup: &Lookup, sequence: u32, course: Course, now_ns: u64) {
+        let Some(carrier) = &mut self.carrier else {
+            return;
+        };
+        let listener = &mut carrier.listeners[usize::from(lookup.key.server)];
+        let sent = Sent {
+            number: listener.send(now_ns),
+            is_settled: course == Course::AnswerAndProbe,
+        };
+        let syn = SynPlace::of(lookup.hash, sequence);
+        carrier.carried.insert(syn, sent);
     }
 
     /// Asks a silent server whether it answers pings again, by a copy of the SYN in `packet`.
