@@ -1,7 +1,7 @@
 //! Packet sockets that hand over IPv4 fragments as they came.
 //!
 //! DPDK's driver for packet sockets has the kernel join IPv4 fragments before it hands them over:
-//! it asks for `PACKET_FANOUT_FLAG_DEFRAG`, and none of its arguments (22.11, 24.11) leaves that
+//! it asks for `PACKET_FANOUT_FLAG_DEFRAG`, and none of its arguments (22.11) leaves that
 //! out. A joined datagram outgrows the MTU and the ring's frames, and comes cut. A group of sockets
 //! keeps its flags for good, so they are put right on the way to the kernel: this process has a
 //! `setsockopt` of its own, which the dynamic linker finds before the C library's.

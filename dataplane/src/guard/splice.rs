@@ -426,11 +426,16 @@ impl<B: Buffer> Guard<B> {
             let read = Segment { ..read };
             return self.answer_repeated_syn_ack(id, &read, packet, parsed);
         }
+        let is_reset = read.has(flags::RST);
+        if is_reset && !session.has(flag::TRACKED) && !is_servers_own(session, &read) {
+            // It answers a segment of the next session of these ports, which it would end.
+            return Verdict::Drop(packet, DropReason::ResetWithoutSession);
+        }
         if session.disbelieves_reset(&read) {
             self.revive_and_tell(id, ctx);
         }
         let session = self.sessions.get_mut(id);
-        if !read.has(flags::RST) && session.state == State::Established {
+        if !is_reset && session.state == State::Established {
             let window_bytes = u32::from(read.window) << session.server_scale();
             let fin = read.has(flags::FIN);
             if is_shared {
@@ -447,7 +452,7 @@ impl<B: Buffer> Guard<B> {
         if session.has(flag::REMOTE) {
             ctx.counters.count(Event::NeverMet);
         }
-        let is_reset = read.has(flags::RST) && is_servers_own(self.sessions.get(id), &read);
+        let is_reset = is_reset && is_servers_own(self.sessions.get(id), &read);
         self.follow_server(id, is_reset, ctx);
         ctx.counters.count(Event::Spliced);
         Verdict::Forward(packet)

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::frame::{Edit, Ends, Frame, Mac, Segment, flag};
+use crate::frame::{self, Edit, Ends, Frame, Mac, Segment, flag};
 
 /// A host's manner of speaking TCP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -313,6 +313,36 @@ impl Accent {
         };
         Some(Frame::between(own, peer, ends).tcp(&segment))
     }
+}
+
+/// Takes the FIN off a segment with data, as a segment of its own behind it. The stack overlooks a FIN
+/// behind data of which it has some already, and its peer's stack does not repeat that FIN alone.
+pub(super) fn take_fin(frame: &mut [u8]) -> Option<Vec<u8>> {
+    let packet = frame::decode(frame)?;
+    let segment = packet.segment()?;
+    let ends_data = segment.flags & (flag::FIN | flag::SYN | flag::RST) == flag::FIN
+        && !segment.payload.is_empty();
+    if !ends_data {
+        return None;
+    }
+    let fin = Segment {
+        sequence: segment.end().wrapping_sub(1),
+        payload: Vec::new(),
+        ..segment.clone()
+    };
+    let layers = Frame {
+        to_station: packet.to_station,
+        from_station: packet.from_station,
+        source: packet.source,
+        destination: packet.destination,
+        ttl: packet.ttl,
+        traffic_class: packet.traffic_class,
+        identification: 0,
+    };
+    let mut edit = Edit::of(frame)?;
+    edit.clear(flag::FIN);
+    edit.seal();
+    Some(layers.tcp(&fin))
 }
 
 #[cfg(test)]

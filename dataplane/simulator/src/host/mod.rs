@@ -479,7 +479,9 @@ impl Node for Host {
     fn receive(&mut self, _port: usize, mut frame: Vec<u8>, now_ns: u64) {
         if self.is_on && self.admits(&frame, now_ns) {
             self.accent.hear(&mut frame);
+            let fin = accent::take_fin(&mut frame);
             self.wire.arrived.push_back(frame);
+            self.wire.arrived.extend(fin);
         }
     }
 

@@ -75,7 +75,8 @@ fn faults(
             for (other, known, is_short) in &guards {
                 let fault = match known.get(ends) {
                     Some((same, State::Established)) if same == isn => continue,
-                    None if *is_short => continue,
+                    // It was not taken in, or is opened anew by a client's repetition.
+                    None | Some((_, State::Opening)) if *is_short => continue,
                     Some((same, state)) if same == isn => format!("has it {}", state.label()),
                     Some((_, state)) => format!("has another one of its ports {}", state.label()),
                     None => "does not know it".to_owned(),
