@@ -223,7 +223,7 @@ fn is_tag(ether_type: u16) -> bool {
     matches!(ether_type, ETHER_TYPE_VLAN | ETHER_TYPE_SERVICE_VLAN)
 }
 
-/// Octets of a frame's link-layer header with up to [`MAX_TAGS`] tags (802.1Q, 802.1ad), and the
+/// Bytes of a frame's link-layer header with up to [`MAX_TAGS`] tags (802.1Q, 802.1ad), and the
 /// EtherType behind it; `None` when the frame ends before it does, or bears more tags.
 #[inline]
 pub fn link_header_of(frame: &[u8]) -> Option<(usize, u16)> {

@@ -75,7 +75,7 @@ impl DevicePort {
         self.link_changes += 1;
     }
 
-    /// The largest packet, in octets: no larger than the kernel takes.
+    /// The largest packet, in bytes: no larger than the kernel takes.
     pub(super) fn mtu_bytes(&self, device: &Device) -> u16 {
         let own = mtu_of(device, &self.info);
         let kernels = self.interface.map(|interface| interface.mtu_bytes);

@@ -158,7 +158,7 @@ fn ipv4_datagrams_in_fragments_pass() {
     };
     for octets in ["1400", "4000", "60000"] {
         let said = ping(octets, "3");
-        assert!(said.contains(" 0% packet loss"), "{octets} octets: {said}");
+        assert!(said.contains(" 0% packet loss"), "{octets} bytes: {said}");
     }
     assert_eq!(guarded.drops("malformed_ipv4"), 0);
     guarded.audit();

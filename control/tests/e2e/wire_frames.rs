@@ -11,7 +11,7 @@ use crate::common::Guarded;
 
 /// How long a frame may take that nothing holds up.
 const SOON: Duration = Duration::from_secs(5);
-/// Octets of two stations.
+/// Bytes of two stations.
 const STATIONS_BYTES: usize = 12;
 const TAG_BYTES: usize = 4;
 const VLAN: u16 = 0x8100;

@@ -65,7 +65,7 @@ struct Mark {
     incarnation: u32,
     /// The session's `last_seen` that the peers know.
     told_tick: u32,
-    /// The sum of both sides' initial numbers, to tell its octets and which of two servers' answers
+    /// The sum of both sides' initial numbers, to tell its bytes and which of two servers' answers
     /// came first; before the server has answered, the client's.
     base: u32,
     /// See [`told`].

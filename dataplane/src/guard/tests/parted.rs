@@ -10,6 +10,18 @@ fn live(site: &Site) -> Vec<usize> {
     guards.map(|rig| rig.guard.status().live).collect()
 }
 
+impl Site {
+    /// Has a guard tell all its sessions once more.
+    fn have_told_again(&mut self, guard: usize) {
+        self.guards[guard].hear(&FromPeers::Page(PageRequest {
+            peer: PeerId(1 - guard as u8),
+            request: 1,
+            first: 0,
+            end: 100,
+        }));
+    }
+}
+
 fn share(share: Share) -> impl Fn(usize, &mut GuardConfig) {
     move |_, config| {
         config.sharing = Some(Sharing {
@@ -333,12 +345,7 @@ fn k2_of_two_sessions_that_begin_at_once_the_one_that_the_server_answered_last_i
         let mut site = Site::new(2);
         site.open([0, 0, 0]);
         site.exchange();
-        site.guards[0].hear(&FromPeers::Page(PageRequest {
-            peer: PeerId(1),
-            request: 1,
-            first: 0,
-            end: 100,
-        }));
+        site.have_told_again(0);
         let told = site.records_of(0)[0];
         assert_eq!(told.server_first, SERVER_ISN % SERVER_FIRST_MODULUS);
         let other = |server: i32| Record {
@@ -364,12 +371,7 @@ fn k2_of_two_sessions_that_begin_at_once_the_one_that_the_server_answered_last_i
 fn k2_what_opens_here_is_not_given_up_for_another_session_of_the_same_moment() {
     let mut site = Site::new(2);
     site.open([1, 1, 1]);
-    site.guards[1].hear(&FromPeers::Page(PageRequest {
-        peer: PeerId(0),
-        request: 1,
-        first: 0,
-        end: 100,
-    }));
+    site.have_told_again(1);
     let former = site.records_of(1)[0];
     let mut site = Site::new(2);
     site.guards[0].client_isn = CLIENT_ISN.wrapping_sub(5_000_000);
@@ -456,12 +458,7 @@ fn b1_a_strangers_guess_in_the_widest_windows_is_not_noted() {
 fn an_end_for_which_there_was_no_room_is_not_undone_by_what_was_said_before_it() {
     let mut other = Site::new(2);
     let cookie = other.open([0, 0, 0]);
-    other.guards[0].hear(&FromPeers::Page(PageRequest {
-        peer: PeerId(1),
-        request: 1,
-        first: 0,
-        end: 100,
-    }));
+    other.have_told_again(0);
     let living = other.records_of(0)[0];
     other.guards[0].close(&cookie);
     let ended = *other.records_of(0).last().unwrap();
