@@ -441,6 +441,7 @@ fn b1_a_strangers_guess_in_the_widest_windows_is_not_noted() {
     let mut site = Site::with(2, |_, _| {});
     for rig in &mut site.guards {
         rig.client_scale = 14;
+        rig.server_options.window_scale = Some(14);
     }
     let cookie = site.open([0, 0, 0]);
     let next = cookie.sequence.wrapping_add(1);
