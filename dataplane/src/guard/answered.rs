@@ -41,6 +41,10 @@ impl<B: Buffer> Guard<B> {
         match (read.has(flags::RST), fits) {
             (true, true) => self.server_refused(id, packet, parsed, ctx),
             (true, false) => Verdict::Drop(packet, DropReason::ServerAnswerInvalid),
+            // Nobody would hear of it; who has begun it is answered again.
+            (false, true) if read.has(flags::SYN) && self.leaves_opening_to_others(id) => {
+                Verdict::Drop(packet, DropReason::LeftToOthers)
+            }
             (false, true) if read.has(flags::SYN) => {
                 self.open_session(id, &read, packet, parsed, ctx)
             }
@@ -85,6 +89,11 @@ impl<B: Buffer> Guard<B> {
             pending.is_elsewhere = true;
         }
         is_open
+    }
+
+    /// Whether this guard leaves, and peers that stay can complete this opening: one of them began it.
+    fn leaves_opening_to_others(&self, id: Id) -> bool {
+        self.is_leaving && self.peers() > 0 && self.is_remote(id)
     }
 
     /// The server's SYN-ACK: splices, and delivers what was held. Its first segment is the

@@ -2,6 +2,7 @@
 
 mod accent;
 mod application;
+mod neighbours;
 mod plan;
 
 use std::cell::Cell;
@@ -16,7 +17,7 @@ use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr, IpEndpo
 
 use self::accent::{Accent, Opinion};
 use self::application::Application;
-use crate::frame::{self, Ends, Mac, Station, flag};
+use crate::frame::{self, Ends, Mac, flag};
 use crate::node::{Departure, Node};
 
 pub use accent::Manner;
@@ -66,9 +67,6 @@ const HALF_OPEN_NS: u64 = 63_000_000_000;
 /// Frames that a host may send without the clock moving on. A stack that never comes to an end fails
 /// here before it takes all memory.
 const MAX_FRAMES_AT_ONCE: usize = 100_000;
-
-/// How long a neighbour may take to answer.
-const QUESTION_INTERVAL_NS: u64 = 1_000_000_000;
 
 thread_local! {
     /// The virtual time in milliseconds, for timestamps: the stack asks a function without state.
@@ -356,37 +354,6 @@ impl Host {
         }
     }
 
-    /// Asks for the neighbours to whom connections are begun. The stack asks one question a second,
-    /// so that one who is gone would keep it from finding all others.
-    fn ask_neighbours(&mut self, now_ns: u64, out: &mut Vec<Departure>) {
-        let addresses = self.settings.addresses.iter();
-        let station = Station {
-            mac: self.settings.mac,
-            addresses: addresses.map(|&(address, _)| address).collect(),
-        };
-        for connection in &self.connections {
-            let socket = self.sockets.get::<Socket<'_>>(connection.handle);
-            let Some(remote) = socket.remote_endpoint().map(|end| IpAddr::from(end.addr)) else {
-                continue;
-            };
-            let is_due = self
-                .asked
-                .get(&remote)
-                .is_none_or(|asked_ns| now_ns - asked_ns >= QUESTION_INTERVAL_NS);
-            if socket.state() != State::SynSent || !is_due || !self.is_neighbour(remote) {
-                continue;
-            }
-            self.asked.insert(remote, now_ns);
-            out.extend(station.ask(remote).map(|question| (0, question)));
-        }
-    }
-
-    fn is_neighbour(&self, address: IpAddr) -> bool {
-        let own = self.settings.addresses.iter();
-        let mut networks = own.map(|&(own, length)| IpCidr::new(own.into(), length));
-        networks.any(|network| network.contains_addr(&address.into()))
-    }
-
     /// Gives every connection that has come in an application.
     fn accept(&mut self, now_ns: u64) {
         // A listening socket whose handshake was reset within one poll has forgotten its timestamps.
@@ -525,7 +492,7 @@ impl Node for Host {
             .filter_map(|one| one.application.next_wake_ns(now_ns))
             .min();
         let starts = self.waiting.front().map(|&(start_ns, _)| start_ns);
-        [self.next_stack_ns, readers, starts]
+        [self.next_stack_ns, readers, starts, self.next_question_ns()]
             .into_iter()
             .flatten()
             .min()

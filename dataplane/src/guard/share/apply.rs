@@ -376,6 +376,10 @@ impl<B: Buffer> Guard<B> {
             // It was told here alone.
             return;
         }
+        if mark.is_deferred() {
+            // All hold it now, and of its closing only the director was told.
+            mark.told &= !told::CLOSING;
+        }
         mark.told |= told::ALL;
         if record.flags & flag::CLIENT_FIN != 0 {
             mark.told |= told::CLIENT_FIN;

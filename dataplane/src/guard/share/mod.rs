@@ -41,6 +41,8 @@ mod told {
     pub(super) const CLIENT_FIN_ACKED: u8 = 1 << 2;
     /// That the client has acknowledged the server's FIN.
     pub(super) const SERVER_FIN_ACKED: u8 = 1 << 3;
+    /// All of these: what a session's closing has come to.
+    pub(super) const CLOSING: u8 = CLIENT_FIN | SERVER_FIN | CLIENT_FIN_ACKED | SERVER_FIN_ACKED;
     /// That it is there: every peer knows.
     pub(super) const ALL: u8 = 1 << 4;
     /// That it is there: its director knows.

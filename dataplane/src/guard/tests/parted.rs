@@ -417,6 +417,53 @@ fn a_deferred_session_is_told_to_all_once_it_has_carried_much() {
 }
 
 #[test]
+fn k3_of_a_closing_that_only_the_director_was_told_all_hear_once_all_hold_the_session() {
+    let mut site = Site::with(3, share(Share::Deferred));
+    let cookie = site.open([1, 1, 1]);
+    let next = cookie.sequence.wrapping_add(1);
+    let fin = site.guards[1].client_segment(1, next, FIN_ACK, b"");
+    site.guards[1].client_sends(fin);
+    // The word to the director is lost.
+    assert_eq!(site.records_of(1).len(), 1);
+    // Somebody asks the director, which tells all that there is a session.
+    let fin_ack = site.guards[2].server_segment(1, CLIENT_ISN.wrapping_add(2), FIN_ACK, b"");
+    assert_eq!(site.guards[2].server_sends(fin_ack), Shown::Held);
+    site.exchange();
+    let shown = site.guards[2].walk_released();
+    assert!(matches!(shown[..], [Shown::Forward(_)]), "{shown:?}");
+    let last = site.guards[0].client_segment(2, next.wrapping_add(1), ACK, b"");
+    site.guards[0].client_sends(last);
+    site.exchange();
+    assert_eq!(live(&site), [0, 0, 0]);
+}
+
+#[test]
+fn a_guard_that_leaves_completes_no_opening_of_others() {
+    let mut site = Site::new(2);
+    let cookie = site.guards[1].shake_hands();
+    let ack = site.guards[1].client_ack(&cookie, b"");
+    assert_eq!(site.guards[1].client_sends(ack), Shown::Held);
+    site.exchange();
+    site.guards[0].guard.leave();
+    let answer = site.guards[0].server_syn_ack();
+    assert_eq!(
+        site.guards[0].server_sends(answer),
+        Shown::Dropped(DropReason::LeftToOthers)
+    );
+    assert_eq!(site.guards[0].sent(), []);
+    // Its own it completes: it stays for so long.
+    let mut site = Site::new(2);
+    let cookie = site.guards[0].shake_hands();
+    let ack = site.guards[0].client_ack(&cookie, b"");
+    assert_eq!(site.guards[0].client_sends(ack), Shown::Held);
+    site.guards[0].guard.leave();
+    let answer = site.guards[0].server_syn_ack();
+    assert_eq!(site.guards[0].server_sends(answer), Shown::Held);
+    site.exchange();
+    assert_eq!(live(&site), [1, 1]);
+}
+
+#[test]
 fn a_guard_that_leaves_opens_nothing_that_it_can_no_longer_tell() {
     for data in [&b""[..], b"GET /"] {
         let mut site = Site::new(2);
