@@ -7,7 +7,7 @@ use dataplane::limits::MAX_QUEUES_PER_WORKER;
 use dataplane::port::PortQueues;
 
 use super::claim::Claim;
-use super::hardware::{kernel_interface, mtu_of};
+use super::hardware::mtu_of;
 use crate::configuration::DeviceFacts;
 use crate::profile::Device;
 
@@ -101,7 +101,7 @@ impl DevicePort {
     /// The state of its link. Of a kernel interface the kernel knows more than the driver; one that
     /// has vanished is down.
     pub(super) fn link(&self, device: &Device) -> Option<LinkState> {
-        if let Some(name) = kernel_interface(device) {
+        if let Some(name) = device.kernel_interface() {
             let now = Interface::named(name).ok();
             return Some(LinkState {
                 is_up: !self.is_lost && now.is_some_and(|now| now.is_running),

@@ -41,7 +41,7 @@ use self::crew::{Crew, Orders};
 use self::serve::{Desk, Signals};
 use self::socket::ControlSocket;
 use self::worker_thread::WallClock;
-use crate::bypass;
+use crate::bypass::{self, Kernel};
 use crate::configuration::{self, Layout};
 use crate::failure::Failure;
 use crate::logging;
@@ -61,7 +61,7 @@ pub fn run(file: &Path, loaded: Loaded) -> Result<(), Failure> {
         warn!("{}:{line}", file.display());
     }
     let machine = Machine::read(Path::new("/"));
-    bypass::refuse(Path::new("/"), &profile)?;
+    bypass::refuse(&Kernel::below(Path::new("/")), &profile)?;
     // From here on what is not a worker runs on the control core.
     Affinity::of(&[profile.runtime.control_core as usize])
         .and_then(|cores| cores.apply())

@@ -112,7 +112,7 @@ impl Control {
     /// is there.
     fn look_for_its_interface(&mut self, place: usize) {
         let device = hardware::device(&self.profile, self.layout.devices[place]);
-        let Some(interface) = hardware::kernel_interface(device).map(str::to_owned) else {
+        let Some(interface) = device.kernel_interface().map(str::to_owned) else {
             return;
         };
         let now = Interface::named(&interface).ok();
@@ -223,7 +223,7 @@ impl Control {
                  lower `ports.{name}.mtu`",
                 facts.mtu_bytes,
                 before.mtu_bytes,
-                hardware::kernel_interface(device).unwrap_or_default(),
+                device.kernel_interface().unwrap_or_default(),
                 before.mtu_bytes,
             );
             self.warn_of_the_guards_frames(place);
