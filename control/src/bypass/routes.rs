@@ -8,6 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bindings::Netlink;
 
+use crate::rtnetlink::{HEADER_BYTES, attributes, messages, split, u16_at, u32_at};
+
 /// On a machine with more routes than this no more are read: it is a router.
 const MOST: usize = 10_000;
 
@@ -17,7 +19,6 @@ const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 /// NLM_F_REQUEST | NLM_F_DUMP
 const DUMP: u16 = 0x301;
-const HEADER_BYTES: usize = 16;
 /// `struct rtmsg`
 const ROUTE_BYTES: usize = 12;
 const RTN_UNICAST: u8 = 1;
@@ -123,7 +124,6 @@ impl Routes {
 fn read(family: u8) -> io::Result<Vec<Route>> {
     let netlink = Netlink::open(0).map_err(io::Error::other)?;
     let mut request = [0; HEADER_BYTES + ROUTE_BYTES];
-    request[0] = request.len() as u8;
     request[..4].copy_from_slice(&((HEADER_BYTES + ROUTE_BYTES) as u32).to_ne_bytes());
     request[4..6].copy_from_slice(&RTM_GETROUTE.to_ne_bytes());
     request[6..8].copy_from_slice(&DUMP.to_ne_bytes());
@@ -145,42 +145,6 @@ fn read(family: u8) -> io::Result<Vec<Route>> {
             return Err(io::Error::other("there are too many routes"));
         }
     }
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    let bytes = bytes.get(at..at + 2)?;
-    Some(u16::from_ne_bytes(bytes.try_into().ok()?))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    let bytes = bytes.get(at..at + 4)?;
-    Some(u32::from_ne_bytes(bytes.try_into().ok()?))
-}
-
-/// The next item of a list of which each begins with its length, and the rest.
-fn split(bytes: &[u8], length: usize, header: usize) -> Option<(&[u8], &[u8])> {
-    let item = bytes.get(..length).filter(|_| length >= header)?;
-    let next = length.next_multiple_of(4).min(bytes.len());
-    Some((item, &bytes[next..]))
-}
-
-/// The messages of a datagram: each one's kind and body.
-fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let length = u32_at(bytes, 0)? as usize;
-        let (message, rest) = split(bytes, length, HEADER_BYTES)?;
-        bytes = rest;
-        Some((u16_at(message, 4)?, &message[HEADER_BYTES..]))
-    })
-}
-
-/// A message's attributes: each one's kind and value.
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let (attribute, rest) = split(bytes, u16_at(bytes, 0)?.into(), 4)?;
-        bytes = rest;
-        Some((u16_at(attribute, 2)?, &attribute[4..]))
-    })
 }
 
 /// The interfaces of a route of several next hops (`struct rtnexthop`).

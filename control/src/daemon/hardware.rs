@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use super::claim::Claim;
 use super::crew::random;
+use super::departures::Departures;
 use super::device_port::DevicePort;
 use super::memory::{self, CACHE, DESCRIPTORS, QueueCount};
 use crate::configuration::{DeviceFacts, Layout};
@@ -37,6 +38,8 @@ pub(super) struct Hardware {
     pub(super) shard: Shard,
     /// What the NICs' RSS keys are made of.
     rss_word: u16,
+    /// The interfaces that leave.
+    pub(super) departures: Departures,
     eal: Eal,
 }
 
@@ -72,6 +75,8 @@ fn device_arguments(device: &Device) -> String {
 
 /// Starts EAL, makes the pool, and starts every port.
 pub(super) fn start(profile: &Profile, layout: &Layout) -> Result<Hardware, Failure> {
+    // From before the ports stand on them.
+    let departures = Departures::listen();
     let mut claims = Vec::new();
     for &index in &layout.devices {
         let (name, device) = (&profile.ports[index].name, device(profile, index));
@@ -141,6 +146,7 @@ pub(super) fn start(profile: &Profile, layout: &Layout) -> Result<Hardware, Fail
         shard,
         rss_word,
         pool,
+        departures,
         eal,
     })
 }

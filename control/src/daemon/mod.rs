@@ -11,6 +11,7 @@ mod captures;
 mod claim;
 mod control_loop;
 mod crew;
+mod departures;
 mod device_port;
 mod hardware;
 mod http;
