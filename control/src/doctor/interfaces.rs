@@ -140,7 +140,7 @@ fn socket(report: &mut Report<'_>, port: &Port, name: &str) {
         return;
     };
     if device.is_packet_socket() {
-        if !bindings::packet_socket::hands_over_fragments() {
+        if !report.host.hands_over_fragments {
             report.warn(
                 "interfaces",
                 format!(
