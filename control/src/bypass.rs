@@ -3,15 +3,28 @@
 //! A port on a kernel interface (`net_af_packet`, `net_af_xdp`) shares its frames with the kernel. One
 //! that forwards carries a copy of each of them to the servers, with no cookie asked for.
 //!
+//! What decides (tried with packets by the end-to-end tests):
+//! - IPv4: `forwarding` of the interface that the packet comes by; neither that of `all` nor of the interface
+//!   that it leaves by.
+//! - IPv6: `forwarding` of `all`, or `force_forwarding` of the interface; not the interface's `forwarding`.
+//! - A route to the server by another interface, in any table.
+//! - For IPv4 with `rp_filter`, that an address or a route stands on the interface: else no source is taken.
+//! - A bridge forwards what its ports get, whatever the sysctls say, with and without `br_netfilter`.
+//!
 //! Everything is read below a root folder, so that a test hands in a fixture tree in place of `/`.
 
+mod routes;
+
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
+use self::routes::Routes;
 use crate::failure::Failure;
-use crate::profile::{GuardMode, KernelForwarding, Link, Profile};
+use crate::profile::{Device, GuardMode, KernelForwarding, Link, Profile};
 
 /// How the kernel carries packets on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,25 +99,65 @@ pub fn is_refused(profile: &Profile) -> bool {
         && guard.is_some_and(|guard| guard.kernel_forwarding == KernelForwarding::Refuse)
 }
 
-/// The ways past the guard that this machine's kernel has now, for a profile whose guard is on.
+/// What is read of the kernel.
+pub struct Kernel {
+    /// Its files stand below.
+    root: PathBuf,
+    routes: Box<dyn Fn() -> Routes>,
+}
+
+impl Kernel {
+    /// The kernel whose files stand below `root`. Its routes are known where that is this machine's own.
+    #[must_use]
+    pub fn below(root: &Path) -> Self {
+        let is_own = root == Path::new("/");
+        Self {
+            root: root.to_owned(),
+            routes: Box::new(move || match is_own {
+                true => Routes::read(),
+                false => Routes::Unknown,
+            }),
+        }
+    }
+}
+
+/// The ways past the guard that the kernel has while the daemon runs, for a profile whose guard is on.
 #[must_use]
-pub fn find(root: &Path, profile: &Profile) -> Vec<Bypass> {
-    let Some(guard) = &profile.guard else {
+pub fn find(kernel: &Kernel, profile: &Profile) -> Vec<Bypass> {
+    ways(kernel, profile, |port| {
+        !is_taken_whole(kernel, profile, port)
+    })
+}
+
+/// Those that are shut while the daemon runs only: all that comes by the port goes to its AF_XDP
+/// sockets then, and to the kernel at any other time.
+#[must_use]
+pub fn find_without_daemon(kernel: &Kernel, profile: &Profile) -> Vec<Bypass> {
+    ways(kernel, profile, |port| {
+        is_taken_whole(kernel, profile, port)
+    })
+}
+
+/// The ways by those ports of clients that are to be looked at.
+fn ways(kernel: &Kernel, profile: &Profile, is_of_interest: impl Fn(usize) -> bool) -> Vec<Bypass> {
+    let root = &kernel.root;
+    let Some(guard) = profile
+        .guard
+        .as_ref()
+        .filter(|one| one.mode != GuardMode::Off)
+    else {
         return Vec::new();
     };
-    let is_on = guard.mode != GuardMode::Off;
-    let has = |is_of_family: fn(&std::net::IpAddr) -> bool| {
-        is_on && guard.protect.iter().any(|one| is_of_family(&one.server))
-    };
-    let (ipv4, ipv6) = (
-        has(|server| server.is_ipv4()),
-        has(|server| server.is_ipv6()),
-    );
+    let servers = guard.protect.iter().map(|one| one.server);
+    let (ipv4, ipv6): (Vec<_>, Vec<_>) = servers.partition(IpAddr::is_ipv4);
+    // Reading them costs, and where nothing forwards they do not matter.
+    let routes = OnceCell::new();
+    let routes = || routes.get_or_init(|| (kernel.routes)());
     let inside = interface_of(profile, guard.inside);
     let inside = inside.map_or_else(BTreeSet::new, |inside| stacked_on(root, inside));
     let mut found = BTreeSet::new();
     let clients = (0..profile.ports.len()).filter(|&port| port != guard.inside);
-    for port in clients {
+    for port in clients.filter(|&port| is_of_interest(port)) {
         let Some(own) = interface_of(profile, port) else {
             continue;
         };
@@ -117,16 +170,25 @@ pub fn find(root: &Path, profile: &Profile) -> Vec<Bypass> {
             });
         };
         for interface in &all {
-            if ipv4 && forwards_ipv4(root, interface) {
+            let index = index_of(root, interface);
+            let leads_to = |servers: &[IpAddr]| {
+                let mut servers = servers.iter();
+                servers.any(|&server| routes().lead_past(index, server))
+            };
+            let takes_any_source = || {
+                let indices: Vec<_> = all.iter().map(|one| index_of(root, one)).collect();
+                !filters_sources(root, interface) || routes().name_for_ipv4(&indices)
+            };
+            if forwards_ipv4(root, interface) && leads_to(&ipv4) && takes_any_source() {
                 add(interface, Way::Ipv4);
             }
-            if ipv6 && forwards_ipv6(root, interface) {
+            if forwards_ipv6(root, interface) && leads_to(&ipv6) {
                 add(interface, Way::Ipv6);
             }
         }
         let shared = all.intersection(&inside);
         if let Some(bridge) = shared.clone().find(|one| is_bridge(root, one))
-            && (ipv4 || ipv6)
+            && !guard.protect.is_empty()
         {
             add(own, Way::Bridge(bridge.clone()));
         }
@@ -138,11 +200,11 @@ pub fn find(root: &Path, profile: &Profile) -> Vec<Bypass> {
 ///
 /// # Errors
 /// The first such way and its cure.
-pub fn refuse(root: &Path, profile: &Profile) -> Result<(), Failure> {
+pub fn refuse(kernel: &Kernel, profile: &Profile) -> Result<(), Failure> {
     if !is_refused(profile) {
         return Ok(());
     }
-    match find(root, profile).first() {
+    match find(kernel, profile).first() {
         None => Ok(()),
         Some(way) => Err(Failure::new(
             way.to_string(),
@@ -154,20 +216,41 @@ pub fn refuse(root: &Path, profile: &Profile) -> Result<(), Failure> {
     }
 }
 
-/// The kernel's interface that shares its frames with a port.
-fn interface_of(profile: &Profile, port: usize) -> Option<&str> {
-    let device = match &profile.ports[port].link {
-        Link::Device(device) => device,
+/// A port's device: its own, or that of the port whose VLAN it is.
+fn device_of(profile: &Profile, port: usize) -> Option<&Device> {
+    match &profile.ports[port].link {
+        Link::Device(device) => Some(device),
         Link::Parent(parent) => match &profile.ports[*parent].link {
-            Link::Device(device) => device,
-            Link::Parent(_) => return None,
+            Link::Device(device) => Some(device),
+            Link::Parent(_) => None,
         },
+    }
+}
+
+/// The kernel's interface that a port stands on.
+fn interface_of(profile: &Profile, port: usize) -> Option<&str> {
+    device_of(profile, port)?.kernel_interface()
+}
+
+/// Whether the kernel sees nothing of what comes by a port while the daemon runs: AF_XDP's program takes
+/// it before the kernel looks, but for what comes in queues that no socket stands on. What a program of
+/// the operator's own leaves to the kernel nobody knows.
+fn is_taken_whole(kernel: &Kernel, profile: &Profile, port: usize) -> bool {
+    let Some(device) = device_of(profile, port).filter(|device| device.is_xdp_socket()) else {
+        return false;
     };
-    let drivers = ["net_af_packet", "eth_af_packet", "net_af_xdp"];
-    let is_shared = drivers
-        .iter()
-        .any(|driver| device.arguments.starts_with(driver));
-    device.argument("iface").filter(|_| is_shared)
+    let Some(name) = device.kernel_interface() else {
+        return false;
+    };
+    let folder = kernel.root.join("sys/class/net").join(name).join("queues");
+    let names = fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    let queues: Vec<Option<u16>> = names
+        .filter_map(|name| name.strip_prefix("rx-").map(|number| number.parse().ok()))
+        .collect();
+    let taken = device.xdp_queues(profile.runtime.workers.len());
+    let is_taken = |queue: &Option<u16>| queue.is_some_and(|queue| taken.contains(&queue));
+    !queues.is_empty() && queues.iter().all(is_taken) && device.argument("xdp_prog").is_none()
 }
 
 /// An interface and all that stand on it: VLANs, bridges, bonds. They take its frames, too.
@@ -194,14 +277,30 @@ fn is_bridge(root: &Path, interface: &str) -> bool {
     interface == "ovs-system" || own.exists()
 }
 
+fn number(root: &Path, path: &str) -> Option<u32> {
+    let text = fs::read_to_string(root.join(path)).ok()?;
+    text.trim().parse().ok()
+}
+
 fn is_set(root: &Path, path: &str) -> bool {
-    let text = fs::read_to_string(root.join("proc/sys/net").join(path));
-    text.is_ok_and(|text| text.trim().parse::<u32>().is_ok_and(|value| value != 0))
+    number(root, &format!("proc/sys/net/{path}")).is_some_and(|value| value != 0)
+}
+
+/// The kernel's number of an interface; routes name it so.
+fn index_of(root: &Path, interface: &str) -> Option<u32> {
+    number(root, &format!("sys/class/net/{interface}/ifindex"))
 }
 
 /// The interface that a packet comes by decides; `ip_forward` sets all of them.
 fn forwards_ipv4(root: &Path, interface: &str) -> bool {
     is_set(root, &format!("ipv4/conf/{interface}/forwarding"))
+}
+
+/// Whether IPv4 is dropped whose source is not routed by the interface. Where an interface has neither an
+/// address nor a route, that is all of it, even of the loose kind. The stricter of the two settings holds.
+fn filters_sources(root: &Path, interface: &str) -> bool {
+    let mut places = ["all", interface].into_iter();
+    places.any(|place| is_set(root, &format!("ipv4/conf/{place}/rp_filter")))
 }
 
 /// Of IPv6, the switch for all decides, or `force_forwarding`, which newer kernels have. The
@@ -212,136 +311,4 @@ fn forwards_ipv6(root: &Path, interface: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::profile::{Machine, Strictness, parse};
-
-    const PROFILE: &str = r#"
-runtime: { workers: [0] }
-ports:
-  outside: { device: "net_af_packet0,iface=out0", address: [192.0.2.1/24, "2001:db8::1/64"] }
-  inside:  { device: "net_af_xdp1,iface=in0", address: [10.0.0.1/24, "fd00::1/64"] }
-  third:   { device: "net_af_packet2,iface=third0", address: 10.3.0.1/24 }
-guard:
-  outside: outside
-  inside: inside
-  protect: [ { server: 10.0.0.10, ports: 80 }, { server: "fd00::10", ports: 80 } ]
-"#;
-
-    fn profile(text: &str) -> Profile {
-        let machine = Machine {
-            cores: vec![0, 1],
-            isolated_cores: Vec::new(),
-        };
-        parse(text, Path::new("p.yaml"), &machine, Strictness::Check)
-            .unwrap()
-            .profile
-    }
-
-    /// A machine of these files.
-    fn machine(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = folder.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        folder
-    }
-
-    fn ways(files: &[(&str, &str)]) -> Vec<String> {
-        let machine = machine(files);
-        let found = find(machine.path(), &profile(PROFILE));
-        found
-            .iter()
-            .map(|way| format!("{way}; {}", way.cure()))
-            .collect()
-    }
-
-    #[test]
-    fn c3_the_interface_that_ipv4_comes_by_decides() {
-        assert_eq!(ways(&[]), [] as [&str; 0]);
-        let off = [
-            ("proc/sys/net/ipv4/conf/out0/forwarding", "0\n"),
-            // What comes from the servers is no way to them.
-            ("proc/sys/net/ipv4/conf/in0/forwarding", "1\n"),
-            ("proc/sys/net/ipv4/conf/all/forwarding", "1\n"),
-        ];
-        assert_eq!(ways(&off), [] as [&str; 0]);
-        assert_eq!(
-            ways(&[("proc/sys/net/ipv4/conf/out0/forwarding", "1\n")]),
-            [
-                "the kernel forwards IPv4 from out0, where port outside stands, past the guard; \
-                 sysctl -w net/ipv4/conf/out0/forwarding=0"
-            ]
-        );
-        let third = ways(&[("proc/sys/net/ipv4/conf/third0/forwarding", "1\n")]);
-        assert!(third[0].contains("third0"), "{third:?}");
-    }
-
-    #[test]
-    fn c3_for_ipv6_the_switch_for_all_decides_where_ipv6_is_on() {
-        let own = ("proc/sys/net/ipv6/conf/out0/forwarding", "1\n");
-        let all = ("proc/sys/net/ipv6/conf/all/forwarding", "1\n");
-        let quiet = ("proc/sys/net/ipv6/conf/third0/disable_ipv6", "1\n");
-        let off = ("proc/sys/net/ipv6/conf/out0/disable_ipv6", "1\n");
-        assert_eq!(ways(&[own]), [] as [&str; 0]);
-        assert_eq!(
-            ways(&[all, quiet]),
-            [
-                "the kernel forwards IPv6 from out0, where port outside stands, past the guard; \
-                 sysctl -w net/ipv6/conf/out0/disable_ipv6=1"
-            ]
-        );
-        assert_eq!(ways(&[all, quiet, off]), [] as [&str; 0]);
-        let forced = ("proc/sys/net/ipv6/conf/out0/force_forwarding", "1\n");
-        assert_eq!(ways(&[forced]).len(), 1);
-    }
-
-    #[test]
-    fn c3_what_stands_on_an_interface_takes_its_frames_too() {
-        let found = ways(&[
-            ("sys/class/net/out0/upper_out0.7/x", ""),
-            ("proc/sys/net/ipv4/conf/out0.7/forwarding", "1\n"),
-        ]);
-        assert!(
-            found[0].ends_with("sysctl -w net/ipv4/conf/out0.7/forwarding=0"),
-            "{found:?}"
-        );
-    }
-
-    #[test]
-    fn c3_a_bridge_of_both_sides_is_a_way() {
-        let outside = ("sys/class/net/out0/upper_br0/x", "");
-        let inside = ("sys/class/net/in0/upper_br0/x", "");
-        let bridge = ("sys/class/net/br0/bridge/x", "");
-        assert_eq!(
-            ways(&[outside, inside, bridge]),
-            [
-                "the kernel's bridge br0 joins out0, where port outside stands, to the inside \
-                 port, past the guard; ip link set out0 nomaster"
-            ]
-        );
-        assert_eq!(ways(&[outside, bridge]), [] as [&str; 0]);
-        // A VRF holds both and joins nothing.
-        assert_eq!(ways(&[outside, inside]), [] as [&str; 0]);
-    }
-
-    #[test]
-    fn c3_a_start_is_refused_where_the_guard_protects_unless_the_profile_says_warn() {
-        let machine = machine(&[("proc/sys/net/ipv4/conf/out0/forwarding", "1\n")]);
-        let refusal = |text: &str| refuse(machine.path(), &profile(text)).err();
-        let told = refusal(PROFILE).unwrap().to_string();
-        assert!(
-            told.contains("from out0") && told.contains("kernel_forwarding: warn"),
-            "{told}"
-        );
-        let with = |line: &str| format!("{PROFILE}  {line}\n");
-        assert_eq!(refusal(&with("kernel_forwarding: warn")), None);
-        assert_eq!(refusal(&with("mode: monitor")), None);
-        let found = |text: &str| find(machine.path(), &profile(text)).len();
-        assert_eq!(found(&with("mode: monitor")), 1);
-        assert_eq!(found(&with("mode: off")), 0);
-        assert_eq!(found(PROFILE.split("guard:").next().unwrap()), 0);
-    }
-}
+mod tests;

@@ -14,3 +14,4 @@ pub mod profile;
 pub mod protection;
 pub mod protocol;
 pub mod report;
+mod rtnetlink;

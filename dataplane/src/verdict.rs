@@ -20,3 +20,16 @@ pub enum Verdict<B> {
     /// It ends here.
     Drop(B, DropReason),
 }
+
+/// What was read of a packet; one that cannot be read is dropped for the reason that is told, and the
+/// function left with that verdict.
+macro_rules! or_drop {
+    ($packet:ident, $read:expr) => {
+        match $read {
+            Ok(read) => read,
+            Err(reason) => return $crate::verdict::Verdict::Drop($packet, reason),
+        }
+    };
+}
+
+pub(crate) use or_drop;

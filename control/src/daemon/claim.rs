@@ -8,7 +8,6 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use bindings::Interface;
 use bindings::system::peer_process;
 
-use super::hardware::kernel_interface;
 use crate::failure::Failure;
 use crate::profile::Device;
 
@@ -25,7 +24,7 @@ impl Claim {
     /// # Errors
     /// When somebody has it.
     pub(super) fn on(port: &str, device: &Device) -> Result<Option<Self>, Failure> {
-        match kernel_interface(device) {
+        match device.kernel_interface() {
             Some(interface) => match Interface::named(interface) {
                 Ok(now) => Self::on_interface(port, interface, now.index).map(Some),
                 // Whoever opens it says so.

@@ -16,7 +16,7 @@ use super::hardware::Hardware;
 use super::port_watch::Watched;
 use super::worker_thread::WallClock;
 use super::{notify, reload, replication};
-use crate::bypass::{self, Bypass};
+use crate::bypass::{self, Bypass, Kernel};
 use crate::configuration::Layout;
 use crate::logging::LogControl;
 use crate::profile::{Machine, Profile};
@@ -272,7 +272,7 @@ impl Control {
 
     /// Tells when the kernel begins to carry packets past the guard, and when it ends.
     fn look_at_kernel(&mut self) {
-        let found = bypass::find(Path::new("/"), &self.profile);
+        let found = bypass::find(&Kernel::below(Path::new("/")), &self.profile);
         let before = std::mem::replace(&mut self.bypasses, found);
         for way in self.bypasses.iter().filter(|way| !before.contains(way)) {
             warn!("{way}; {}", way.cure());

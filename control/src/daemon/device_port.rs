@@ -7,7 +7,8 @@ use dataplane::limits::MAX_QUEUES_PER_WORKER;
 use dataplane::port::PortQueues;
 
 use super::claim::Claim;
-use super::hardware::{kernel_interface, mtu_of};
+use super::departures::Departed;
+use super::hardware::mtu_of;
 use crate::configuration::DeviceFacts;
 use crate::profile::Device;
 
@@ -101,7 +102,7 @@ impl DevicePort {
     /// The state of its link. Of a kernel interface the kernel knows more than the driver; one that
     /// has vanished is down.
     pub(super) fn link(&self, device: &Device) -> Option<LinkState> {
-        if let Some(name) = kernel_interface(device) {
+        if let Some(name) = device.kernel_interface() {
             let now = Interface::named(name).ok();
             return Some(LinkState {
                 is_up: !self.is_lost && now.is_some_and(|now| now.is_running),
@@ -121,13 +122,14 @@ impl DevicePort {
         sum(&self.past, &now.unwrap_or_default())
     }
 
-    /// Sees the interface as it is now. `None`, or another than the port stands on, is a loss; it
-    /// is told once.
-    pub(super) fn see(&mut self, now: Option<Interface>) -> bool {
+    /// Sees the interface as it is now, and which have left of late. `None`, another than the port stands
+    /// on, or one that was away is a loss; it is told once.
+    pub(super) fn see(&mut self, now: Option<Interface>, departed: &Departed) -> bool {
         let (Some(own), false) = (self.interface, self.is_lost) else {
             return false;
         };
-        if let Some(now) = now.filter(|now| now.index == own.index) {
+        let has_stayed = |now: &Interface| now.index == own.index && !departed.may_be(own.index);
+        if let Some(now) = now.filter(has_stayed) {
             self.interface = Some(now);
             return false;
         }

@@ -9,7 +9,7 @@ use bindings::packet_socket::hands_over_fragments;
 use bindings::port::{Offloads, Rss};
 use bindings::{Eal, EalConfig, Interface, Mempool, Port, PortConfig, PortInfo};
 use dataplane::io::{PortId, WorkerId};
-use dataplane::limits::{MAX_PORTS, MAX_QUEUES_PER_WORKER};
+use dataplane::limits::MAX_PORTS;
 use dataplane::port::DpdkIo;
 use dataplane::shard::{Shard, key_word};
 use dataplane::transmit::TransmitWay;
@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use super::claim::Claim;
 use super::crew::random;
+use super::departures::Departures;
 use super::device_port::DevicePort;
 use super::memory::{self, CACHE, DESCRIPTORS, QueueCount};
 use crate::configuration::{DeviceFacts, Layout};
@@ -37,6 +38,8 @@ pub(super) struct Hardware {
     pub(super) shard: Shard,
     /// What the NICs' RSS keys are made of.
     rss_word: u16,
+    /// The interfaces that leave.
+    pub(super) departures: Departures,
     eal: Eal,
 }
 
@@ -57,23 +60,12 @@ pub(super) fn device(profile: &Profile, index: usize) -> &Device {
     }
 }
 
-/// How many queues to ask of a device. Each queue that an AF_PACKET device was given takes its
-/// share of the frames, so all of them must be polled.
-fn wanted_queues(device: &Device, workers: usize) -> u16 {
-    let given = device
-        .argument("qpairs")
-        .and_then(|number| number.parse().ok());
-    let most = workers * MAX_QUEUES_PER_WORKER;
-    let wanted = device.queues.or(given).unwrap_or(workers as u16);
-    wanted.clamp(1, most.min(u16::MAX.into()) as u16)
-}
-
 /// The device as DPDK is told it: with the queues that the profile asks for, where the driver
 /// must know them beforehand.
 fn device_arguments(device: &Device) -> String {
     match device.queues {
         Some(queues)
-            if is_packet_socket(device) && queues > 1 && device.argument("qpairs").is_none() =>
+            if device.is_packet_socket() && queues > 1 && device.argument("qpairs").is_none() =>
         {
             format!("{},qpairs={queues}", device.arguments)
         }
@@ -83,6 +75,8 @@ fn device_arguments(device: &Device) -> String {
 
 /// Starts EAL, makes the pool, and starts every port.
 pub(super) fn start(profile: &Profile, layout: &Layout) -> Result<Hardware, Failure> {
+    // From before the ports stand on them.
+    let departures = Departures::listen();
     let mut claims = Vec::new();
     for &index in &layout.devices {
         let (name, device) = (&profile.ports[index].name, device(profile, index));
@@ -92,7 +86,7 @@ pub(super) fn start(profile: &Profile, layout: &Layout) -> Result<Hardware, Fail
     let workers = profile.runtime.workers.len();
     let queues = layout.devices.iter();
     let queues: Vec<u16> = queues
-        .map(|&index| wanted_queues(device(profile, index), workers))
+        .map(|&index| device(profile, index).wanted_queues(workers))
         .collect();
     let count = QueueCount {
         receive: queues.iter().map(|&queues| u32::from(queues)).sum(),
@@ -152,6 +146,7 @@ pub(super) fn start(profile: &Profile, layout: &Layout) -> Result<Hardware, Fail
         shard,
         rss_word,
         pool,
+        departures,
         eal,
     })
 }
@@ -195,26 +190,14 @@ fn start_eal(
         })
 }
 
-/// Whether a device is a packet socket of the kernel's; its driver has two names.
-fn is_packet_socket(device: &Device) -> bool {
-    let names = ["net_af_packet", "eth_af_packet"];
-    names.iter().any(|name| device.arguments.starts_with(name))
-}
-
-/// The kernel's interface behind a device, for drivers that are no more than a socket on one.
-pub(super) fn kernel_interface(device: &Device) -> Option<&str> {
-    let is_socket = is_packet_socket(device) || device.arguments.starts_with("net_af_xdp");
-    device.argument("iface").filter(|_| is_socket)
-}
-
-/// That interface as it is now.
+/// The kernel's interface behind a device, as it is now.
 pub(super) fn interface_of(device: &Device) -> Option<Interface> {
-    Interface::named(kernel_interface(device)?).ok()
+    Interface::named(device.kernel_interface()?).ok()
 }
 
 /// A kernel interface that is not there is DPDK's most opaque error.
 fn interface_exists(port: &str, device: &Device) -> Result<(), Failure> {
-    let Some(wanted) = kernel_interface(device) else {
+    let Some(wanted) = device.kernel_interface() else {
         return Ok(());
     };
     if Interface::named(wanted).is_ok() {
@@ -276,7 +259,7 @@ fn start_port(
 pub(super) fn mtu_of(device: &Device, info: &PortInfo) -> u16 {
     const RING_OVERHEAD_BYTES: u32 = 84;
     let frame_bytes = device.argument("framesz");
-    let frame_bytes = frame_bytes.filter(|_| is_packet_socket(device));
+    let frame_bytes = frame_bytes.filter(|_| device.is_packet_socket());
     let frame_bytes = frame_bytes.and_then(|number| number.parse::<u32>().ok());
     frame_bytes.map_or(info.mtu, |frame_bytes| {
         let mtu = frame_bytes.saturating_sub(RING_OVERHEAD_BYTES);
@@ -310,7 +293,7 @@ fn tell(profile: &Profile, index: usize, port: &Port) {
             mtu, profile.ports[index].mtu_bytes, mtu
         );
     }
-    if is_packet_socket(device(profile, index)) && !hands_over_fragments() {
+    if device(profile, index).is_packet_socket() && !hands_over_fragments() {
         warn!(
             "port {name} gets IPv4 fragments joined, and cut where they outgrow the MTU: something \
              was loaded before this program's own `setsockopt`; see LD_PRELOAD"
@@ -405,7 +388,9 @@ impl Hardware {
         now: Interface,
     ) -> Result<(), Failure> {
         let name = &profile.ports[index].name;
-        let interface = kernel_interface(device(profile, index)).unwrap_or_default();
+        let interface = device(profile, index)
+            .kernel_interface()
+            .unwrap_or_default();
         let claim = Claim::on_interface(name, interface, now.index)?;
         let queues = self.ports[place].info().rx_queues;
         let (eal, pool) = (&self.eal, &self.pool);
@@ -437,10 +422,10 @@ mod tests {
 
     #[test]
     fn queues_are_those_written_else_one_a_worker() {
-        assert_eq!(wanted_queues(&device("0000:3b:00.0", None), 4), 4);
-        assert_eq!(wanted_queues(&device("0000:3b:00.0", Some(2)), 4), 2);
+        assert_eq!(device("0000:3b:00.0", None).wanted_queues(4), 4);
+        assert_eq!(device("0000:3b:00.0", Some(2)).wanted_queues(4), 2);
         let given = "net_af_packet0,iface=out0,qpairs=3";
-        assert_eq!(wanted_queues(&device(given, None), 1), 3);
+        assert_eq!(device(given, None).wanted_queues(1), 3);
         assert_eq!(device_arguments(&device(given, Some(3))), given);
         assert_eq!(
             device_arguments(&device("net_af_packet0,iface=out0", Some(2))),

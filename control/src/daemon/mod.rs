@@ -11,6 +11,7 @@ mod captures;
 mod claim;
 mod control_loop;
 mod crew;
+mod departures;
 mod device_port;
 mod hardware;
 mod http;
@@ -41,7 +42,7 @@ use self::crew::{Crew, Orders};
 use self::serve::{Desk, Signals};
 use self::socket::ControlSocket;
 use self::worker_thread::WallClock;
-use crate::bypass;
+use crate::bypass::{self, Kernel};
 use crate::configuration::{self, Layout};
 use crate::failure::Failure;
 use crate::logging;
@@ -61,7 +62,7 @@ pub fn run(file: &Path, loaded: Loaded) -> Result<(), Failure> {
         warn!("{}:{line}", file.display());
     }
     let machine = Machine::read(Path::new("/"));
-    bypass::refuse(Path::new("/"), &profile)?;
+    bypass::refuse(&Kernel::below(Path::new("/")), &profile)?;
     // From here on what is not a worker runs on the control core.
     Affinity::of(&[profile.runtime.control_core as usize])
         .and_then(|cores| cores.apply())

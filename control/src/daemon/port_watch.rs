@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::control_loop::Control;
 use super::crew::Orders;
+use super::departures::Departed;
 use super::hardware::{self, mac_text};
 use crate::configuration::{self, DeviceFacts};
 use crate::failure::Failure;
@@ -89,8 +90,10 @@ impl Control {
     /// Looks at every port, and follows what has changed.
     pub(super) fn look_at_ports(&mut self) {
         let mut is_to_announce = false;
+        // Before the interfaces are looked at: what leaves meanwhile is heard of at the next look.
+        let departed = self.hardware.departures.take();
         for place in 0..self.hardware.ports.len() {
-            self.look_for_its_interface(place);
+            self.look_for_its_interface(place, &departed);
         }
         let changed = self.changed_facts();
         if !changed.is_empty() {
@@ -110,18 +113,18 @@ impl Control {
 
     /// Takes leave of an interface that is gone, and takes the port up again when one of its name
     /// is there.
-    fn look_for_its_interface(&mut self, place: usize) {
+    fn look_for_its_interface(&mut self, place: usize, departed: &Departed) {
         let device = hardware::device(&self.profile, self.layout.devices[place]);
-        let Some(interface) = hardware::kernel_interface(device).map(str::to_owned) else {
+        let Some(interface) = device.kernel_interface().map(str::to_owned) else {
             return;
         };
         let now = Interface::named(&interface).ok();
-        if self.hardware.ports[place].see(now) {
+        if self.hardware.ports[place].see(now, departed) {
             let name = self.port_name(place);
             warn!(
-                "port {name} is lost: its interface {interface} was deleted{}; it is taken up again \
+                "port {name} is lost: its interface {interface} was deleted or moved away{}; it is taken up again \
                  when an interface {interface} is there",
-                if now.is_some() { " and made anew" } else { "" }
+                if now.is_some() { " and is back" } else { "" }
             );
             self.take_queues_back(place);
             self.watched[place].retry = None;
@@ -223,7 +226,7 @@ impl Control {
                  lower `ports.{name}.mtu`",
                 facts.mtu_bytes,
                 before.mtu_bytes,
-                hardware::kernel_interface(device).unwrap_or_default(),
+                device.kernel_interface().unwrap_or_default(),
                 before.mtu_bytes,
             );
             self.warn_of_the_guards_frames(place);
@@ -238,7 +241,7 @@ impl Control {
         if usize::from(self.layout.ports[with.port].0) == place {
             warn!(
                 "frames to the other guards are still made for the former MTU, and the larger of \
-                 them are lost; put it back, or restart the daemon"
+                 them are lost, so that guards may not stay in step; put it back, or restart the daemon"
             );
         }
     }

@@ -1,7 +1,7 @@
 //! The kernel's interfaces that virtual devices stand on.
 
 use super::Report;
-use crate::bypass;
+use crate::bypass::{self, Kernel};
 use crate::profile::{Link, Port, Profile};
 
 const NET: &str = "sys/class/net";
@@ -34,10 +34,7 @@ pub(super) fn examine(report: &mut Report<'_>) {
         let Link::Device(device) = &port.link else {
             continue;
         };
-        let on_interface = device.arguments.starts_with("net_af_packet")
-            || device.arguments.starts_with("eth_af_packet")
-            || device.arguments.starts_with("net_af_xdp");
-        let Some(name) = device.argument("iface").filter(|_| on_interface) else {
+        let Some(name) = device.kernel_interface() else {
             continue;
         };
         interface(report, port, name);
@@ -45,7 +42,7 @@ pub(super) fn examine(report: &mut Report<'_>) {
             let ends = [guard.outside, guard.inside].map(|end| &profile.ports[end].name);
             guard.wire.is_some() && ends.contains(&&port.name)
         });
-        if is_end && !device.arguments.starts_with("net_af_xdp") {
+        if is_end && device.is_packet_socket() {
             first_tag(report, port, name);
         }
     }
@@ -54,13 +51,17 @@ pub(super) fn examine(report: &mut Report<'_>) {
 
 /// What the kernel carries past the guard is no fault of one interface.
 fn kernel(report: &mut Report<'_>, profile: &Profile) {
-    let found = bypass::find(&report.host.root, profile);
+    let kernel = Kernel::below(&report.host.root);
+    let found = bypass::find(&kernel, profile);
     if found.is_empty() && profile.guard.is_some() {
         report.ok("kernel", "it forwards nothing past the guard");
     }
     let is_refused = bypass::is_refused(profile);
     for way in found {
         report.lack(is_refused, "kernel", way.to_string(), way.cure());
+    }
+    for way in bypass::find_without_daemon(&kernel, profile) {
+        report.warn("kernel", format!("while no daemon runs, {way}"), way.cure());
     }
 }
 
@@ -138,8 +139,8 @@ fn socket(report: &mut Report<'_>, port: &Port, name: &str) {
     let Link::Device(device) = &port.link else {
         return;
     };
-    if !device.arguments.starts_with("net_af_xdp") {
-        if !bindings::packet_socket::hands_over_fragments() {
+    if device.is_packet_socket() {
+        if !report.host.hands_over_fragments {
             report.warn(
                 "interfaces",
                 format!(
@@ -157,10 +158,10 @@ fn socket(report: &mut Report<'_>, port: &Port, name: &str) {
         .iter()
         .filter(|queue| queue.starts_with("rx-"))
         .count();
-    let taken = device
-        .argument("queue_count")
-        .and_then(|text| text.parse().ok());
-    let taken: usize = taken.unwrap_or(1);
+    let workers = report
+        .profile
+        .map_or(1, |profile| profile.runtime.workers.len());
+    let taken = device.xdp_queues(workers).len();
     if there > taken {
         report.fail(
             "interfaces",

@@ -53,6 +53,8 @@ pub struct Host {
     root: PathBuf,
     run: Runner,
     dpdk_version: String,
+    /// Whether packet sockets get IPv4 fragments as they were sent.
+    hands_over_fragments: bool,
 }
 
 impl Host {
@@ -70,6 +72,7 @@ impl Host {
             root: root.to_owned(),
             run: Box::new(run),
             dpdk_version: bindings::eal::version(),
+            hands_over_fragments: bindings::packet_socket::hands_over_fragments(),
         }
     }
 

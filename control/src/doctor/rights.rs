@@ -40,18 +40,17 @@ pub(super) fn examine(report: &mut Report<'_>) {
 }
 
 fn capabilities(report: &mut Report<'_>, effective: u64) {
-    let on_socket = |name: &str| {
-        report
-            .devices()
-            .iter()
-            .any(|one| one.arguments.starts_with(name))
-    };
-    let packet_socket = on_socket("net_af_packet") || on_socket("eth_af_packet");
-    let kernel_device = packet_socket || on_socket("net_tap") || on_socket("net_af_xdp");
+    let devices = report.devices();
+    let packet_socket = devices.iter().any(|one| one.is_packet_socket());
+    let xdp_socket = devices.iter().any(|one| one.is_xdp_socket());
+    let tap = devices
+        .iter()
+        .any(|one| one.arguments.starts_with("net_tap"));
+    let kernel_device = packet_socket || xdp_socket || tap;
     let pci = !report.pci_addresses().is_empty();
     let mut missing = 0;
     let loads_programs = effective >> BPF & 1 == 1 || effective >> SYS_ADMIN & 1 == 1;
-    if on_socket("net_af_xdp") && !loads_programs {
+    if xdp_socket && !loads_programs {
         missing += 1;
         report.fail(
             "rights",

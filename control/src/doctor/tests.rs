@@ -154,6 +154,7 @@ impl Fixture {
             root: self.folder.path().to_owned(),
             run: Box::new(run),
             dpdk_version: "DPDK 22.11.11".into(),
+            hands_over_fragments: true,
         }
     }
 
@@ -502,12 +503,38 @@ fn queues_that_stay_with_the_kernel_are_told() {
 }
 
 #[test]
+fn h7_fragments_that_the_kernel_joins_are_told_of_packet_sockets() {
+    let one = Fixture::new();
+    let machine = Machine::read(one.folder.path());
+    let told = |device: &str, hands_over_fragments: bool| {
+        let text = PROFILE.replace("net_af_packet0,iface=veth0", device);
+        let profile = parse(&text, Path::new("p.yaml"), &machine, Strictness::Check).unwrap();
+        let host = Host {
+            hands_over_fragments,
+            ..one.host()
+        };
+        let findings = examine(&host, Some(&profile.profile)).into_iter();
+        let mut findings = findings.filter(|one| one.what.contains("fragments joined"));
+        findings.next()
+    };
+    for device in ["net_af_packet0,iface=veth0", "eth_af_packet0,iface=veth0"] {
+        let finding = told(device, false).unwrap();
+        assert_eq!(finding.level, Level::Warn);
+        assert!(finding.what.starts_with("port `veth` will get"));
+        assert_eq!(finding.cure.as_deref(), Some("unset LD_PRELOAD"));
+        assert!(told(device, true).is_none());
+    }
+    assert!(told("net_af_xdp0,iface=veth0", false).is_none());
+}
+
+#[test]
 fn an_empty_tree_is_survived_and_nothing_fails_without_a_profile() {
     let folder = tempfile::tempdir().unwrap();
     let host = Host {
         root: folder.path().to_owned(),
         run: Box::new(|_, _| None),
         dpdk_version: "DPDK 22.11.11".into(),
+        hands_over_fragments: true,
     };
     let findings = examine(&host, None);
     assert!(

@@ -6,6 +6,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use dataplane::limits::MAX_QUEUES_PER_WORKER;
+
 use super::address::{InterfaceAddress, Prefix};
 use super::model_replication::{Replication, Share};
 
@@ -160,6 +162,21 @@ pub enum Link {
     Parent(usize),
 }
 
+/// The drivers of packet sockets on the kernel's interfaces: one, under two names.
+const PACKET_SOCKETS: [&str; 2] = ["net_af_packet", "eth_af_packet"];
+/// Those of AF_XDP sockets.
+const XDP_SOCKETS: [&str; 1] = ["net_af_xdp"];
+
+fn has_driver(device: &str, names: &[&str]) -> bool {
+    names.iter().any(|name| device.starts_with(name))
+}
+
+/// Whether a device's text names a driver that is no more than a socket on a kernel interface.
+#[must_use]
+pub fn is_kernel_socket(device: &str) -> bool {
+    has_driver(device, &PACKET_SOCKETS) || has_driver(device, &XDP_SOCKETS)
+}
+
 /// A DPDK device and how it is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
@@ -189,6 +206,47 @@ impl Device {
             .skip(1)
             .filter_map(|argument| argument.split_once('='))
             .find_map(|(name, value)| (name == key).then_some(value))
+    }
+
+    /// Whether it is a packet socket on an interface of the kernel's.
+    #[must_use]
+    pub fn is_packet_socket(&self) -> bool {
+        has_driver(&self.arguments, &PACKET_SOCKETS)
+    }
+
+    /// Whether it is an AF_XDP socket on an interface of the kernel's.
+    #[must_use]
+    pub fn is_xdp_socket(&self) -> bool {
+        has_driver(&self.arguments, &XDP_SOCKETS)
+    }
+
+    /// The kernel's interface behind a device that is no more than a socket on one.
+    #[must_use]
+    pub fn kernel_interface(&self) -> Option<&str> {
+        let is_socket = is_kernel_socket(&self.arguments);
+        self.argument("iface").filter(|_| is_socket)
+    }
+
+    /// How many queues to ask of it. Each queue that an AF_PACKET device was given takes its share
+    /// of the frames, so all of them must be polled.
+    #[must_use]
+    pub fn wanted_queues(&self, workers: usize) -> u16 {
+        let given = self.number("qpairs");
+        let most = workers * MAX_QUEUES_PER_WORKER;
+        let wanted = self.queues.or(given).unwrap_or(workers as u16);
+        wanted.clamp(1, most.min(u16::MAX.into()) as u16)
+    }
+
+    /// The receive queues of the kernel's interface that an AF_XDP socket takes.
+    #[must_use]
+    pub fn xdp_queues(&self, workers: usize) -> std::ops::Range<u16> {
+        let first = self.number("start_queue").unwrap_or(0);
+        let most = self.number("queue_count").unwrap_or(1);
+        first..first.saturating_add(most.min(self.wanted_queues(workers)))
+    }
+
+    fn number(&self, key: &str) -> Option<u16> {
+        self.argument(key).and_then(|number| number.parse().ok())
     }
 }
 

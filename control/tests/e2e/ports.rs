@@ -59,11 +59,27 @@ fn an_interface_that_is_deleted_and_made_again_carries_again() {
     for family in FAMILIES {
         guarded.fetch_small(family, 20, 10);
     }
+    // Moved away and back within one look it has the same number, and nothing stands on it any more.
+    let away = guarded.lab.server.name();
+    let guard = &guarded.lab.guard;
+    let index = guard.run("cat", &["/sys/class/net/out0/ifindex"]).unwrap();
+    guard.ip(&format!("link set out0 netns {away}")).unwrap();
+    let back = format!("link set out0 netns {}\n", guard.name());
+    guarded.lab.server.ip(&back).unwrap();
+    guard.ip("link set out0 up").unwrap();
+    let again = guard.run("cat", &["/sys/class/net/out0/ifindex"]).unwrap();
+    assert_eq!(index, again);
+    wait_for(&guarded, "the third loss", |port| {
+        port["losses"] == 3 && port["lost"] == false && port["link_up"] == true
+    });
+    for family in FAMILIES {
+        guarded.fetch_small(family, 20, 10);
+    }
     // What was open all the time goes on.
     slow.assert_whole(&guarded.site);
     let log = guarded.daemon.log_text();
     for said in ["port outside is lost: its interface out0", "works again"] {
-        assert_eq!(log.matches(said).count(), 2, "{said:?} in\n{log}");
+        assert_eq!(log.matches(said).count(), 3, "{said:?} in\n{log}");
     }
     guarded.audit();
 }

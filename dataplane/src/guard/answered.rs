@@ -16,7 +16,7 @@ use crate::flow::table::Id;
 use crate::io::Io;
 use crate::packet::Buffer;
 use crate::parse::{Parsed, flags, parse_network};
-use crate::verdict::Verdict;
+use crate::verdict::{Verdict, or_drop};
 
 /// How far a server's acknowledgement may be ahead of its client's SYN to be taken for that of the
 /// same connection.
@@ -32,10 +32,7 @@ impl<B: Buffer> Guard<B> {
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
-        let read = match self.read_to_act_on(&packet, parsed) {
-            Ok(read) => read,
-            Err(reason) => return Verdict::Drop(packet, reason),
-        };
+        let read = or_drop!(packet, self.read_to_act_on(&packet, parsed));
         let session = self.sessions.get(id);
         let fits = read.has(flags::ACK) && read.acknowledgement == session.client_acked;
         match (read.has(flags::RST), fits) {
@@ -236,10 +233,7 @@ impl<B: Buffer> Guard<B> {
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
-        let read = match self.read_to_act_on(&packet, parsed) {
-            Ok(read) => read,
-            Err(reason) => return Verdict::Drop(packet, reason),
-        };
+        let read = or_drop!(packet, self.read_to_act_on(&packet, parsed));
         if read.has(flags::RST) {
             return Verdict::Drop(packet, DropReason::ResetWithoutSession);
         }

@@ -21,7 +21,7 @@ use crate::io::{InterfaceId, Io};
 use crate::limits::MAX_PLACES;
 use crate::packet::Buffer;
 use crate::parse::{Parsed, flags, protocol};
-use crate::verdict::Verdict;
+use crate::verdict::{Verdict, or_drop};
 use crate::wire::address::Address;
 use crate::wire::bytes::u32_at;
 use crate::wire::tcp::field;
@@ -127,10 +127,7 @@ impl<B: Buffer> Guard<B> {
                 true => Err(DropReason::MssTooSmall),
                 false => Ok(read.sequence),
             });
-        let sequence = match can_be {
-            Ok(sequence) => sequence,
-            Err(reason) => return Verdict::Drop(packet, reason),
-        };
+        let sequence = or_drop!(packet, can_be);
         let course = match echo {
             EchoMode::Always => Course::Carry,
             EchoMode::Off => Course::Answer,
@@ -187,7 +184,7 @@ impl<B: Buffer> Guard<B> {
             ctx.counters.count(Event::EchoRepeated);
             return Course::Answer;
         }
-        listener.choose(EchoMode::Auto, self.shares.is_on(), ctx.now_ns)
+        listener.choose(self.shares.is_on(), ctx.now_ns)
     }
 
     /// Remembers a SYN whose echo leaves now, so that its return is known and its repetition too.

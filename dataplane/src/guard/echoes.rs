@@ -7,7 +7,6 @@
 #[cfg(test)]
 mod tests;
 
-use super::config::EchoMode;
 use crate::counters::Event;
 use crate::flow::table::Hash;
 use crate::limits::{MAX_ECHOES_IN_FLIGHT, MAX_ECHOES_PER_SECOND, MAX_ECHOES_REMEMBERED};
@@ -314,12 +313,7 @@ impl Listener {
     /// What is to become of a SYN that is not repeated. `is_shared`: echoes may come back to another
     /// guard.
     #[inline]
-    pub(super) fn choose(&mut self, mode: EchoMode, is_shared: bool, now_ns: u64) -> Course {
-        match mode {
-            EchoMode::Always => return Course::Carry,
-            EchoMode::Off => return Course::Answer,
-            EchoMode::Auto => {}
-        }
+    pub(super) fn choose(&mut self, is_shared: bool, now_ns: u64) -> Course {
         let second = now_ns / SECOND_NS;
         if second != self.second {
             (self.second, self.echoes) = (second, 0);

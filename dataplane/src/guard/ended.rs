@@ -21,7 +21,7 @@ use crate::io::Io;
 use crate::packet::Buffer;
 use crate::parse::{Parsed, flags};
 use crate::tcp::sequence;
-use crate::verdict::Verdict;
+use crate::verdict::{Verdict, or_drop};
 
 /// What stands in the table for the ports of a segment that is not that session's.
 #[derive(Clone, Copy, Debug)]
@@ -43,10 +43,7 @@ impl<B: Buffer> Guard<B> {
     ) -> Verdict<B> {
         let mut former = Former { id, is_late: false };
         if parsed.tcp_flags & flags::SYN == 0 {
-            let read = match Segment::read(packet.bytes(), parsed) {
-                Ok(read) => read,
-                Err(reason) => return Verdict::Drop(packet, reason),
-            };
+            let read = or_drop!(packet, Segment::read(packet.bytes(), parsed));
             let session = self.sessions.get(id);
             let is_own = read.sequence.wrapping_sub(1) == session.client_isn();
             // The handshake's own ACK says again what the end has long passed; a FIN that is
@@ -82,10 +79,7 @@ impl<B: Buffer> Guard<B> {
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
-        let read = match Segment::read(packet.bytes(), parsed) {
-            Ok(read) => read,
-            Err(reason) => return Verdict::Drop(packet, reason),
-        };
+        let read = or_drop!(packet, Segment::read(packet.bytes(), parsed));
         let session = self.sessions.get(id);
         let is_its_own = if read.has(flags::SYN) {
             acknowledges_syn_of(session, &read)
@@ -109,10 +103,7 @@ impl<B: Buffer> Guard<B> {
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
-        let read = match Segment::read(packet.bytes(), parsed) {
-            Ok(read) => read,
-            Err(reason) => return Verdict::Drop(packet, reason),
-        };
+        let read = or_drop!(packet, Segment::read(packet.bytes(), parsed));
         let session = self.sessions.get(id);
         if session.has(flag::TRACKED | flag::BY_SERVER)
             && !read.has(flags::ACK)

@@ -18,7 +18,7 @@ use crate::io::Io;
 use crate::packet::{Buffer, ChecksumStatus};
 use crate::parse::{Parsed, flags, protocol};
 use crate::tcp::sequence;
-use crate::verdict::Verdict;
+use crate::verdict::{Verdict, or_drop};
 use crate::wire::address::Family;
 use crate::wire::checksum::{pseudo_header, transport_is_valid};
 use crate::wire::tcp::HEADER_BYTES as TCP_HEADER_BYTES;
@@ -47,10 +47,8 @@ impl<B: Buffer> Guard<B> {
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
-        match Segment::read_syn(packet.bytes(), parsed) {
-            Ok(read) => self.answer_read_syn(place, read, packet, parsed, ctx),
-            Err(reason) => Verdict::Drop(packet, reason),
-        }
+        let read = or_drop!(packet, Segment::read_syn(packet.bytes(), parsed));
+        self.answer_read_syn(place, read, packet, parsed, ctx)
     }
 
     #[inline(always)]
@@ -143,10 +141,8 @@ impl<B: Buffer> Guard<B> {
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
-        match Segment::read(packet.bytes(), parsed) {
-            Ok(read) => self.check_read_cookie(lookup, former, read, packet, parsed, ctx),
-            Err(reason) => Verdict::Drop(packet, reason),
-        }
+        let read = or_drop!(packet, Segment::read(packet.bytes(), parsed));
+        self.check_read_cookie(lookup, former, read, packet, parsed, ctx)
     }
 
     #[inline(always)]

@@ -19,7 +19,7 @@ use crate::io::Io;
 use crate::packet::Buffer;
 use crate::parse::{Parsed, flags, parse_network};
 use crate::tcp::sequence;
-use crate::verdict::Verdict;
+use crate::verdict::{Verdict, or_drop};
 use crate::wire::address::Family;
 use crate::wire::ipv4::Ipv4;
 use crate::wire::ipv6::Ipv6;
@@ -162,10 +162,7 @@ impl<B: Buffer> Guard<B> {
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
-        let read = match Segment::read(packet.bytes(), parsed) {
-            Ok(read) => read,
-            Err(reason) => return Verdict::Drop(packet, reason),
-        };
+        let read = or_drop!(packet, Segment::read(packet.bytes(), parsed));
         if parsed.behind > 0 {
             // The rest of it could not wait with it.
             return Verdict::Drop(packet, DropReason::FragmentOfGuarded);

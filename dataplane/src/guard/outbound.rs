@@ -18,7 +18,7 @@ use crate::flow::table::Id;
 use crate::io::Io;
 use crate::packet::Buffer;
 use crate::parse::{Parsed, flags};
-use crate::verdict::Verdict;
+use crate::verdict::{Verdict, or_drop};
 
 /// What the server is taken to accept until its window is seen.
 const FIRST_WINDOW_BYTES: u32 = 0xffff;
@@ -33,10 +33,7 @@ impl<B: Buffer> Guard<B> {
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
-        let read = match Segment::read(packet.bytes(), parsed) {
-            Ok(read) => read,
-            Err(reason) => return Verdict::Drop(packet, reason),
-        };
+        let read = or_drop!(packet, Segment::read(packet.bytes(), parsed));
         // The answer may come by any guard.
         self.shares.tell_all_at_once();
         match self.track(lookup, former, begun_by_server(lookup, &read), ctx) {
@@ -60,10 +57,7 @@ impl<B: Buffer> Guard<B> {
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
-        let read = match Segment::read(packet.bytes(), parsed) {
-            Ok(read) => read,
-            Err(reason) => return Verdict::Drop(packet, reason),
-        };
+        let read = or_drop!(packet, Segment::read(packet.bytes(), parsed));
         let is_shared = self.shares.is_on();
         let session = self.sessions.get(id);
         let kind = read.flags & (flags::SYN | flags::ACK | flags::RST);

@@ -14,7 +14,7 @@ use crate::drop_reason::DropReason;
 use crate::io::{InterfaceId, Io};
 use crate::packet::Buffer;
 use crate::parse::{Parsed, flags};
-use crate::verdict::Verdict;
+use crate::verdict::{Verdict, or_drop};
 
 /// From one round of questions to the next.
 const INTERVAL_NS: u64 = 1_000_000_000;
@@ -170,10 +170,7 @@ impl<B: Buffer> Guard<B> {
         let Some(place) = place.filter(|_| self.config.inside.contains(interface)) else {
             return Verdict::Drop(packet, DropReason::NotForUs);
         };
-        let read = match self.read_to_act_on(&packet, parsed) {
-            Ok(read) => read,
-            Err(reason) => return Verdict::Drop(packet, reason),
-        };
+        let read = or_drop!(packet, self.read_to_act_on(&packet, parsed));
         let tuple = Tuple {
             client: parsed.destination,
             server: parsed.source,

@@ -12,7 +12,7 @@ use crate::io::Io;
 use crate::packet::Buffer;
 use crate::parse::{Parsed, flags};
 use crate::tcp::sequence;
-use crate::verdict::Verdict;
+use crate::verdict::{Verdict, or_drop};
 use crate::wire::checksum::Update;
 use crate::wire::tcp::{Tcp, field};
 use crate::wire::tcp_options::{self, TcpOptions, kind};
@@ -310,10 +310,8 @@ impl<B: Buffer> Guard<B> {
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
-        match Segment::read(packet.bytes(), parsed) {
-            Ok(read) => self.take_client_segment(id, lookup, read, packet, parsed, ctx),
-            Err(reason) => Verdict::Drop(packet, reason),
-        }
+        let read = or_drop!(packet, Segment::read(packet.bytes(), parsed));
+        self.take_client_segment(id, lookup, read, packet, parsed, ctx)
     }
 
     #[inline(always)]
@@ -404,10 +402,8 @@ impl<B: Buffer> Guard<B> {
         parsed: &Parsed,
         ctx: &mut Context<'_, I>,
     ) -> Verdict<B> {
-        match Segment::read(packet.bytes(), parsed) {
-            Ok(read) => self.take_server_segment(id, read, packet, parsed, ctx),
-            Err(reason) => Verdict::Drop(packet, reason),
-        }
+        let read = or_drop!(packet, Segment::read(packet.bytes(), parsed));
+        self.take_server_segment(id, read, packet, parsed, ctx)
     }
 
     #[inline(always)]

@@ -6,6 +6,7 @@
 mod rig;
 
 mod answers;
+mod bare_wire;
 mod icmp;
 mod limited_pings;
 mod peers;
@@ -19,3 +20,4 @@ mod tags;
 mod verdicts;
 mod ways;
 mod wire;
+mod wire_ends;

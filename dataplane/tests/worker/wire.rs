@@ -1,14 +1,10 @@
 //! The transparent wire, frame by frame: what passes as it came, and a SYN's way to its server and
 //! back in an echo.
 
-use dataplane::capture::Tap;
-use dataplane::classify::Rules;
-use dataplane::command::Command;
 use dataplane::counters::Event;
 use dataplane::drop_reason::DropReason;
 use dataplane::echo::{EchoJar, MAX_AGE_MS};
-use dataplane::guard::config::{Action, EchoMode, Mode, Unknown};
-use dataplane::limits::MAX_WIRE_PATHS;
+use dataplane::guard::config::{EchoMode, Mode, Unknown};
 use dataplane::parse::{flags, link_header_of, protocol};
 use dataplane::wire::address::Family;
 
@@ -16,14 +12,11 @@ use crate::rig::conversation::{Conversation, see};
 use crate::rig::packets::{
     address, assert_sound, echo, echo_reply, fragments, ip, port_unreachable, repair_icmp, udp,
 };
-use crate::rig::{
-    DENIED, REJECTED, ROUTER_MAC, Rig, SECOND_NS, SERVER_MAC, Setup, Side, cookie_keys, facts,
-};
+use crate::rig::{DENIED, REJECTED, Rig, SECOND_NS, Setup, Side, cookie_keys, facts};
 use crate::steps::{FAMILIES, server, stranger};
-use dataplane::wire::ethernet;
 
 /// The tags that a frame may bear between its stations and its EtherType.
-const TAGS: [&[u8]; 4] = [
+pub(crate) const TAGS: [&[u8]; 4] = [
     &[],
     &[0x81, 0x00, 0x60, 0x07],
     &[0x88, 0xa8, 0x00, 0x64],
@@ -50,13 +43,13 @@ pub(crate) fn unframed(side: Side, tags: &[u8], frame: &[u8]) -> Vec<u8> {
 }
 
 /// Has a packet come in by `side`, and gives back the one that leaves by the other end.
-fn across(rig: &mut Rig, side: Side, tags: &[u8], packet: &[u8]) -> Vec<u8> {
+pub(crate) fn across(rig: &mut Rig, side: Side, tags: &[u8], packet: &[u8]) -> Vec<u8> {
     let (left_by, frame) = rig.pass(side, &framed(side, tags, packet));
     assert_ne!(left_by, side);
     unframed(side, tags, &frame)
 }
 
-fn dropped(rig: &mut Rig, side: Side, frame: &[u8], reason: DropReason) {
+pub(crate) fn dropped(rig: &mut Rig, side: Side, frame: &[u8], reason: DropReason) {
     let before = rig.drops(reason);
     rig.swallow(side, frame);
     assert_eq!(rig.drops(reason), before + 1, "{}", reason.label());
@@ -431,101 +424,6 @@ fn a_server_that_drops_pings_is_noticed_and_its_clients_answered() {
     }
 }
 
-/// Takes everything from a wire that there is to decide on it.
-fn lay_bare(rig: &mut Rig, worker: usize) {
-    let mut configuration = rig.setup.configuration();
-    configuration.guard.mode = Mode::Off;
-    configuration.guard.servers = Vec::new();
-    configuration.guard.rules = Rules::all(Action::Forward);
-    drop(rig.command(worker, Command::Reconfigure(Box::new(configuration))));
-}
-
-#[test]
-fn a_wire_with_nothing_to_decide_passes_every_frame_as_it_came() {
-    for workers in [1, 2] {
-        let mut rig = Rig::new(Setup {
-            workers,
-            single_queue: [true; 2],
-            ..Setup::wire(EchoMode::Off)
-        });
-        (0..workers).for_each(|worker| lay_bare(&mut rig, worker));
-        let ends = [address("198.51.100.7"), address("203.0.113.9")];
-        let (mut frames, mut octets) = (0, 0);
-        for side in Side::BOTH {
-            let mut passes = |frame: &[u8]| {
-                let (left_by, left) = rig.pass(side, frame);
-                assert_ne!(left_by, side);
-                assert_eq!(left, frame);
-                frames += 1;
-                octets += frame.len() as u64;
-            };
-            for tags in TAGS {
-                for family in FAMILIES {
-                    passes(&framed(side, tags, &Conversation::new(family, 1).syn()));
-                }
-            }
-            let datagram = framed(side, &[], &udp(ends[0], ends[1], (1, 2), &[7; 1472]));
-            passes(&datagram);
-            let mut broken = datagram.clone();
-            broken[14 + 10] ^= 1;
-            passes(&broken);
-            let mut to_group = datagram;
-            to_group[..6].fill(0xff);
-            passes(&to_group);
-            passes(&[0x5a; 60]);
-        }
-        let counters = rig.counters();
-        for interface in [0, 1] {
-            let traffic = counters.traffic(interface);
-            assert_eq!(traffic.received_packets, frames / 2);
-            assert_eq!(traffic.sent_packets, frames / 2);
-            assert_eq!(traffic.received_bytes, octets / 2);
-            assert_eq!(traffic.sent_bytes, octets / 2);
-        }
-        assert_eq!(counters.event(Event::Sent), frames);
-        let own = [address("198.51.100.7"), address("203.0.113.9")];
-        let large = framed(Side::Outside, &[], &udp(own[0], own[1], (1, 2), &[7; 1473]));
-        dropped(&mut rig, Side::Outside, &large, DropReason::PacketTooBig);
-    }
-}
-
-#[test]
-fn a_wire_laid_bare_still_carries_the_sessions_that_were_open() {
-    let mut rig = Rig::new(Setup::wire(EchoMode::Off));
-    let mut talk = Conversation::new(Family::V4, 1);
-    answered(&mut rig, &mut talk, false);
-    finish(&mut rig, &mut talk, &[]);
-    lay_bare(&mut rig, 0);
-    let before = rig.event(Event::Spliced);
-    let data = talk.client_sends(flags::ACK, b"x");
-    across(&mut rig, Side::Outside, &[], &data);
-    assert_eq!(rig.event(Event::Spliced), before + 1);
-}
-
-#[test]
-fn what_crosses_a_bare_wire_is_captured() {
-    let mut rig = Rig::new(Setup::wire(EchoMode::Off));
-    lay_bare(&mut rig, 0);
-    let (tap, mut copies) = Tap::new(None, None);
-    drop(rig.command(0, Command::Capture(tap)));
-    let frame = framed(Side::Outside, &[], &Conversation::new(Family::V4, 1).syn());
-    rig.pass(Side::Outside, &frame);
-    let seen: Vec<Vec<u8>> = std::iter::from_fn(|| copies.pop().ok())
-        .map(|copy| copy.bytes().to_vec())
-        .collect();
-    assert_eq!(seen, [frame.clone(), frame]);
-}
-
-#[test]
-fn what_a_port_of_a_bare_wire_refuses_is_counted() {
-    let mut rig = Rig::new(Setup::wire(EchoMode::Off));
-    lay_bare(&mut rig, 0);
-    let frame = framed(Side::Outside, &[], &Conversation::new(Family::V4, 1).syn());
-    rig.workers[0].io_mut().transmit_room = Some(0);
-    dropped(&mut rig, Side::Outside, &frame, DropReason::TransmitFull);
-    assert_eq!(rig.counters().traffic(1).sent_bytes, 0);
-}
-
 #[test]
 fn without_echo_every_syn_is_answered_and_always_none() {
     let mut rig = Rig::new(Setup::wire(EchoMode::Off));
@@ -638,64 +536,6 @@ fn strangers_and_rules_are_dealt_with_as_between_routes() {
         let frame = framed(Side::Outside, &[], &packet);
         dropped(&mut rig, Side::Outside, &frame, DropReason::DeniedByRule);
     }
-}
-
-#[test]
-fn a_server_that_never_answers_costs_its_client_a_reset_by_the_way_it_came() {
-    // CASES 11
-    let tags = TAGS[1];
-    let mut rig = Rig::new(Setup::wire(EchoMode::Auto));
-    let mut talk = Conversation::new(Family::V6, 1);
-    let request = across(&mut rig, Side::Outside, tags, &talk.syn());
-    let cookie = across(&mut rig, Side::Inside, tags, &echo_reply(&request));
-    talk.take_cookie(&cookie);
-    let ack = talk.client_sends(flags::ACK, b"");
-    across(&mut rig, Side::Outside, tags, &ack);
-    let mut frames = Vec::new();
-    for _ in 0..20 {
-        rig.now_ns += SECOND_NS;
-        frames.extend(rig.settle_frames());
-    }
-    let (side, last) = frames.pop().expect("a reset");
-    assert_eq!(side, Side::Outside);
-    assert_eq!(
-        see(&unframed(Side::Inside, tags, &last)).flags,
-        flags::RST | flags::ACK
-    );
-    assert!(frames.iter().all(|(side, _)| *side == Side::Inside));
-    assert_eq!(rig.drops(DropReason::PathUnknown), 0);
-    assert_eq!(rig.drops(DropReason::ServerSilent), 1);
-    let (to, from) = (ethernet::destination(&last), ethernet::source(&last));
-    assert_eq!((to, from), (ROUTER_MAC, SERVER_MAC));
-}
-
-#[test]
-fn both_ends_of_an_idle_session_are_told_as_far_as_their_ways_are_known() {
-    const SESSIONS: u16 = MAX_WIRE_PATHS as u16 + 500;
-    let mut rig = Rig::new(Setup {
-        capacity: 16_384,
-        ..Setup::wire(EchoMode::Auto)
-    });
-    for number in 0..SESSIONS {
-        open(&mut rig, &mut Conversation::new(Family::V4, number), &[]);
-    }
-    let mut resets = [0, 0];
-    for _ in 0..1000 {
-        rig.now_ns += 10 * SECOND_NS;
-        for (side, frame) in rig.settle_frames() {
-            assert_ne!(see(&frame[14..]).flags & flags::RST, 0);
-            resets[side as usize] += 1;
-        }
-    }
-    // The server's way is never forgotten; of clients there may be more than ways.
-    let [to_clients, to_servers] = resets;
-    assert_eq!(to_servers, u64::from(SESSIONS));
-    let unknown = rig.drops(DropReason::PathUnknown);
-    assert_eq!(to_clients + unknown, u64::from(SESSIONS));
-    assert!(
-        (500..MAX_WIRE_PATHS as u64 / 2).contains(&unknown),
-        "{unknown}"
-    );
 }
 
 #[test]

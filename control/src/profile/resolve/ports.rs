@@ -8,7 +8,9 @@ use super::words::address_error;
 use super::{Checker, NAME_REMEDY, is_name};
 use crate::profile::MAXIMUM_QUEUES;
 use crate::profile::address::{InterfaceAddress, bits};
-use crate::profile::model::{ChecksumOffload, Device, Link, Port, is_pci_address};
+use crate::profile::model::{
+    ChecksumOffload, Device, Link, Port, is_kernel_socket, is_pci_address,
+};
 use crate::profile::raw::{RawChecksumOffload, RawPort};
 use crate::profile::raw_words::{Named, Word};
 use yaml::{Mark, Node, suggest};
@@ -230,9 +232,7 @@ fn device_text(device: &str, mark: Mark, checker: &mut Checker<'_>) {
             format!("the device argument `{bad}` has no value"),
             "write arguments like `iface=eth1`",
         );
-    } else if (name.starts_with("net_af_packet") || name.starts_with("net_af_xdp"))
-        && !device.contains(",iface=")
-    {
+    } else if is_kernel_socket(name) && !device.contains(",iface=") {
         checker.error(
             mark,
             format!("the device `{device}` does not say which interface it uses"),

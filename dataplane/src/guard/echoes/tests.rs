@@ -2,8 +2,6 @@
 
 use super::*;
 
-const AUTO: EchoMode = EchoMode::Auto;
-
 /// What limits pings to so many a second, and lets so many through at once.
 struct Limit {
     per_s: u64,
@@ -64,7 +62,7 @@ impl Play {
     fn syn(&mut self) {
         let now_ns = self.now_ns;
         self.listener.look(now_ns);
-        let course = self.listener.choose(AUTO, false, now_ns);
+        let course = self.listener.choose(false, now_ns);
         if course == Course::Answer {
             return;
         }
@@ -161,7 +159,7 @@ fn echoes_that_overtake_each_other_are_not_lost() {
             .map(|_| {
                 now_ns += MS / 20;
                 listener.look(now_ns);
-                assert_eq!(listener.choose(AUTO, false, now_ns), Course::Carry);
+                assert_eq!(listener.choose(false, now_ns), Course::Carry);
                 listener.send(now_ns)
             })
             .collect();
@@ -177,7 +175,7 @@ fn a_server_that_drops_pings_is_noticed_asked_again_and_heard_again() {
     let mut listener = Listener::default();
     let mut course = |now_ns| {
         let event = listener.look(now_ns);
-        let course = listener.choose(AUTO, false, now_ns);
+        let course = listener.choose(false, now_ns);
         let number = (course != Course::Answer).then(|| listener.send(now_ns));
         (course, event, number)
     };
@@ -202,7 +200,7 @@ fn a_server_that_drops_pings_is_noticed_asked_again_and_heard_again() {
     for count in 1..20 {
         let now_ns = next_ns + count * SECOND_NS / 5;
         heard += u32::from(listener.look(now_ns) == Some(Event::EchoHeard));
-        let course = listener.choose(AUTO, false, now_ns);
+        let course = listener.choose(false, now_ns);
         assert_eq!(course == Course::Carry, heard == 1, "{count}");
         let number = listener.send(now_ns);
         heard += u32::from(listener.hear(Some(number), now_ns) == Some(Event::EchoHeard));
@@ -216,10 +214,10 @@ fn a_cookie_that_another_guard_made_says_that_the_echo_came_back_there() {
     listener.send(0);
     listener.hear_of_cookie(None, SECOND_NS / 100);
     assert_eq!(listener.look(SECOND_NS), None);
-    assert_eq!(listener.choose(AUTO, true, SECOND_NS), Course::Carry);
+    assert_eq!(listener.choose(true, SECOND_NS), Course::Carry);
     listener.send(SECOND_NS);
     assert_eq!(listener.look(2 * SECOND_NS), Some(Event::EchoSilent));
-    listener.choose(AUTO, false, 2 * SECOND_NS);
+    listener.choose(false, 2 * SECOND_NS);
     // This one is for the cookie that we made ourselves just now.
     listener.hear_of_cookie(None, 2 * SECOND_NS + 1);
     assert_eq!(listener.standing(), EchoStanding::Silent);
@@ -232,7 +230,7 @@ fn g3_echoes_that_return_elsewhere_are_judged_by_what_clients_say() {
     let mut syn = |listener: &mut Listener, is_client: bool, comes_back: bool| {
         now_ns += MS / 10;
         let event = listener.look(now_ns);
-        if listener.choose(AUTO, true, now_ns) != Course::Carry {
+        if listener.choose(true, now_ns) != Course::Carry {
             return (event, false);
         }
         let number = listener.send(now_ns);
@@ -269,12 +267,12 @@ fn g3_echoes_that_return_elsewhere_are_judged_by_what_clients_say() {
 fn a_server_is_sent_no_more_echoes_than_it_may_get() {
     // CASES 1
     let mut listener = Listener::default();
-    let mut count = |mode, from_ns: u64| {
+    let mut count = |from_ns: u64| {
         (0..2 * u64::from(MAX_ECHOES_PER_SECOND))
             .filter(|n| {
                 let now_ns = from_ns + n;
-                let course = listener.choose(mode, false, now_ns);
-                if course == Course::Carry && mode == AUTO {
+                let course = listener.choose(false, now_ns);
+                if course == Course::Carry {
                     let number = listener.send(now_ns);
                     listener.hear(Some(number), now_ns);
                 }
@@ -282,10 +280,8 @@ fn a_server_is_sent_no_more_echoes_than_it_may_get() {
             })
             .count() as u32
     };
-    assert_eq!(count(AUTO, 0), MAX_ECHOES_PER_SECOND);
-    assert_eq!(count(AUTO, SECOND_NS), MAX_ECHOES_PER_SECOND);
-    assert_eq!(count(EchoMode::Always, 0), 2 * MAX_ECHOES_PER_SECOND);
-    assert_eq!(count(EchoMode::Off, 0), 0);
+    assert_eq!(count(0), MAX_ECHOES_PER_SECOND);
+    assert_eq!(count(SECOND_NS), MAX_ECHOES_PER_SECOND);
 }
 
 #[test]
