@@ -294,6 +294,9 @@ impl Arguments {
         for who in skipped {
             report.note(who);
         }
+        if let Some(traffic) = self.traffics()?.first() {
+            traffic::tell_cuts(traffic, &mut report);
+        }
         let mut bench = Bench {
             places,
             report,

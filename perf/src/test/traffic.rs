@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Arguments, Bench, End, Failure, Place};
 use crate::report::{Measured, Report};
-use crate::traffic::{RFC2544_SIZES, SizeError, Sizes};
+use crate::traffic::{Kind, RFC2544_SIZES, SizeError, Sizes, Traffic};
 use crate::trial::{Implausible, Load, Outcome, Trial, TrialError};
 
 /// How long a trial sends, unless something else is asked for.
@@ -78,6 +78,23 @@ pub(super) fn run(arguments: &Arguments, bench: &mut Bench) -> Result<End, Failu
         }
     }
     Ok(End::Whole)
+}
+
+/// Says what a capture did not hold of the frames that are sent.
+pub(super) fn tell_cuts(traffic: &Traffic, report: &mut Report) {
+    for stream in &traffic.streams {
+        if let Kind::Replay(capture) = &stream.kind
+            && capture.cut > 0
+        {
+            let (cut, all) = (capture.cut, capture.frames.len());
+            report.note(format!(
+                "{}: the capture holds {cut} of its {all} packets in part only. They are sent at \
+                 their whole length with zeros for the rest, so their checksums are wrong; for what \
+                 they carried, capture with `tcpdump -s 0`.",
+                stream.name
+            ));
+        }
+    }
 }
 
 /// Everything that an outcome has to tell.
