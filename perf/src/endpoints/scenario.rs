@@ -30,6 +30,7 @@ impl Findings {
     fn add(&mut self, scenario: &str, subject: &str, metric: &str, value: f64, came: &Came) {
         let mut measured = Measured::alone(scenario, metric, &[value]).of(subject);
         measured.disturbance = came.disturbance;
+        measured.is_testers_limit = !came.is_offered();
         let failures = came.ends.failures();
         if !failures.is_empty() {
             measured.notes.push(failures);
