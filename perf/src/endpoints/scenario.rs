@@ -399,6 +399,13 @@ pub fn under_flood<P: Port>(
             &came,
         );
         let unsent = came.flood.unsent as f64;
+        if unsent > sent {
+            // So busy a tester is slow to begin connections and to see what comes, too.
+            let step = at("");
+            let rows = findings.measured.iter_mut();
+            rows.filter(|row| row.subject == subject && row.metric.ends_with(&step))
+                .for_each(|row| row.is_testers_limit = true);
+        }
         if unsent > SHORT_OF_FLOOD * (sent + unsent)
             && let Some(row) = findings.measured.last_mut()
         {

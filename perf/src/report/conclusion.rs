@@ -120,7 +120,7 @@ fn sentence(subject: &str, steps: &[Step]) -> String {
     };
     let limited = match judged.len() < steps.len() {
         true => {
-            " Larger floods are not judged: the tester could not begin the connections beside them."
+            " Larger floods are not judged: the tester could not send them, or not begin the connections beside them."
         }
         false => "",
     };
@@ -212,7 +212,7 @@ mod tests {
             said[0].contains("99.95 % of the connections at each flood, up to 990 "),
             "{said:?}"
         );
-        assert!(said[0].ends_with("the tester could not begin the connections beside them."));
+        assert!(said[0].ends_with("not begin the connections beside them."));
         let all_limited = under_flood(&step("bare", 1e3, 0.1, 0.0, true));
         assert!(all_limited[0].starts_with("bare: nothing can be said"));
     }
