@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+mod device;
 pub mod endpoints;
 pub mod flood;
 pub mod link;

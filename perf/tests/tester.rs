@@ -92,6 +92,13 @@ fn frames_come_through_the_kernels_forwarding_between_two_veths() {
         "500ms",
     ];
     let report = measured(&arguments);
+    // J3: what was sent is drawn.
+    let series = report["series"].as_array().unwrap();
+    let first = series.first().unwrap();
+    assert_eq!(
+        (&first["scenario"], &first["y"]),
+        (&"traffic.128".into(), &"latency_us".into())
+    );
     let of = |metric: &str| figure(&report, "kernel", "traffic.128", metric);
     assert!(of("sent_frames") > 500.0, "{report:#}");
     assert!(
@@ -218,5 +225,48 @@ fn an_interrupted_test_leaves_a_report_of_what_it_measured() {
     assert!(
         figure(&report, "subject", "traffic.64", "sent_frames") > 10.0,
         "{report:#}"
+    );
+}
+
+#[test]
+fn j4_interfaces_are_named_as_such_and_not_asked_for_more_than_they_carry() {
+    let _exclusive = lab::exclusive().unwrap();
+    let place = lab::Namespace::create("tester").unwrap();
+    // A cable: what is sent by one pair's end comes by its other end.
+    place
+        .ip("link add a0 type veth peer name b0\nlink set a0 up\nlink set b0 up")
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let run = |sizes: &str| {
+        let mut command = place.command(TOOL);
+        command.args([
+            "test",
+            "traffic",
+            "--tx",
+            "a0",
+            "--rx",
+            "b0",
+            "--one-way",
+            "--sizes",
+            sizes,
+        ]);
+        command.args(["--rate", "500", "--duration", "200ms", "--output"]);
+        command.arg(folder.path()).output().unwrap()
+    };
+    let output = run("64");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    let report = report(folder.path());
+    let of = |metric: &str| figure(&report, "subject", "traffic.64", metric);
+    assert!(of("sent_frames") > 50.0, "{report:#}");
+    assert_eq!(of("received_frames"), of("sent_frames"), "{report:#}");
+    // The second size alone is too large for b0, and that is told before anything is sent.
+    place.ip("link set b0 mtu 1000").unwrap();
+    let output = run("64,1280");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success());
+    assert!(
+        said.contains("does not receive packets of 1262 bytes"),
+        "{said}"
     );
 }

@@ -136,3 +136,37 @@ fn what_is_wrong_is_told_with_its_place_and_a_remedy() {
         assert!(errors.contains(said), "{text}\n{errors}\n{said}");
     }
 }
+
+#[test]
+fn j2_packets_without_times_need_a_rate() {
+    let folder = tempfile::tempdir().unwrap();
+    // A section, an Ethernet interface, and a simple packet of 60 bytes.
+    let block = |kind: u32, body: &[u8]| {
+        let length = (body.len() as u32 + 12).to_le_bytes();
+        [&kind.to_le_bytes(), &length, body, &length].concat()
+    };
+    let section = [&0x1a2b_3c4d_u32.to_le_bytes()[..], &[1, 0, 0, 0], &[255; 8]].concat();
+    let packet = [&60_u32.to_le_bytes()[..], &[7; 60]].concat();
+    let interface = [1, 0, 0, 0, 0, 0, 0, 0];
+    let file = [
+        block(0x0a0d_0d0a, &section),
+        block(1, &interface),
+        block(3, &packet),
+    ]
+    .concat();
+    fs::write(folder.path().join("simple.pcapng"), file).unwrap();
+    let load = |rate: &str| {
+        let text = format!(
+            "streams:\n  a: {{ direction: tx-to-rx, {rate}replay: {{ file: simple.pcapng }} }}\n"
+        );
+        let path = folder.path().join("t.yaml");
+        fs::write(&path, text).unwrap();
+        traffic::load(&path)
+    };
+    let errors = load("").unwrap_err().to_string();
+    assert!(
+        errors.contains("1 of its packets have no time; give the stream a `rate`"),
+        "{errors}"
+    );
+    assert!(load("rate: 1 kpps, ").is_ok());
+}

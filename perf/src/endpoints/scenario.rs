@@ -30,6 +30,7 @@ impl Findings {
     fn add(&mut self, scenario: &str, subject: &str, metric: &str, value: f64, came: &Came) {
         let mut measured = Measured::alone(scenario, metric, &[value]).of(subject);
         measured.disturbance = came.disturbance;
+        measured.is_testers_limit = !came.is_offered();
         let failures = came.ends.failures();
         if !failures.is_empty() {
             measured.notes.push(failures);
@@ -374,6 +375,9 @@ pub fn under_flood<P: Port>(
         let first = &came.latencies.first_byte_ns;
         let sent = (came.flood.syns + came.flood.acks) as f64;
         let sent_per_s = sent / came.until_ended.as_secs_f64().max(1e-9);
+        let unsent = came.flood.unsent as f64;
+        // So busy a tester is slow to begin connections and to see what comes, too.
+        let is_testers_limit = unsent > sent || !came.is_offered();
         let at = |name: &str| format!("{name}_at_{flood_per_s:.0}_per_s");
         for (name, value) in [
             ("success_ratio", came.success()),
@@ -388,7 +392,9 @@ pub fn under_flood<P: Port>(
             ("flood_syns_arrived", came.flood_arrived as f64),
         ] {
             findings.add(SCENARIO, subject, &at(name), value, &came);
-            findings.draw(SCENARIO, subject, name, [sent_per_s, value]);
+            if !is_testers_limit {
+                findings.draw(SCENARIO, subject, name, [sent_per_s, value]);
+            }
         }
         findings.add(
             SCENARIO,
@@ -397,7 +403,12 @@ pub fn under_flood<P: Port>(
             sent_per_s,
             &came,
         );
-        let unsent = came.flood.unsent as f64;
+        if is_testers_limit {
+            let step = at("");
+            let rows = findings.measured.iter_mut();
+            rows.filter(|row| row.subject == subject && row.metric.ends_with(&step))
+                .for_each(|row| row.is_testers_limit = true);
+        }
         if unsent > SHORT_OF_FLOOD * (sent + unsent)
             && let Some(row) = findings.measured.last_mut()
         {

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use bindings::system::{Affinity, set_timer_slack_ns};
-use bindings::{Clock, Interface, Mbuf, Mempool, Port, RxQueue, TxQueue};
+use bindings::{Clock, Mbuf, Mempool, Port, RxQueue, TxQueue};
 
 use super::Arguments;
 use super::line::{Line, LineCounters};
 use super::plan::Plan;
+use crate::device::dpdk_name;
 use crate::tester::{Engine, EngineSettings, Stop};
 
 /// Frames that are taken or given at once.
@@ -20,9 +21,9 @@ const BUFFERS_BESIDE: u32 = 8_192;
 const REST_NS: u64 = 50_000;
 /// Rests end this much before something is due: waking takes as long.
 const WAKING_NS: u64 = 60_000;
-/// The packet ring of an interface: room for what comes while the processor is elsewhere.
-const RING: &str = "blocksz=65536,framesz=2048,framecnt=8192,qdisc_bypass=1";
 
+/// Octets of an ordinary frame with its check sequence.
+const LARGEST_FRAME: usize = 1518;
 const STATIONS_BYTES: usize = 12;
 const TAG_BYTES: usize = 4;
 
@@ -53,16 +54,6 @@ pub(super) struct Carrier {
     _engine: Engine,
 }
 
-/// The DPDK device of what is named: an interface is reached by a packet socket.
-fn device(place: usize, text: &str) -> String {
-    let is_interface = !text.contains([',', ':']) && Interface::named(text).is_ok();
-    if is_interface {
-        format!("net_af_packet{place},iface={text},{RING}")
-    } else {
-        text.to_owned()
-    }
-}
-
 impl End {
     fn open(engine: &Engine, device: &str, vlan: Option<u16>) -> Result<Self, Box<dyn Error>> {
         let mut port = engine.open_port(device, 1)?;
@@ -89,6 +80,7 @@ impl End {
 
 impl Carrier {
     pub(super) fn open(arguments: &Arguments) -> Result<Self, Box<dyn Error>> {
+        let device = |place, text| dpdk_name(place, text, LARGEST_FRAME, 1);
         let names = [device(0, &arguments.a), device(1, &arguments.b)];
         let engine = Engine::start(&EngineSettings {
             devices: names.to_vec(),

@@ -38,6 +38,10 @@ pub struct Measured {
     /// Octets of a frame without check sequence, where that is one of the figure's conditions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frame_bytes: Option<f64>,
+    /// Whether the tester could do no more. The figure then says nothing of its subject but that it
+    /// did so much.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_testers_limit: bool,
     /// How many cores of the subject did this.
     pub cores: u32,
     /// The figure beside line rates; [`super::Report::add`] sets it where the metric is a rate of
@@ -95,6 +99,7 @@ impl Measured {
             is_met: None,
             spread: spread(rounds),
             frame_bytes: None,
+            is_testers_limit: false,
             cores: 1,
             line_rates: Vec::new(),
             disturbance: Disturbance::default(),
@@ -155,6 +160,15 @@ impl Measured {
         }
     }
 
+    /// The same figure, which the tester limited, or not.
+    #[must_use]
+    pub fn limited_by_tester(self, is_testers_limit: bool) -> Self {
+        Self {
+            is_testers_limit,
+            ..self
+        }
+    }
+
     /// The same figure with something that its reader must know.
     #[must_use]
     pub fn note(mut self, note: impl Into<String>) -> Self {
@@ -164,6 +178,10 @@ impl Measured {
 
     /// Fills in what follows from the rest.
     pub(super) fn complete(&mut self) {
+        if self.is_testers_limit {
+            // Neither a goal nor a line rate can be held against a subject that could do more.
+            return;
+        }
         let judged = self.ratio.unwrap_or(self.value);
         self.is_met = self.goal.map(|goal| match self.is_goal_least {
             true => judged >= goal,
@@ -345,6 +363,18 @@ mod tests {
         let mut rate = rate.of_frames(1514.0);
         rate.complete();
         assert_eq!(rate.line_rates[0].cores, 1);
+    }
+
+    #[test]
+    fn j3_what_the_tester_limited_is_no_conclusion_about_the_subject() {
+        let limited = Measured::alone("ndr.64", FRAMES_PER_S, &[8_000.0]).of_frames(60.0);
+        let mut limited = limited.at_least(1e6).limited_by_tester(true);
+        limited.complete();
+        assert_eq!(
+            limited.is_met, None,
+            "the goal is not missed by the subject"
+        );
+        assert!(limited.line_rates.is_empty(), "no count of cores");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! `perf/report.schema.json`), `report.csv` and `report.html`. A run that was interrupted calls
 //! [`Report::partial`] and writes what there is.
 
+mod conclusion;
 pub mod disturbance;
 mod figure;
 mod history;
@@ -200,6 +201,15 @@ impl Report {
             .push(format!("Not everything was measured: {why}."));
     }
 
+    /// What the figures come to, in sentences.
+    fn conclusions(&self) -> Vec<String> {
+        let flood = conclusion::under_flood(&self.results);
+        flood
+            .into_iter()
+            .chain(conclusion::limits(&self.results))
+            .collect()
+    }
+
     /// The figures so far.
     #[must_use]
     pub fn results(&self) -> &[Measured] {
@@ -305,6 +315,9 @@ impl Report {
         }
         for note in &self.notes {
             let _ = writeln!(table, "{note}");
+        }
+        for sentence in self.conclusions() {
+            let _ = writeln!(table, "{sentence}");
         }
         table
     }

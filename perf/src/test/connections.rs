@@ -114,7 +114,7 @@ const TRIAL: Duration = Duration::from_secs(3);
 /// Measures, writes the reports and returns the table.
 pub(super) fn run(arguments: &Arguments, kind: Kind, stop: Stop) -> Result<String, Failure> {
     if arguments.subject.is_empty() {
-        let wiring = arguments.devices.wiring()?;
+        let wiring = arguments.devices.wiring(LARGEST_FRAME)?;
         let engine = Engine::start(&arguments.devices.engine(LARGEST_FRAME))?;
         let mut run = Run::new(arguments, kind, &engine, &wiring, stop);
         // Ports belong to the thread that polls them, which is not this one.

@@ -5,13 +5,14 @@ use std::net::IpAddr;
 use clap::Args;
 use ipnetwork::IpNetwork;
 
-use crate::tester::{EngineSettings, Refusal};
+use crate::device::dpdk_name;
+use crate::tester::{EngineSettings, Refusal, queues};
 use crate::wiring::{Side, Wiring};
 
 /// The two sides.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Devices {
-    /// The first device: a PCI address, or a virtual device such as net_af_packet0,iface=eth1 or
+    /// The first device: a network interface, a PCI address, or a virtual device such as
     /// net_memif0,role=client,id=0,socket=/run/a.sock. Clients are on this side.
     #[arg(long, value_name = "DEVICE", required_unless_present = "subject")]
     tx: Option<String>,
@@ -61,14 +62,23 @@ fn station(text: &str) -> Result<[u8; 6], String> {
 }
 
 impl Devices {
-    /// The devices; clap sees that both are given.
-    fn names(&self) -> [String; 2] {
-        [&self.tx, &self.rx].map(|device| device.clone().unwrap_or_default())
+    /// The devices as DPDK names them; clap sees that both are given.
+    fn names(&self, largest_frame: usize) -> [String; 2] {
+        let queues = queues(&self.cores);
+        let name = |place, device: &Option<String>| {
+            dpdk_name(
+                place,
+                device.as_deref().unwrap_or_default(),
+                largest_frame,
+                queues,
+            )
+        };
+        [name(0, &self.tx), name(1, &self.rx)]
     }
 
-    /// How tester and subject are joined.
-    pub(super) fn wiring(&self) -> Result<Wiring, Refusal> {
-        let [tx, rx] = self.names();
+    /// How tester and subject are joined, for frames of so many bytes.
+    pub(super) fn wiring(&self, largest_frame: usize) -> Result<Wiring, Refusal> {
+        let [tx, rx] = self.names(largest_frame);
         let wiring = Wiring {
             is_physical: ![&tx, &rx].iter().any(|device| is_virtual(device)),
             outside: Side {
@@ -103,7 +113,7 @@ impl Devices {
     /// What the engine is started with.
     pub(super) fn engine(&self, largest_frame: usize) -> EngineSettings {
         EngineSettings {
-            devices: self.names().to_vec(),
+            devices: self.names(largest_frame).to_vec(),
             cores: self.cores.clone(),
             largest_frame,
             pairs: 1,

@@ -172,7 +172,10 @@ pub fn run(arguments: &Arguments) -> Result<String, Box<dyn Error>> {
             .map_err(|failure| -> Box<dyn Error> { failure });
     }
     if arguments.subject.is_empty() {
-        let wiring = arguments.devices.wiring()?;
+        let largest = arguments
+            .largest()
+            .map_err(|failure| -> Box<dyn Error> { failure })?;
+        let wiring = arguments.devices.wiring(largest)?;
         return with_devices(arguments, &wiring, stop)
             .map_err(|failure| -> Box<dyn Error> { failure });
     }
@@ -241,8 +244,12 @@ impl Arguments {
             quiet: self.late,
             longest: self.late.max(Patience::default().longest),
         };
-        let first = self.traffics()?.swap_remove(0);
-        Ok(Tester::open(engine, wiring, first, patience, stop)?)
+        let mut all = self.traffics()?;
+        let tester = Tester::open(engine, wiring, all[0].clone(), patience, stop)?;
+        for traffic in all.drain(1..) {
+            tester.has_room_for(&traffic)?;
+        }
+        Ok(tester)
     }
 
     /// The largest frame that is sent.
@@ -293,6 +300,9 @@ impl Arguments {
         }
         for who in skipped {
             report.note(who);
+        }
+        if let Some(traffic) = self.traffics()?.first() {
+            traffic::tell_cuts(traffic, &mut report);
         }
         let mut bench = Bench {
             places,

@@ -7,7 +7,7 @@ use super::{Arguments, Bench, End, Failure, Place};
 use crate::report::{FRAMES_PER_S, Measured, Report, Series, axis};
 use crate::search::goal::Goal;
 use crate::search::latency::{Latencies, SHARES_OF_NDR};
-use crate::search::mlr::{Config, Found, GoalFound};
+use crate::search::mlr::{Config, Found, GoalFound, Verdict};
 use crate::search::rfc2544::{BackToBack, BurstConfig};
 use crate::search::{
     Cut, Doing, SearchError, Session, latency as at_shares, mlr, rfc2544 as rfc, soak as long,
@@ -143,7 +143,12 @@ fn search(
             report.note(format!("{scenario} of {}: {}.", place.name, goal.verdict));
             continue;
         };
+        let is_limit = matches!(
+            goal.verdict,
+            Verdict::LimitedByTester | Verdict::CutShort(Cut::Disturbed)
+        );
         let mut measured = Measured::alone(&scenario, FRAMES_PER_S, &[value])
+            .limited_by_tester(is_limit)
             .of(&place.name)
             .of_frames(frame_bytes)
             .disturbed(disturbance)
@@ -155,6 +160,10 @@ fn search(
             measured = measured.note(format!("the tester sends {limit:.0} at most"));
         }
         report.add(measured);
+        if is_limit {
+            // No point of the subject's line.
+            continue;
+        }
         report.extend(Series::new(
             &goal.goal.name,
             &place.name,

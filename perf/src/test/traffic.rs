@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{Arguments, Bench, End, Failure, Place};
-use crate::report::{Measured, Report};
-use crate::traffic::{RFC2544_SIZES, SizeError, Sizes};
+use crate::report::{Measured, Report, Series, axis};
+use crate::traffic::{Kind, RFC2544_SIZES, SizeError, Sizes, Traffic};
 use crate::trial::{Implausible, Load, Outcome, Trial, TrialError};
 
 /// How long a trial sends, unless something else is asked for.
@@ -80,6 +80,35 @@ pub(super) fn run(arguments: &Arguments, bench: &mut Bench) -> Result<End, Failu
     Ok(End::Whole)
 }
 
+/// The times on the way, and how many frames of each size were lost.
+fn draw(scenario: &str, outcome: &Outcome, place: &Place, report: &mut Report) {
+    if !outcome.latency_ns.is_empty() {
+        report.plot(Series::latency(scenario, &place.name, &outcome.latency_ns));
+    }
+    if let Ok(loss) = outcome.loss() {
+        let point = vec![[outcome.frame_bytes, loss]];
+        let (x, y) = (axis::FRAME_BYTES, axis::LOSS_RATIO);
+        report.extend(Series::new("traffic", &place.name, x, y, point));
+    }
+}
+
+/// Says what a capture did not hold of the frames that are sent.
+pub(super) fn tell_cuts(traffic: &Traffic, report: &mut Report) {
+    for stream in &traffic.streams {
+        if let Kind::Replay(capture) = &stream.kind
+            && capture.cut > 0
+        {
+            let (cut, all) = (capture.cut, capture.frames.len());
+            report.note(format!(
+                "{}: the capture holds {cut} of its {all} packets in part only. They are sent at \
+                 their whole length with zeros for the rest, so their checksums are wrong; for what \
+                 they carried, capture with `tcpdump -s 0`.",
+                stream.name
+            ));
+        }
+    }
+}
+
 /// Everything that an outcome has to tell.
 fn tell(name: &str, outcome: &Outcome, place: &Place, report: &mut Report) {
     let scenario = format!("traffic.{name}");
@@ -110,17 +139,23 @@ fn tell(name: &str, outcome: &Outcome, place: &Place, report: &mut Report) {
     let rare = rare.into_iter().filter(|(_, frames)| *frames > 0);
     figures.extend(rare.map(|(metric, frames)| (metric, frames as f64)));
     let mut implausible = None;
+    let mut is_limit = false;
+    draw(&scenario, outcome, place, report);
     match outcome.loss() {
         Ok(loss) => figures.push(("loss_ratio", loss)),
         Err(Implausible::NothingSent) if aside.unsigned > 0 => {
             let note = "nothing of it is measured; what came of it is among the foreign frames";
             implausible = Some(note.to_owned());
         }
-        Err(error) => implausible = Some(error.to_string()),
+        Err(error) => {
+            is_limit = matches!(error, Implausible::Unsent { .. });
+            implausible = Some(error.to_string());
+        }
     }
     for (metric, value) in figures {
         let mut measured = Measured::alone(&scenario, metric, &[value]).of(&place.name);
         measured.disturbance = outcome.disturbance;
+        measured.is_testers_limit = is_limit;
         measured.notes.extend(implausible.take());
         report.add(measured);
     }

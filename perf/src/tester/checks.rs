@@ -7,6 +7,7 @@ use std::time::Duration;
 use bindings::Interface;
 
 use super::devices::Refusal;
+use crate::device::RING_HEADER_BYTES;
 
 /// Kernel drivers through which DPDK reaches a device.
 const DRIVERS_FOR_DPDK: [&str; 7] = [
@@ -76,6 +77,13 @@ impl Device {
         let name = self.name();
         let is_socket = name.starts_with("net_af_packet") || name.starts_with("net_af_xdp");
         self.argument("iface").filter(|_| is_socket)
+    }
+
+    /// The largest frame that fits in a packet socket's ring; drivers lose larger ones in silence.
+    pub(super) fn ring_frame_bytes(&self) -> usize {
+        let told = self.argument("framesz").and_then(|size| size.parse().ok());
+        let bytes: usize = told.unwrap_or(2048);
+        bytes.saturating_sub(RING_HEADER_BYTES).max(64)
     }
 
     /// What two names of one device have in common.
@@ -171,7 +179,7 @@ fn exists(device: &Device, root: &Path) -> Result<(), Refusal> {
     if device.text.is_empty() {
         return Err(Refusal::new(
             "a device without a name",
-            "name one, such as 0000:3b:00.0 or net_af_packet0,iface=eth1",
+            "name one, such as eth1 or 0000:3b:00.0",
         ));
     }
     if let Some(interface) = device.kernel_interface() {
@@ -333,8 +341,8 @@ pub(super) fn in_words(device: &Device, error: &bindings::Error) -> (String, Str
     if !device.is_pci() && unknown.iter().any(|words| said.contains(words)) {
         return (
             format!("DPDK knows no device {text}: {error}"),
-            "write a PCI address, or a virtual device such as net_af_packet0,iface=eth1 or \
-             net_memif0,role=client,id=0,socket=/run/a.sock"
+            "write a network interface of this name space (`ip link`), a PCI address, or a virtual \
+             device such as net_memif0,role=client,id=0,socket=/run/a.sock"
                 .into(),
         );
     }

@@ -7,6 +7,7 @@ use bindings::mempool::MempoolConfig;
 use bindings::port::{Offloads, Rss};
 use bindings::system::Affinity;
 use bindings::{Eal, EalConfig, Interface, LogLevel, Mempool, Port, PortConfig};
+use dataplane::parse::ETHERNET_HEADER_BYTES;
 
 use super::checks::{self, Device};
 use super::stop::Stop;
@@ -255,7 +256,7 @@ fn wait_for_socket(device: &Device, longest: Duration, stop: &Stop) -> Result<()
 }
 
 /// Queue pairs of each device.
-pub(super) fn queues(cores: &[usize]) -> usize {
+pub(crate) fn queues(cores: &[usize]) -> usize {
     (cores.len() / 2).max(1)
 }
 
@@ -301,6 +302,16 @@ impl Pair {
     /// The device as the user named it.
     pub(super) fn name(&self, side: usize) -> &str {
         &self.devices[side].text
+    }
+
+    /// The largest packet behind an Ethernet header that the device sends and receives, in bytes.
+    pub(super) fn mtu_bytes(&self, side: usize) -> usize {
+        let device = &self.devices[side];
+        let Some(interface) = device.kernel_interface() else {
+            return self.ports[side].info().mtu.into();
+        };
+        let mtu = Interface::named(interface).map_or(usize::MAX, |now| now.mtu_bytes as usize);
+        mtu.min(device.ring_frame_bytes() - ETHERNET_HEADER_BYTES)
     }
 
     /// Whether a full device loses frames as a cable to a busy box does.

@@ -15,6 +15,7 @@ mod lane;
 mod pace;
 mod plan;
 mod receiver;
+mod room;
 mod sequence;
 mod signature;
 mod station;
@@ -30,6 +31,7 @@ use bindings::system::Affinity;
 use dataplane::wire::address::{Address, Family};
 use dataplane::wire::ethernet::MacAddress;
 
+pub(crate) use devices::queues;
 pub use devices::{Engine, EngineSettings, Refusal};
 pub use joints::Joints;
 pub use stop::Stop;
@@ -184,6 +186,7 @@ impl Tester {
             queues,
             stations,
         } = Sides::open(engine, wiring, patience, stop)?;
+        room::check(&traffic, rooms(&pair))?;
         let key = Key::random();
         let refuses = [pair.refuses(0), pair.refuses(1)];
         let plan = Plan::new(&traffic, sides, stations, queues.len() / 2)?;
@@ -210,11 +213,20 @@ impl Tester {
         })
     }
 
+    /// Whether the tester's own devices carry such frames.
+    ///
+    /// # Errors
+    /// When they do not: the subject would be blamed for it.
+    pub fn has_room_for(&self, traffic: &Traffic) -> Result<(), Refusal> {
+        room::check(traffic, rooms(&self.pair))
+    }
+
     /// Sends other traffic from now on.
     ///
     /// # Errors
     /// When it cannot be sent; then the tester is as it was.
     pub fn set_traffic(&mut self, traffic: Traffic) -> Result<(), Refusal> {
+        self.has_room_for(&traffic)?;
         let sides = [&self.wiring.outside, &self.wiring.inside];
         let refuses = [self.pair.refuses(0), self.pair.refuses(1)];
         let plan = Plan::new(&traffic, sides, self.stations, self.lanes.len() / 2)?;
@@ -419,6 +431,14 @@ impl Trial for Tester {
     fn overhead(&self) -> Duration {
         SETTLE + self.patience.quiet
     }
+}
+
+/// What the devices carry.
+fn rooms(pair: &Pair) -> [room::Room<'_>; 2] {
+    [0, 1].map(|side| room::Room {
+        name: pair.name(side),
+        mtu_bytes: pair.mtu_bytes(side),
+    })
 }
 
 fn failed(what: impl Into<String>) -> TrialError {

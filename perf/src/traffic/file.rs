@@ -325,6 +325,12 @@ impl Checker<'_> {
         }
         let read = replay::read(&self.folder.join(&replay.file), repeat);
         let capture = self.told(place.get("file"), read)?;
+        if capture.untimed > 0 && raw.rate.is_none() {
+            let what = format!("{} of its packets have no time", capture.untimed);
+            let remedy = "give the stream a `rate`, such as `rate: 1 kpps`";
+            self.error(place.get("file"), what, remedy);
+            return None;
+        }
         let sizes = Sizes::of_frames(capture.frames.iter().map(Vec::len));
         Some(Stream {
             name: String::new(),

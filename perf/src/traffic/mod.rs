@@ -5,6 +5,7 @@
 //! what is built here is that much shorter.
 
 mod addresses;
+mod capture;
 mod file;
 mod raw;
 mod replay;

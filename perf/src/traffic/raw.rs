@@ -173,7 +173,7 @@ pub(super) struct RawBurst {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawReplay {
-    /// A pcap or pcapng file of Ethernet frames; a path starts from this file's folder.
+    /// A pcap or pcapng file of Ethernet frames or IP packets; a path starts from this file's folder.
     pub(super) file: String,
     /// How often it is sent; once by default.
     #[schemars(range(min = 1, max = 1_000_000))]

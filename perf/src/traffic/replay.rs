@@ -1,20 +1,12 @@
 //! Frames of a capture, to be sent again.
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
-
-use pcap_file::DataLink;
-use pcap_file::pcap::PcapReader;
-use pcap_file::pcapng::blocks::interface_description::{
-    InterfaceDescriptionBlock, InterfaceDescriptionOption,
-};
-use pcap_file::pcapng::{Block, PcapNgReader};
 
 use super::CHECK_SEQUENCE_BYTES;
+use super::capture::{self, Packet, Refusal};
 
-/// Frames of a capture, and their octets together.
+/// Frames of a capture, and their bytes together.
 const MOST_FRAMES: usize = 1 << 20;
 const MOST_BYTES: usize = 1 << 30;
 /// The largest frame without check sequence, and the smallest.
@@ -24,30 +16,41 @@ const SMALLEST: usize = 14;
 /// What is sent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Capture {
-    /// The frames, without check sequence.
+    /// The frames, without check sequence, in the order of their times.
     pub frames: Vec<Vec<u8>>,
     /// When each is sent, in nanoseconds since the first, in their order; with repetitions.
     pub times_ns: Arc<[u64]>,
+    /// How many of them the capture holds in part only, as `tcpdump -s 96` leaves them: zeros stand
+    /// for the rest.
+    pub cut: usize,
+    /// How many of them have no time in the capture.
+    pub untimed: usize,
 }
 
 /// Reads a pcap or pcapng file, to be sent so often.
 pub(super) fn read(file: &Path, repeat: u32) -> Result<Capture, (String, String)> {
     let name = file.display();
-    let frames = frames(file).map_err(|what| {
-        let remedy = "name a pcap or pcapng file of Ethernet frames".to_owned();
-        (format!("{name}: {what}"), remedy)
-    })?;
-    let Some((first, _)) = frames.first() else {
+    let told = |Refusal { what, remedy }| (format!("{name}: {what}"), remedy);
+    let mut packets = capture::read(file).map_err(told)?;
+    if packets.is_empty() {
         let remedy = "capture some frames".to_owned();
         return Err((format!("{name} has no frames"), remedy));
-    };
-    let total = frames.len() as u64 * u64::from(repeat);
+    }
+    check(&packets).map_err(told)?;
+    let total = packets.len() as u64 * u64::from(repeat);
     if total > 1 << 24 {
-        let remedy = format!("repeat it {} times at the most", (1 << 24) / frames.len());
+        let remedy = format!("repeat it {} times at the most", (1 << 24) / packets.len());
         return Err((format!("{name} would be {total} frames in all"), remedy));
     }
-    let since = |time: &Duration| time.saturating_sub(*first).as_nanos() as u64;
-    let mut times: Vec<u64> = frames.iter().map(|(time, _)| since(time)).collect();
+    let untimed = packets.iter().filter(|one| one.time_ns.is_none()).count();
+    let cut = packets.iter().filter(|one| one.is_cut()).count();
+    // Files of several interfaces or sections need not be in the order of time.
+    if untimed == 0 {
+        packets.sort_by_key(|one| one.time_ns);
+    }
+    let first = packets.iter().find_map(|one| one.time_ns).unwrap_or(0);
+    let since = |one: &Packet| u64::try_from(one.time_ns.unwrap_or(first) - first).unwrap_or(0);
+    let mut times: Vec<u64> = packets.iter().map(since).collect();
     times.sort_unstable();
     // A repetition begins after a mean gap.
     let last = times.last().copied().unwrap_or(0);
@@ -56,88 +59,71 @@ pub(super) fn read(file: &Path, repeat: u32) -> Result<Capture, (String, String)
         .flat_map(|round| times.iter().map(move |time| round * period + time))
         .collect();
     Ok(Capture {
-        frames: frames.into_iter().map(|(_, frame)| frame).collect(),
+        frames: packets.into_iter().map(whole).collect(),
         times_ns: all,
+        cut,
+        untimed,
     })
 }
 
-type Timed = (Duration, Vec<u8>);
-
-fn frames(file: &Path) -> Result<Vec<Timed>, String> {
-    let open = || File::open(file).map_err(|error| error.to_string());
-    let mut frames = Vec::new();
-    let mut bytes = 0;
-    let mut add = |time: Duration, data: &[u8]| {
-        bytes += data.len();
-        if frames.len() >= MOST_FRAMES || bytes > MOST_BYTES {
-            return Err("it is larger than 2^20 frames or 1 GiB".to_owned());
-        }
-        if !(SMALLEST..=LARGEST).contains(&data.len()) {
-            return Err(format!(
-                "frame {} has {} octets",
-                frames.len() + 1,
-                data.len()
-            ));
-        }
-        // Devices send no frame that is shorter.
-        let length = data.len().max(64 - CHECK_SEQUENCE_BYTES);
-        let mut frame = data.to_vec();
-        frame.resize(length, 0);
-        frames.push((time, frame));
-        Ok(())
+/// Whether a device can send these.
+fn check(packets: &[Packet]) -> Result<(), Refusal> {
+    let bytes: usize = packets.iter().map(|one| one.length).sum();
+    if packets.len() > MOST_FRAMES || bytes > MOST_BYTES {
+        let remedy =
+            format!("take the first of them, by `tcpdump -r FILE -w NEW -c {MOST_FRAMES}`");
+        return Err(Refusal::new(
+            "it is larger than 2^20 frames or 1 GiB",
+            remedy,
+        ));
+    }
+    let Some(wrong) = packets
+        .iter()
+        .find(|one| !(SMALLEST..=LARGEST).contains(&one.length))
+    else {
+        return Ok(());
     };
-    let text = |error: pcap_file::PcapError| error.to_string();
-    if let Ok(mut reader) = PcapReader::new(open()?) {
-        if reader.header().datalink != DataLink::ETHERNET {
-            return Err("its frames are not of Ethernet".into());
-        }
-        while let Some(packet) = reader.next_packet() {
-            let packet = packet.map_err(text)?;
-            add(packet.timestamp, &packet.data)?;
-        }
-        return Ok(frames);
-    }
-    let mut reader = PcapNgReader::new(open()?).map_err(text)?;
-    // Of each interface, how many of its ticks make a second.
-    let mut ticks_per_s: Vec<u128> = Vec::new();
-    while let Some(block) = reader.next_block() {
-        match block.map_err(text)? {
-            Block::InterfaceDescription(interface) => {
-                if interface.linktype != DataLink::ETHERNET {
-                    return Err("its frames are not of Ethernet".into());
-                }
-                ticks_per_s.push(resolution(&interface));
-            }
-            Block::EnhancedPacket(packet) => {
-                // The reader takes ticks for nanoseconds, whatever the interface says.
-                let ticks = packet.timestamp.as_nanos();
-                let interface = ticks_per_s.get(packet.interface_id as usize);
-                let ns = ticks * 1_000_000_000 / interface.copied().unwrap_or(1_000_000);
-                add(Duration::from_nanos(ns as u64), &packet.data)?;
-            }
-            _ => {}
-        }
-    }
-    Ok(frames)
+    let (number, length) = (wrong.number, wrong.length);
+    Err(if length > LARGEST {
+        Refusal::new(
+            format!(
+                "packet {number} has {length} bytes, and a frame at most {LARGEST}: the host that \
+                 captured had its interface join or cut segments"
+            ),
+            format!(
+                "turn that off there, by `ethtool -K INTERFACE gro off lro off tso off gso off`, or \
+                 leave such packets out, by `tcpdump -r FILE -w NEW 'less {LARGEST}'`"
+            ),
+        )
+    } else {
+        Refusal::new(
+            format!("packet {number} has {length} bytes, fewer than an Ethernet header"),
+            format!("leave such packets out, by `tcpdump -r FILE -w NEW 'greater {SMALLEST}'`"),
+        )
+    })
 }
 
-/// Ticks a second of an interface's times (`if_tsresol`): microseconds unless it says otherwise.
-fn resolution(interface: &InterfaceDescriptionBlock<'_>) -> u128 {
-    let told = interface.options.iter().find_map(|option| match option {
-        InterfaceDescriptionOption::IfTsResol(told) => Some(*told),
-        _ => None,
-    });
-    match told {
-        None => 1_000_000,
-        Some(power) if power & 0x80 != 0 => 1 << (power & 0x3f),
-        Some(power) => 10_u128.pow(u32::from(power).min(18)),
+impl Packet {
+    /// Whether the capture holds a part of it only.
+    fn is_cut(&self) -> bool {
+        self.frame.len() < self.length
     }
+}
+
+/// The frame at its whole length; devices send none that is shorter than Ethernet's.
+fn whole(mut packet: Packet) -> Vec<u8> {
+    let length = packet.length.max(64 - CHECK_SEQUENCE_BYTES);
+    packet.frame.resize(length, 0);
+    packet.frame
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use pcap_file::pcap::{PcapPacket, PcapWriter};
 
+    use super::super::capture::samples::{Writer, frame};
     use super::*;
 
     fn capture(frames: &[(u64, usize)]) -> tempfile::NamedTempFile {
@@ -171,7 +157,7 @@ mod tests {
             (Path::new("/nosuch.pcap"), "/nosuch.pcap"),
             (Path::new("/proc/self/stat"), "/proc/self/stat"),
             (empty.path(), "no frames"),
-            (long.path(), "10000 octets"),
+            (long.path(), "packet 1 has 10000 bytes"),
         ] {
             let (what, remedy) = read(file, 1).unwrap_err();
             assert!(what.contains(word), "{what}");
@@ -179,5 +165,65 @@ mod tests {
         }
         let (what, _) = read(capture(&[(0, 60)]).path(), 1 << 25).unwrap_err();
         assert!(what.contains("frames in all"), "{what}");
+    }
+
+    fn file(data: &[u8]) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), data).unwrap();
+        file
+    }
+
+    #[test]
+    fn j1_frames_of_several_sections_are_sent_in_the_order_of_their_times() {
+        let mut all = Writer::little();
+        all.section().interface(1, 0, &[(9, &[9])]);
+        all.packet(0, 2_000_000_000, &frame(2, 60), 60);
+        all.section().interface(1, 0, &[(9, &[3])]);
+        all.packet(0, 1_500, &frame(1, 60), 60);
+        all.packet(0, 3_000, &frame(3, 60), 60);
+        let read = read(file(&all.bytes).path(), 1).unwrap();
+        assert_eq!(read.times_ns[..], [0, 500_000_000, 1_500_000_000]);
+        let marks: Vec<u8> = read.frames.iter().map(|frame| frame[20]).collect();
+        assert_eq!(marks, [1, 2, 3]);
+    }
+
+    #[test]
+    fn j2_cut_packets_are_sent_whole_and_told() {
+        let mut all = Writer::little();
+        all.pcap(0xa1b2_c3d4, 96, 1);
+        all.record([1, 0], &frame(1, 96), 1514);
+        all.record([1, 0], &frame(2, 60), 60);
+        let read = read(file(&all.bytes).path(), 1).unwrap();
+        let lengths: Vec<usize> = read.frames.iter().map(Vec::len).collect();
+        assert_eq!((lengths, read.cut, read.untimed), (vec![1514, 60], 1, 0));
+        assert_eq!(read.frames[0][..96], frame(1, 96));
+        assert!(read.frames[0][96..].iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn j2_packets_that_no_device_sends_are_told_with_their_number() {
+        for (length, said) in [
+            (32_000, "packet 2 has 32000 bytes"),
+            (9, "packet 2 has 9 bytes"),
+        ] {
+            let mut all = Writer::little();
+            all.pcap(0xa1b2_c3d4, 96, 1);
+            all.record([1, 0], &frame(1, 60), 60);
+            all.record([1, 0], &vec![0; length.min(96)], length as u32);
+            let file = file(&all.bytes);
+            let (what, remedy) = read(file.path(), 1).unwrap_err();
+            let name = file.path().display().to_string();
+            assert!(what.starts_with(&format!("{name}: {said}")), "{what}");
+            assert!(remedy.contains("tcpdump -r FILE -w NEW"), "{remedy}");
+        }
+    }
+
+    #[test]
+    fn j2_simple_packets_count_as_without_time() {
+        let mut all = Writer::little();
+        all.section().interface(1, 0, &[]);
+        all.simple_packet(&frame(1, 60), 60);
+        let read = read(file(&all.bytes).path(), 1).unwrap();
+        assert_eq!(read.untimed, 1);
     }
 }

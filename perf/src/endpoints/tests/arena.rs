@@ -138,6 +138,20 @@ fn a_flood_is_counted_where_it_arrives_and_does_no_harm_to_servers_without_memor
 }
 
 #[test]
+fn j3_a_flood_that_the_tester_cannot_send_judges_nobody() {
+    let config = UnderFlood {
+        per_s: 500.0,
+        step: Duration::from_millis(100),
+        floods_per_s: vec![1e8],
+    };
+    let mut findings = Findings::default();
+    under_flood(&mut arena(Close::Client), "nobody", &config, &mut findings).unwrap();
+    assert_eq!(findings.measured.len(), 5);
+    assert!(findings.measured.iter().all(|row| row.is_testers_limit));
+    assert!(findings.series.is_empty(), "no point of a plot");
+}
+
+#[test]
 fn times_are_told_in_order() {
     let mut findings = Findings::default();
     let load = (1000.0, Duration::from_millis(200));

@@ -2,6 +2,7 @@
 
 mod bars;
 mod environment;
+mod flood;
 mod past;
 mod plot;
 mod plots;
@@ -10,7 +11,9 @@ mod tables;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+pub(in crate::report) use self::scale::short;
 use self::scale::{number, time, trimmed, utc};
+use super::conclusion::{GUARD_FLOOD, step_of};
 use super::history::Run;
 use super::{Measured, NS_PER_PACKET, Report, TIDEGATE};
 
@@ -38,6 +41,7 @@ pub(super) fn page(report: &Report, earlier: &[Run]) -> String {
                 main {
                     (head(report))
                     (tables::goals(report))
+                    (flood::table(report))
                     (bars::ratios(report))
                     (plots::all(report, &subjects))
                     (bars::costs(report))
@@ -123,13 +127,24 @@ fn verdict(report: &Report) -> Markup {
         .collect();
     let missed: Vec<&&Measured> = judged.iter().filter(|m| m.is_met == Some(false)).collect();
     let met = judged.len() - missed.len();
+    let conclusions = report.conclusions();
+    let is_told = judged.is_empty() && !conclusions.is_empty();
     html! {
-        p.verdict {
+        p.verdict.sentences[is_told] {
             @match (judged.len(), missed.len()) {
+                (0, _) if is_told => {
+                    @for (n, sentence) in conclusions.iter().enumerate() {
+                        @if n > 0 { br; }
+                        (sentence)
+                    }
+                }
                 (0, _) => { (report.results.len()) " figures " small { "without goals" } }
                 (all, 0) => { "All goals met " small { "(" (all) ")" } }
                 (all, _) => { (met) " of " (all) " goals met" }
             }
+        }
+        @if !judged.is_empty() {
+            @for sentence in &conclusions { p.lead { (sentence) } }
         }
         @if !missed.is_empty() {
             p.lead {
@@ -171,6 +186,9 @@ fn is_drawn(report: &Report, measured: &Measured) -> bool {
             .costs
             .iter()
             .any(|cost| cost.scenario == measured.scenario);
+    }
+    if measured.scenario == GUARD_FLOOD && step_of(&measured.metric).is_some() {
+        return true;
     }
     let Some((drawn, _)) = measured.metric.split_once("_at_") else {
         return false;

@@ -33,6 +33,9 @@ pub(super) struct Line {
 const MARKED: usize = 24;
 /// Room that a line's name needs above or below another's.
 const NAME_HEIGHT: f64 = 15.0;
+/// Lines nearer than this lie on each other, and are drawn so far apart instead.
+const NEAR: f64 = 3.0;
+const APART: f64 = 4.0;
 /// The most letters of a name beside its line; the legend has all of them.
 const NAME_LETTERS: usize = 17;
 
@@ -128,8 +131,8 @@ impl Plot {
                 @for reference in &self.references {
                     (self.reference(frame, reference))
                 }
-                @for line in &self.lines {
-                    (self.line(frame, line))
+                @for (line, shift) in self.lines.iter().zip(self.shifts(frame)) {
+                    (self.line(frame, line, shift))
                 }
                 @for reference in &self.references {
                     (self.reference_name(frame, reference))
@@ -204,15 +207,41 @@ impl Plot {
         (x, frame.y(self.y.scale.unbounded_place(point[1])))
     }
 
-    fn line(&self, frame: &Frame, line: &Line) -> Markup {
-        let place = |&point: &[f64; 2]| self.place(frame, point);
+    /// How far down each line is drawn from where it is, so that none lies on another: lines of
+    /// equal values are seen beside each other. In the lower half they go up.
+    fn shifts(&self, frame: &Frame) -> Vec<f64> {
+        let places = |line: &Line| -> Vec<(f64, f64)> {
+            let places = line.points.iter().map(|&point| self.place(frame, point));
+            places.collect()
+        };
+        let all: Vec<Vec<(f64, f64)>> = self.lines.iter().map(places).collect();
+        let mut shifts: Vec<f64> = Vec::new();
+        for (number, mine) in all.iter().enumerate() {
+            let middle = mine.iter().map(|(_, y)| y).sum::<f64>() / mine.len().max(1) as f64;
+            let step = if middle > frame.y(0.5) { -APART } else { APART };
+            let is_free = |shift: &f64| {
+                let mut others = all[..number].iter().zip(&shifts);
+                !others.any(|(other, theirs)| lie_on_each_other((mine, *shift), (other, *theirs)))
+            };
+            let mut tried = (0..=number).map(|n| n as f64 * step);
+            let free = tried.clone().find(is_free);
+            shifts.push(free.or(tried.next_back()).unwrap_or(0.0));
+        }
+        shifts
+    }
+
+    fn line(&self, frame: &Frame, line: &Line, shift: f64) -> Markup {
+        let place = |&point: &[f64; 2]| {
+            let (x, y) = self.place(frame, point);
+            (x, y + shift)
+        };
         let places: Vec<(f64, f64)> = line.points.iter().map(place).collect();
         html! {
             g class={ "c" (line.colour) } {
                 path.line d=(path(&places)) {}
                 @if line.points.len() <= MARKED {
                     @for &point in &line.points {
-                        @let (x, y) = self.place(frame, point);
+                        @let (x, y) = place(&point);
                         circle.mark cx=(px(x)) cy=(px(y)) r="4" {
                             title {
                                 (line.name) ": " ((self.y.text)(point[1])) " at "
@@ -233,7 +262,8 @@ impl Plot {
         });
         let mut ends: Vec<(f64, &Line)> = ends.collect();
         ends.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let places = apart(ends.iter().map(|(y, _)| *y));
+        let lowest = frame.height - frame.bottom;
+        let places = apart(ends.iter().map(|(y, _)| *y), lowest);
         html! {
             @for (y, (_, line)) in places.iter().zip(&ends) {
                 text class={ "name c" (line.colour) } x=(px(frame.width - frame.right + 10.0))
@@ -243,15 +273,48 @@ impl Plot {
     }
 }
 
-/// Places in rising order, none nearer to the one before than a name's height.
-fn apart(places: impl Iterator<Item = f64>) -> Vec<f64> {
+/// Whether two lines, each moved down so far, cover each other for a while and do not only cross.
+fn lie_on_each_other(one: (&[(f64, f64)], f64), other: (&[(f64, f64)], f64)) -> bool {
+    let is_near = |&(x, y): &(f64, f64)| {
+        let height = height_at(other.0, x);
+        height.is_some_and(|height| (y + one.1 - height - other.1).abs() < NEAR)
+    };
+    let shared: Vec<bool> = one.0.iter().map(is_near).collect();
+    match shared.len() {
+        1 => shared[0],
+        _ => shared.windows(2).any(|pair| pair[0] && pair[1]),
+    }
+}
+
+/// How high a line is at this place, if it goes there.
+fn height_at(line: &[(f64, f64)], x: f64) -> Option<f64> {
+    let point = line.iter().find(|(at, _)| (at - x).abs() < 0.5);
+    let between = || {
+        let pair = line
+            .windows(2)
+            .find(|pair| (pair[0].0..=pair[1].0).contains(&x))?;
+        let share = (x - pair[0].0) / (pair[1].0 - pair[0].0);
+        Some(pair[0].1 + share * (pair[1].1 - pair[0].1))
+    };
+    point.map(|(_, y)| *y).or_else(between)
+}
+
+/// Places in rising order, none nearer to the one before than a name's height, and none below the
+/// lowest where there is room above it.
+fn apart(places: impl Iterator<Item = f64>, lowest: f64) -> Vec<f64> {
     let mut free = f64::NEG_INFINITY;
     let next = |y: f64| {
         let place = y.max(free);
         free = place + NAME_HEIGHT;
         place
     };
-    places.map(next).collect()
+    let mut places: Vec<f64> = places.map(next).collect();
+    let mut most = lowest;
+    for place in places.iter_mut().rev() {
+        *place = place.min(most);
+        most = *place - NAME_HEIGHT;
+    }
+    places
 }
 
 fn shortened(name: &str) -> String {
@@ -346,9 +409,41 @@ mod tests {
 
     #[test]
     fn names_do_not_lie_on_each_other() {
-        let places = apart([100.0, 102.0, 300.0].into_iter());
+        let places = apart([100.0, 102.0, 300.0].into_iter(), 302.0);
         assert_eq!(places, [100.0, 115.0, 300.0]);
+        let at_the_base = apart([300.0, 300.0, 300.0].into_iter(), 302.0);
+        assert_eq!(at_the_base, [272.0, 287.0, 302.0]);
         assert_eq!(shortened("haproxy with a long name"), "haproxy with a l…");
+    }
+
+    #[test]
+    fn j3_no_line_lies_on_another() {
+        let line = |name: &str, points: &[[f64; 2]]| Line {
+            name: name.to_owned(),
+            colour: 0,
+            points: points.to_vec(),
+        };
+        let (low, high) = (0.0, 1.0);
+        let plot = Plot {
+            x: axis(
+                "x",
+                Scale::Linear {
+                    low: 0.0,
+                    high: 4.0,
+                },
+            ),
+            y: axis("y", Scale::Linear { low, high }),
+            lines: vec![
+                line("a", &[[0.0, 1.0], [2.0, 1.0], [4.0, 1.0]]),
+                line("b", &[[0.0, 1.0], [1.9, 1.0], [4.0, 0.999]]),
+                line("crosses", &[[0.0, 0.2], [4.0, 1.0]]),
+                line("c", &[[0.0, 0.0], [4.0, 0.0]]),
+                line("d", &[[0.0, 0.0], [4.0, 0.0]]),
+            ],
+            references: Vec::new(),
+        };
+        let shifts = plot.shifts(&Frame::wide());
+        assert_eq!(shifts, [0.0, APART, 0.0, 0.0, -APART]);
     }
 
     #[test]

@@ -49,7 +49,8 @@ pub(super) fn all(report: &Report, subjects: &Subjects) -> Markup {
         }
     }
     let groups = shares_together(groups);
-    html! { @for group in &groups { (section(group)) } }
+    let titles = titles(&groups);
+    html! { @for (group, title) in groups.iter().zip(&titles) { (section(group, title)) } }
 }
 
 /// Puts the latencies of one subject at several shares of its throughput, whose scenarios end in
@@ -89,8 +90,35 @@ fn shares_together(groups: Vec<Group<'_>>) -> Vec<Group<'_>> {
     together
 }
 
-fn section(group: &Group<'_>) -> Markup {
-    let (title, words) = words(group.members[0].series);
+/// A title of its own for each plot: what two have in common is told apart by the scenario, and by
+/// the subject where that is the same too.
+fn titles(groups: &[Group<'_>]) -> Vec<String> {
+    let plain = |group: &Group<'_>| words(group.members[0].series).0;
+    let with_scenario = |group: &Group<'_>| format!("{}: {}", plain(group), group.scenario);
+    let with_subject = |group: &Group<'_>| {
+        format!(
+            "{}, {}",
+            with_scenario(group),
+            group.members[0].series.subject
+        )
+    };
+    let is_alone = |title: &str, of: &dyn Fn(&Group<'_>) -> String| {
+        groups.iter().filter(|group| of(group) == title).count() == 1
+    };
+    let title = |group: &Group<'_>| {
+        for of in [&plain as &dyn Fn(&Group<'_>) -> String, &with_scenario] {
+            let title = of(group);
+            if is_alone(&title, of) {
+                return title;
+            }
+        }
+        with_subject(group)
+    };
+    groups.iter().map(title).collect()
+}
+
+fn section(group: &Group<'_>, title: &str) -> Markup {
+    let (_, words) = words(group.members[0].series);
     html! {
         section {
             h2 { (title) }
@@ -117,6 +145,22 @@ fn words(series: &Series) -> (String, &'static str) {
             "The share of legitimate connections that succeed while a flood runs beside them.",
         ),
         (FRAMES_PER_S, axis::LOSS_RATIO) => ("Frame loss by load", "RFC 2544 §26.3."),
+        (axis::FRAME_BYTES, axis::LOSS_RATIO) => (
+            "Frames lost by frame size",
+            "At the rate that was asked for. Frame sizes are with their check sequence.",
+        ),
+        (axis::FLOOD_PACKETS_PER_S, "first_byte_p50_us") => (
+            "Median time to the first byte under flood",
+            "From the first SYN of a legitimate connection to the first byte of its response.",
+        ),
+        (axis::FLOOD_PACKETS_PER_S, "first_byte_p99_us") => (
+            "99th percentile of the time to the first byte under flood",
+            "From the first SYN of a legitimate connection to the first byte of its response.",
+        ),
+        (axis::FLOOD_PACKETS_PER_S, "flood_syns_arrived") => (
+            "Spoofed SYNs that reached the server",
+            "In the whole of each step; a guard lets none through.",
+        ),
         (x, _) => {
             let what = capitalised(&label(&series.y));
             return match x {
@@ -173,18 +217,18 @@ fn plot(group: &[Member<'_>]) -> Plot {
         colour: member.colour,
         points: sorted(member.series),
     });
+    let x_label = match first.x.as_str() {
+        axis::FRAME_BYTES => "bytes of a frame".to_owned(),
+        other => label(other),
+    };
     Plot {
         x: Axis {
-            label: if first.x == axis::FRAME_BYTES {
-                "octets of a frame".to_owned()
-            } else {
-                label(&first.x)
-            },
+            label: x_label + x_scale.words(),
             scale: x_scale,
             text: text(&first.x),
         },
         y: Axis {
-            label: label(&first.y),
+            label: label(&first.y) + y_scale.words(),
             scale: y_scale,
             text: text(&first.y),
         },

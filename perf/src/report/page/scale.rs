@@ -67,6 +67,14 @@ impl Scale {
         Self::Nines { most: most + 0.3 }
     }
 
+    /// What an axis' label says of it.
+    pub(super) const fn words(&self) -> &'static str {
+        match self {
+            Self::Log { .. } | Self::LogAndZero { .. } => " (logarithmic)",
+            Self::Linear { .. } | Self::Nines { .. } | Self::Each(_) => "",
+        }
+    }
+
     /// Where a value is, from 0 to 1; what is beyond an end is put there.
     pub(super) fn place(&self, value: f64) -> f64 {
         self.unbounded_place(value).clamp(0.0, 1.0)
@@ -135,6 +143,13 @@ fn round_step(least: f64) -> f64 {
 }
 
 fn log_ticks(low: f64, high: f64, room: usize) -> Vec<f64> {
+    if high / low < 10.0 {
+        // Within a decade even steps are marked, lest there be one mark or none.
+        let step = round_step((high - low) / (room.max(3) - 1) as f64);
+        let first = (low / step).ceil() as u64;
+        let last = (high / step).floor() as u64;
+        return (first..=last).map(|n| n as f64 * step).collect();
+    }
     let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
     for parts in [&[1.0, 2.0, 5.0][..], &[1.0, 3.0], &[1.0]] {
         let values = decades
@@ -207,7 +222,7 @@ fn grouped(text: &str) -> String {
 }
 
 /// A large number with the letter for its power of ten.
-pub(super) fn short(value: f64) -> String {
+pub(in crate::report) fn short(value: f64) -> String {
     let (scaled, letter) = match value.abs() {
         v if v >= 1e9 => (value / 1e9, " G"),
         v if v >= 1e6 => (value / 1e6, " M"),
@@ -310,6 +325,8 @@ pub(super) fn label(metric: &str) -> String {
         "success_ratio" => return "connections that succeed".to_owned(),
         "time_s" => return "time, s".to_owned(),
         "latency_us" => return "time on the way".to_owned(),
+        "first_byte_p50_us" | "first_byte_p99_us" => return "time to the first byte".to_owned(),
+        "flood_syns_arrived" => return "spoofed SYNs at the server, packets".to_owned(),
         _ => {
             let endings = ["_ns", "_us", "_ms", "_s", "_ratio", "_percent", "_bytes"];
             endings
@@ -398,6 +415,22 @@ mod tests {
                 assert!((0.0..=1.0).contains(&place), "{scale:?} {value} {place}");
             }
             assert!(scale.ticks(5).len() <= 7);
+        }
+    }
+
+    #[test]
+    fn j3_every_axis_has_marks_to_read_it_by() {
+        for (low, high) in [
+            (1_010.0, 1_260.0),
+            (30.0, 80.0),
+            (0.9, 9.0),
+            (1.0, 60.0),
+            (3.0, 4e7),
+        ] {
+            for room in [5, 6, 9] {
+                let count = Scale::Log { low, high }.ticks(room).len();
+                assert!((2..=room).contains(&count), "{low} {high} {room}: {count}");
+            }
         }
     }
 

@@ -82,7 +82,10 @@ pub(super) fn others(report: &Report) -> Markup {
                                 tr {
                                     td { (name(measured)) (notes(measured)) }
                                     td class="soft wide-only" { (measured.metric) }
-                                    td.n { b { (value) } " " span.unit { (unit) } }
+                                    td.n {
+                                        @if measured.is_testers_limit { "≥ " }
+                                        b { (value) } " " span.unit { (unit) }
+                                    }
                                     td.n.wide-only { (spread(measured)) }
                                     td.n.wide-only {
                                         (ratio(measured).map_or_else(|| "–".to_owned(), number))

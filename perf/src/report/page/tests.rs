@@ -191,7 +191,10 @@ fn latencies_of_one_subject_at_several_shares_are_one_plot() {
     assert!(page.contains("<b>latency.64</b>") && page.contains("at 50%"));
     report.plot(Series::latency("latency.64.10%", "testpmd-mac", &latency));
     let page = text_of(&report);
-    assert_eq!(page.matches("<h2>Latency by percentile</h2>").count(), 2);
+    for scenario in ["latency.64.10%", "latency.64"] {
+        let title = format!("<h2>Latency by percentile: {scenario}</h2>");
+        assert_eq!(page.matches(&title).count(), 1, "{title}");
+    }
 }
 
 #[test]
@@ -228,6 +231,85 @@ fn figures_that_are_points_of_a_line_are_told_there() {
     let page = text_of(&report);
     assert!(page.contains("<h2>Success under flood</h2>"));
     assert!(!page.contains("success_ratio_at_1000") && page.contains("syns_at_1000"));
+}
+
+#[test]
+fn j3_each_plot_has_a_title_of_its_own_and_labels() {
+    let mut report = Report::new(0, false);
+    for scenario in ["ndr", "pdr"] {
+        let points = vec![[60.0, 1e6], [1514.0, 8e5]];
+        report.plot(Series::new(
+            scenario,
+            TIDEGATE,
+            axis::FRAME_BYTES,
+            FRAMES_PER_S,
+            points,
+        ));
+    }
+    let points = vec![[0.0, 900.0], [1e3, 9e6]];
+    report.plot(Series::new(
+        "guard-flood",
+        TIDEGATE,
+        axis::FLOOD_PACKETS_PER_S,
+        "first_byte_p99_us",
+        points,
+    ));
+    let page = text_of(&report);
+    for title in [
+        "<h2>Throughput by frame size: ndr</h2>",
+        "<h2>Throughput by frame size: pdr</h2>",
+        "<h2>99th percentile of the time to the first byte under flood</h2>",
+    ] {
+        assert_eq!(page.matches(title).count(), 1, "{title}");
+    }
+    for label in [
+        ">flood, packets/s (logarithmic)<",
+        ">time to the first byte (logarithmic)<",
+        ">frames/s (logarithmic)<",
+        ">bytes of a frame<",
+    ] {
+        assert!(page.contains(label), "{label}");
+    }
+}
+
+#[test]
+fn j3_a_page_of_a_flood_begins_with_its_conclusion_and_has_its_table() {
+    let mut report = Report::new(0, false);
+    for (name, value) in [
+        ("success_ratio", 1.0),
+        ("first_byte_p50_us", 63.0),
+        ("first_byte_p99_us", 231.0),
+        ("flood_syns_arrived", 0.0),
+        ("flood_sent_per_s", 98_700.0),
+    ] {
+        let metric = format!("{name}_at_100000_per_s");
+        report.add(Measured::alone("guard-flood", &metric, &[value]));
+    }
+    let page = text_of(&report);
+    assert!(!page.contains("without goals"), "a conclusion instead");
+    assert!(page.contains(
+        "tidegate served 100 % of the connections at each flood, up to 98.7 k packets/s, the most \
+         that was sent; no spoofed SYN reached the server."
+    ));
+    assert!(page.contains("<h2>What a flood leaves of legitimate connections</h2>"));
+    assert!(page.contains(">98.7 k<") && page.contains(">231 µs<") && page.contains(">100 %<"));
+    assert!(!page.contains("_at_100000"), "each figure is told once");
+    assert!(
+        report
+            .table()
+            .contains("no spoofed SYN reached the server.")
+    );
+}
+
+#[test]
+fn j3_a_page_of_what_the_tester_limited_says_so_and_counts_no_cores() {
+    let mut report = Report::new(0, false);
+    let limited = Measured::alone("ndr.64", FRAMES_PER_S, &[8_000.0]).of("kernel");
+    report.add(limited.of_frames(60.0).limited_by_tester(true));
+    let page = text_of(&report);
+    assert!(page.contains("The tester was the limit of ndr.64 of kernel"));
+    assert!(!page.contains("GbE") && !page.contains("cores</span>"));
+    assert!(page.contains("≥ "), "it could do more");
 }
 
 #[test]

@@ -28,7 +28,10 @@ pub(crate) fn demonstrate(
 ) -> Result<Report> {
     let started = Instant::now();
     say("Two labs of name spaces, clients – guard – server, alike but for what forwards:");
-    say("  in one the kernel, in the other Tidegate. The servers' SYN cookies are off.");
+    say(
+        "  in one the kernel, in the other Tidegate. The server's SYN cookies are off in both; before",
+    );
+    say("  the kernel they are then turned on, as they are by default.");
     let direct = Lab::build(Options::default(), Forwarder::Kernel, site)?;
     let guarded = Lab::build(Options::default(), Forwarder::Daemon, site)?;
     let report = show_all(arguments, direct, &guarded, binary);
@@ -50,7 +53,7 @@ fn show_all(arguments: &Arguments, direct: Lab, guarded: &Lab, binary: &Path) ->
     say(&format!("  {latency}"));
 
     say(&format!(
-        "\nWithout the guard: {} spoofed SYNs and forged ACKs a second.",
+        "\nWithout the guard, SYN cookies off: {} spoofed SYNs and forged ACKs a second.",
         arguments.rate
     ));
     let settings = clients::Settings {
@@ -58,7 +61,10 @@ fn show_all(arguments: &Arguments, direct: Lab, guarded: &Lab, binary: &Path) ->
         patience: Duration::from_secs(3),
         with_large: false,
     };
-    let without = attack(&direct, arguments.rate, settings)?;
+    let bare = attack(&direct, arguments.rate, settings)?;
+    say("\nWithout the guard, SYN cookies on: the same.");
+    direct.server.sysctl(&["net.ipv4.tcp_syncookies=1"])?;
+    let cookies = attack(&direct, arguments.rate, settings)?;
     drop(direct);
 
     say(&format!(
@@ -76,7 +82,7 @@ fn show_all(arguments: &Arguments, direct: Lab, guarded: &Lab, binary: &Path) ->
     let status = daemon.wait(Duration::from_secs(20))?;
     Ok(Report {
         latency,
-        without,
+        without: [bare, cookies],
         with,
         shown,
         daemon_ended_well: status.success(),

@@ -25,7 +25,8 @@ pub(crate) struct Attack {
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
     pub(crate) latency: Latency,
-    pub(crate) without: Attack,
+    /// The server alone: with SYN cookies off, and on.
+    pub(crate) without: [Attack; 2],
     pub(crate) with: Attack,
     pub(crate) shown: Shown,
     pub(crate) daemon_ended_well: bool,
@@ -90,12 +91,24 @@ impl Report {
     /// The table.
     pub(crate) fn table(&self) -> String {
         let mut table = format!(
-            "\n{:44}{:>20}{:>20}\n",
-            "", "without the guard", "with the guard"
+            "\n{:44}{:>20}{:>20}{:>20}\n{:44}{:>20}{:>20}{:>20}\n",
+            "",
+            "the server alone,",
+            "the server alone,",
+            "behind the guard,",
+            "",
+            "SYN cookies off",
+            "SYN cookies on",
+            "SYN cookies off"
         );
+        let [bare, cookies] = &self.without;
         let mut row = |name: &str, cell: &dyn Fn(&Attack) -> String| {
-            let cells = [&self.without, &self.with].map(cell);
-            let _ = writeln!(table, "{name:44}{:>20}{:>20}", cells[0], cells[1]);
+            let cells = [bare, cookies, &self.with].map(cell);
+            let _ = writeln!(
+                table,
+                "{name:44}{:>20}{:>20}{:>20}",
+                cells[0], cells[1], cells[2]
+            );
         };
         row("connections asked", &|attack| {
             number(attack.served.all().asked)
@@ -121,6 +134,10 @@ impl Report {
         row("flood: SYNs that reached the server", &|attack| {
             number(attack.inside.spoofed_syns)
         });
+        row("  of all spoofed SYNs", &|attack| {
+            let share = attack.inside.spoofed_syns as f64 / attack.sent.syns.max(1) as f64;
+            format!("{:.0} %", share * 100.0)
+        });
         row("flood: other packets that reached it", &|attack| {
             number(attack.inside.spoofed_others)
         });
@@ -134,18 +151,23 @@ impl Report {
     fn rest(&self, table: &mut String) {
         let _ = writeln!(
             table,
-            "{:64}{:>20}",
+            "{:84}{:>20}",
             "sessions opened by the guard",
             number(self.shown.sessions)
         );
         for (percentile, name) in [(50, "50th"), (99, "99th")] {
             let (direct, added) = self.latency.at(percentile);
             let name = format!("time to the first byte, {name} percentile");
-            let _ = writeln!(table, "{name:44}{:>17} µs{added:>+17} µs", number(direct));
+            let _ = writeln!(
+                table,
+                "{name:44}{:>17} µs{:>20}{added:>+17} µs",
+                number(direct),
+                "–"
+            );
         }
         let _ = writeln!(table, "dropped by the guard, by reason");
         for (reason, count) in &self.shown.drops {
-            let _ = writeln!(table, "  {reason:62}{:>20}", number(*count));
+            let _ = writeln!(table, "  {reason:82}{:>20}", number(*count));
         }
         let _ = writeln!(table, "the whole took {:.0} s", self.took.as_secs_f64());
     }
@@ -213,7 +235,7 @@ mod tests {
         };
         Report {
             latency: Latency::default(),
-            without: attack.clone(),
+            without: [attack.clone(), attack.clone()],
             with: attack,
             shown: Shown {
                 sessions: 24,
@@ -233,6 +255,21 @@ mod tests {
             table.contains("bad cookie") && table.contains("10 of 10"),
             "{table}"
         );
+    }
+
+    #[test]
+    fn i7_the_table_says_what_of_the_flood_the_server_alone_had_to_bear() {
+        let mut report = good();
+        report.without[1].sent.syns = 1000;
+        report.without[1].inside.spoofed_syns = 970;
+        let table = report.table();
+        assert!(table.contains("SYN cookies off") && table.contains("SYN cookies on"));
+        let share = table
+            .lines()
+            .find(|line| line.contains("of all spoofed SYNs"))
+            .unwrap();
+        let words: Vec<&str> = share.split_whitespace().collect();
+        assert_eq!(words[4..], ["0", "%", "97", "%", "0", "%"], "{table}");
     }
 
     #[test]
