@@ -347,6 +347,68 @@ fn c4_a_reload_that_removes_protection_must_be_asked_for() {
     assert_eq!(lines(&site, ["INFO", "protection as before"]), 1);
 }
 
+// I3
+#[test]
+fn i3_the_log_tells_the_start_each_reload_and_who_asked_and_stray_signals_kill_nothing() {
+    let mut site = Site::new("told");
+    site.start();
+    let first = site.log().lines().next().unwrap_or_default().to_owned();
+    let socket = site.socket().display().to_string();
+    for word in [
+        "Tidegate starts.",
+        concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""),
+        "commit=",
+        "p.yaml",
+        "appliance=\"told\"",
+        "mode=\"always\"",
+        &socket,
+        "metrics=\"off\"",
+    ] {
+        assert!(first.contains(word), "{word} is not in {first}");
+    }
+
+    site.write("ports: 3\n");
+    assert!(!site.tidegate(&["reload"]).status.success());
+    site.eventually("a refusal with its author", |site| {
+        let log = site.log();
+        log.contains(" at the control socket asked for is refused") && log.contains("p.yaml:1:8")
+    });
+    site.write(
+        &site
+            .profile("told", "")
+            .replace("guard:", "rules: [ { default: guard } ]\nguard:"),
+    );
+    site.signal("HUP");
+    site.eventually("a reload by signal", |site| {
+        let log = site.log();
+        let has = |line: &str| {
+            line.contains("is reloaded, as SIGHUP asked")
+                && line.ends_with("changed sections: rules")
+        };
+        log.lines().any(has)
+    });
+
+    for name in [
+        "USR1", "USR2", "ALRM", "VTALRM", "PROF", "PWR", "IO", "RTMIN",
+    ] {
+        site.signal(name);
+    }
+    site.eventually("the signals in the log", |site| {
+        let log = site.log();
+        [
+            "SIGUSR1 is ignored",
+            "SIGPWR is ignored",
+            "signal 34 is ignored",
+        ]
+        .iter()
+        .all(|line| log.contains(line))
+    });
+    assert_eq!(site.show("guard")["mode"], "always");
+    site.signal("QUIT");
+    assert_eq!(site.wait(), Some(0));
+    assert!(site.log().contains("drained"), "{}", site.log());
+}
+
 // CASES 29: SIGKILL leaves nothing that stops the next start; a live daemon does.
 #[test]
 fn a_killed_daemon_is_followed_by_the_next() {
