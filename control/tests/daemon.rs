@@ -203,6 +203,24 @@ fn everything_is_shown_and_a_signal_ends_it() {
     assert!((0.8e9..3e9).contains(&span_ns), "{later}");
     let wrong = site.tidegate(&["show", "ports", "--seconds", "1"]);
     assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+    let config = site.show("config");
+    assert_eq!(config["profile"]["guard"]["outside"], "outside");
+    assert_eq!(config["profile"]["guard"]["timers"]["linger_s"], 64);
+    assert_eq!(guard["services"][1]["port"], 443);
+    assert_eq!(guard["services"][1]["health"], "unknown");
+    let nobody = site.tidegate(&["end", "198.51.100.7:4000", "10.0.0.10:80"]);
+    assert!(refused(&nobody).contains("no session of 198.51.100.7:4000 with 10.0.0.10:80"));
+    let none = site.tidegate(&[
+        "show",
+        "sessions",
+        "--state",
+        "opening",
+        "--client",
+        "10.0.0.0/8",
+    ]);
+    assert!(none.status.success(), "{none:?}");
+    let wrong = site.tidegate(&["show", "sessions", "--state", "open"]);
+    assert!(refused(&wrong).contains("`open` is no state"));
     // The server is asked what it does, so it is looked for.
     site.eventually("a neighbour", |site| {
         site.show("neighbours")["neighbours"][0]["address"] == "10.0.0.10"
@@ -215,6 +233,7 @@ fn everything_is_shown_and_a_signal_ends_it() {
         "sessions",
         "neighbours",
         "drops",
+        "config",
     ] {
         let shown = site.tidegate(&["show", topic]);
         assert!(
@@ -373,11 +392,10 @@ fn i3_the_log_tells_the_start_each_reload_and_who_asked_and_stray_signals_kill_n
         let log = site.log();
         log.contains(" at the control socket asked for is refused") && log.contains("p.yaml:1:8")
     });
-    site.write(
-        &site
-            .profile("told", "")
-            .replace("guard:", "rules: [ { default: guard } ]\nguard:"),
-    );
+    site.write(&site.profile("told", "").replace(
+        "guard:",
+        "rules: [ { when: { protocol: icmp }, then: forward }, { default: guard } ]\nguard:",
+    ));
     site.signal("HUP");
     site.eventually("a reload by signal", |site| {
         let log = site.log();

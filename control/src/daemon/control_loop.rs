@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use dataplane::command::{Command, Report, WorkerStatus};
@@ -135,8 +135,25 @@ pub(super) struct Control {
     pub(super) bypasses: Vec<Bypass>,
     /// What is known of floods and services.
     pub(super) guard_watch: GuardWatch,
+    /// When the daemon started, in seconds since 1970.
+    pub(super) started_unix_s: u64,
+    pub(super) last_load: LastLoad,
     looked_around: Instant,
     is_ended: bool,
+}
+
+/// How the profile was last read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LastLoad {
+    /// When it was last taken over, in seconds since 1970.
+    pub(super) unix_s: u64,
+    /// Whether the last try was that one.
+    pub(super) is_good: bool,
+}
+
+fn unix_s() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 /// What the control thread is started with.
@@ -176,6 +193,11 @@ impl Control {
             draining_since: None,
             bypasses: Vec::new(),
             guard_watch: GuardWatch::default(),
+            started_unix_s: unix_s(),
+            last_load: LastLoad {
+                unix_s: unix_s(),
+                is_good: true,
+            },
             looked_around: Instant::now(),
             is_ended: false,
         }
@@ -242,7 +264,12 @@ impl Control {
 
     fn answer(&mut self, request: &Request, asker: Asker) -> Result<Value, String> {
         match request {
-            Request::Show { topic, limit } => self.show(*topic, *limit),
+            Request::Show {
+                topic,
+                limit,
+                filter,
+            } => self.show(*topic, *limit, filter),
+            Request::End { client, server } => self.end_session(*client, *server, asker),
             Request::Reload { allow_unguarded } => self
                 .reload(*allow_unguarded, asker)
                 .map(|told| serde_json::json!({ "reloaded": told })),
@@ -267,6 +294,17 @@ impl Control {
         notify::tell_reloading();
         let outcome = self.try_reload(allow_unguarded, asker);
         notify::tell("READY=1");
+        let unix_s = unix_s();
+        self.last_load = match outcome {
+            Ok(_) => LastLoad {
+                unix_s,
+                is_good: true,
+            },
+            Err(_) => LastLoad {
+                is_good: false,
+                ..self.last_load
+            },
+        };
         if let Err(text) = &outcome {
             error!(
                 "The reload that {asker} asked for is refused, and the profile in force stays: {text}"

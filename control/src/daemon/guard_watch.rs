@@ -11,10 +11,14 @@ use tracing::{info, warn};
 
 use super::control_loop::Control;
 use super::watch::{FloodNews, FloodWatch, Look, Numbers, ServiceNews, ServiceWatch, Totals};
-use crate::profile::GuardMode;
+use crate::profile::{GuardMode, PortRange};
+use crate::report::ServiceRow;
 
 /// How long workers are left alone after one did not answer.
 const REST: Duration = Duration::from_secs(10);
+
+/// Ranges of fewer ports are shown whole.
+const SMALL_RANGE: u16 = 16;
 
 /// What is remembered between two looks.
 #[derive(Default)]
@@ -108,6 +112,43 @@ impl Control {
             self.guard_watch.pages[worker] = Some(page);
         }
         Some((look, tallies))
+    }
+}
+
+impl Control {
+    /// The services that were asked for, and the others of small ranges.
+    pub(super) fn services(&self, is_active: bool) -> Vec<ServiceRow> {
+        let Some(guard) = &self.profile.guard else {
+            return Vec::new();
+        };
+        let state = match guard.mode {
+            GuardMode::Off => "open",
+            _ if is_active => "guarded",
+            _ => "watched",
+        };
+        let mut services = self.guard_watch.services.services.clone();
+        for one in &guard.protect {
+            let small = |range: &&PortRange| range.last - range.first < SMALL_RANGE;
+            let ports = one.ports.iter().filter(small);
+            for port in ports.flat_map(|range| range.first..=range.last) {
+                services.entry((one.server, port)).or_default();
+            }
+        }
+        let rows = services
+            .into_iter()
+            .map(|((server, port), known)| ServiceRow {
+                server: server.to_string(),
+                port,
+                state: state.into(),
+                health: known.health.label().into(),
+                syns: known.tally.syns,
+                syns_per_second: known.syns_per_s,
+                live: known.tally.live.into(),
+                opening: known.tally.opening.into(),
+                answered: known.tally.answered,
+                failed: known.tally.failed,
+            });
+        rows.collect()
     }
 }
 

@@ -9,6 +9,7 @@
 mod answers;
 mod captures;
 mod claim;
+mod config;
 mod control_loop;
 mod crew;
 mod device_port;
@@ -23,6 +24,7 @@ mod port_watch;
 mod reload;
 mod replication;
 mod serve;
+mod sessions;
 mod signals;
 mod socket;
 mod watch;

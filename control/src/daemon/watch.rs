@@ -169,6 +169,17 @@ pub(super) enum Health {
     Down,
 }
 
+impl Health {
+    /// Its name in reports.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
 /// What is known of a service.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Service {
@@ -177,6 +188,8 @@ pub(super) struct Service {
     /// SYNs a second since the look before.
     pub(super) syns_per_s: u64,
     pub(super) health: Health,
+    /// SYNs for it since the look before.
+    fresh: u64,
     /// Connections in a row that it has not taken.
     failures: u64,
     down_since: Option<Instant>,
@@ -227,6 +240,7 @@ impl ServiceWatch {
         for (&(address, port), tally) in tallies {
             let known = self.services.entry((address, port)).or_default();
             let syns = tally.syns.saturating_sub(known.tally.syns);
+            known.fresh = syns;
             known.syns_per_s = if seconds > 0.0 {
                 (syns as f64 / seconds).round() as u64
             } else {
@@ -242,10 +256,9 @@ impl ServiceWatch {
 
     /// The service that most SYNs of late were for, and their share in percent.
     pub(super) fn target(&self) -> Option<(SocketAddr, u64)> {
-        let all: u64 = self.services.values().map(|one| one.syns_per_s).sum();
-        let (&(address, port), most) =
-            self.services.iter().max_by_key(|(_, one)| one.syns_per_s)?;
-        (all > 0).then(|| ((address, port).into(), most.syns_per_s * 100 / all))
+        let all: u64 = self.services.values().map(|one| one.fresh).sum();
+        let (&(address, port), most) = self.services.iter().max_by_key(|(_, one)| one.fresh)?;
+        (all > 0).then(|| ((address, port).into(), most.fresh * 100 / all))
     }
 }
 
@@ -388,5 +401,13 @@ mod tests {
         assert_eq!(watch.target(), Some((service.into(), 100)));
         watch.look(at(began, 100), &BTreeMap::new());
         assert!(watch.services.is_empty());
+        // A flood may be there from the first moment.
+        let first = Tally {
+            syns: 7,
+            ..Tally::default()
+        };
+        let mut watch = ServiceWatch::default();
+        watch.look(began, &[(service, first)].into());
+        assert_eq!(watch.target(), Some((service.into(), 100)));
     }
 }

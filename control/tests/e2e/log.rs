@@ -27,7 +27,7 @@ fn wait_for_line(guarded: &Guarded, words: &[&str]) {
     .unwrap();
 }
 
-// I1: a port where nothing listens, and a flood meanwhile.
+// I1, I6: a port where nothing listens, and a flood meanwhile.
 #[test]
 fn i1_a_flood_and_a_server_that_was_down_are_told_once_each() {
     let profile = Profile {
@@ -50,6 +50,16 @@ fn i1_a_flood_and_a_server_that_was_down_are_told_once_each() {
     };
     let knocks: Vec<_> = (0..4).map(|_| knock()).collect();
     wait_for_line(&guarded, &["WARN", "The service 10.", ":81 is down"]);
+    let shown = guarded.daemon.show("guard").unwrap();
+    let services = shown["services"].as_array().unwrap();
+    let of = |port: u64| {
+        let is_it = |row: &&serde_json::Value| {
+            row["port"] == port && row["server"] == SERVER[0].to_string().as_str()
+        };
+        services.iter().find(is_it).unwrap()
+    };
+    assert_eq!(of(81)["health"], "down");
+    assert!(of(80)["syns"].as_u64() > Some(0), "{shown}");
     drop(knocks);
 
     let listener = guarded.lab.server.within(move || TcpListener::bind(dead));
