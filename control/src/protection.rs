@@ -153,7 +153,9 @@ fn rank(profile: &Profile) -> u8 {
     }
 }
 
-fn mode_of(profile: &Profile) -> &'static str {
+/// The guard's mode in one word.
+#[must_use]
+pub fn mode_of(profile: &Profile) -> &'static str {
     match profile.guard.as_ref().map(|guard| guard.mode) {
         None => "none",
         Some(GuardMode::Off) => "off",

@@ -1,6 +1,8 @@
 //! What is said over the control socket: one JSON object a line, a request and then its response.
 //! `docs/wire/control.md` tells it to those who write another client.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -33,6 +35,34 @@ pub enum Topic {
     Drops,
     /// The other guards, and how sessions are shared with them
     Peers,
+    /// The profile in force, with what it leaves to defaults; no key
+    Config,
+}
+
+/// Which sessions are meant; all of them where nothing is said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::Args)]
+#[serde(default, deny_unknown_fields)]
+pub struct Filter {
+    /// Sessions: of this client, an address, `ADDRESS:PORT`, or a prefix
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// Sessions: of this server, likewise
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// Sessions: in this state: `opening`, `established` or `closed`
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+}
+
+impl Filter {
+    /// Whether all are meant.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What is asked.
@@ -46,6 +76,16 @@ pub enum Request {
         /// Of sessions, how many at most.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<usize>,
+        /// Of sessions, which.
+        #[serde(default, skip_serializing_if = "Filter::is_empty")]
+        filter: Filter,
+    },
+    /// To end a session: both of its ends are reset.
+    End {
+        /// The client's address and port.
+        client: SocketAddr,
+        /// The server's.
+        server: SocketAddr,
     },
     /// To read the profile and the keys again.
     Reload {
@@ -165,10 +205,19 @@ mod tests {
             Request::Show {
                 topic: Topic::Sessions,
                 limit: Some(5),
+                filter: Filter {
+                    state: Some("opening".into()),
+                    ..Filter::default()
+                },
+            },
+            Request::End {
+                client: "[2001:db8::1]:4000".parse().unwrap(),
+                server: "[2001:db8::10]:80".parse().unwrap(),
             },
             Request::Show {
                 topic: Topic::Drops,
                 limit: None,
+                filter: Filter::default(),
             },
             Request::Reload {
                 allow_unguarded: false,

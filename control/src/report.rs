@@ -179,6 +179,35 @@ pub struct Guard {
     pub wire: Option<WireCounts>,
     /// The protected servers.
     pub servers: Vec<ServerRow>,
+    /// The protected services: those that were asked for, and the others of small ranges.
+    #[serde(default)]
+    pub services: Vec<ServiceRow>,
+}
+
+/// A protected service: a port of a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceRow {
+    /// Its server's address.
+    pub server: String,
+    /// Its port.
+    pub port: u16,
+    /// What becomes of its SYNs now: `guarded` (answered by cookie), `watched` (let through and
+    /// followed), or `open`.
+    pub state: String,
+    /// Whether its server takes connections: `up`, `down`, or `unknown` as long as nobody has asked.
+    pub health: String,
+    /// SYNs for it since the start.
+    pub syns: u64,
+    /// SYNs for it a second, of late.
+    pub syns_per_second: u64,
+    /// Its sessions that are not ended, opening ones included.
+    pub live: u64,
+    /// Those of them whose server has not answered yet.
+    pub opening: u64,
+    /// SYN-ACKs of its server since the start.
+    pub answered: u64,
+    /// Connections that its server has refused or not answered since the start.
+    pub failed: u64,
 }
 
 /// How many sessions there are.

@@ -203,6 +203,24 @@ fn everything_is_shown_and_a_signal_ends_it() {
     assert!((0.8e9..3e9).contains(&span_ns), "{later}");
     let wrong = site.tidegate(&["show", "ports", "--seconds", "1"]);
     assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+    let config = site.show("config");
+    assert_eq!(config["profile"]["guard"]["outside"], "outside");
+    assert_eq!(config["profile"]["guard"]["timers"]["linger_s"], 64);
+    assert_eq!(guard["services"][1]["port"], 443);
+    assert_eq!(guard["services"][1]["health"], "unknown");
+    let nobody = site.tidegate(&["end", "198.51.100.7:4000", "10.0.0.10:80"]);
+    assert!(refused(&nobody).contains("no session of 198.51.100.7:4000 with 10.0.0.10:80"));
+    let none = site.tidegate(&[
+        "show",
+        "sessions",
+        "--state",
+        "opening",
+        "--client",
+        "10.0.0.0/8",
+    ]);
+    assert!(none.status.success(), "{none:?}");
+    let wrong = site.tidegate(&["show", "sessions", "--state", "open"]);
+    assert!(refused(&wrong).contains("`open` is no state"));
     // The server is asked what it does, so it is looked for.
     site.eventually("a neighbour", |site| {
         site.show("neighbours")["neighbours"][0]["address"] == "10.0.0.10"
@@ -215,6 +233,7 @@ fn everything_is_shown_and_a_signal_ends_it() {
         "sessions",
         "neighbours",
         "drops",
+        "config",
     ] {
         let shown = site.tidegate(&["show", topic]);
         assert!(
@@ -345,6 +364,67 @@ fn c4_a_reload_that_removes_protection_must_be_asked_for() {
     assert_eq!(lines(&site, ["reloaded", "protection more: "]), 1);
     assert!(site.tidegate(&["reload"]).status.success());
     assert_eq!(lines(&site, ["INFO", "protection as before"]), 1);
+}
+
+// I3
+#[test]
+fn i3_the_log_tells_the_start_each_reload_and_who_asked_and_stray_signals_kill_nothing() {
+    let mut site = Site::new("told");
+    site.start();
+    let first = site.log().lines().next().unwrap_or_default().to_owned();
+    let socket = site.socket().display().to_string();
+    for word in [
+        "Tidegate starts.",
+        concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""),
+        "commit=",
+        "p.yaml",
+        "appliance=\"told\"",
+        "mode=\"always\"",
+        &socket,
+        "metrics=\"off\"",
+    ] {
+        assert!(first.contains(word), "{word} is not in {first}");
+    }
+
+    site.write("ports: 3\n");
+    assert!(!site.tidegate(&["reload"]).status.success());
+    site.eventually("a refusal with its author", |site| {
+        let log = site.log();
+        log.contains(" at the control socket asked for is refused") && log.contains("p.yaml:1:8")
+    });
+    site.write(&site.profile("told", "").replace(
+        "guard:",
+        "rules: [ { when: { protocol: icmp }, then: forward }, { default: guard } ]\nguard:",
+    ));
+    site.signal("HUP");
+    site.eventually("a reload by signal", |site| {
+        let log = site.log();
+        let has = |line: &str| {
+            line.contains("is reloaded, as SIGHUP asked")
+                && line.ends_with("changed sections: rules")
+        };
+        log.lines().any(has)
+    });
+
+    for name in [
+        "USR1", "USR2", "ALRM", "VTALRM", "PROF", "PWR", "IO", "RTMIN",
+    ] {
+        site.signal(name);
+    }
+    site.eventually("the signals in the log", |site| {
+        let log = site.log();
+        [
+            "SIGUSR1 is ignored",
+            "SIGPWR is ignored",
+            "signal 34 is ignored",
+        ]
+        .iter()
+        .all(|line| log.contains(line))
+    });
+    assert_eq!(site.show("guard")["mode"], "always");
+    site.signal("QUIT");
+    assert_eq!(site.wait(), Some(0));
+    assert!(site.log().contains("drained"), "{}", site.log());
 }
 
 // CASES 29: SIGKILL leaves nothing that stops the next start; a live daemon does.

@@ -13,8 +13,8 @@ use crate::capture::Tap;
 use crate::context::Context;
 use crate::flow::table::Id;
 use crate::guard::config::GuardConfig;
-use crate::guard::session::State;
-use crate::guard::{EchoStanding, Guard, GuardStatus};
+use crate::guard::session::{SessionName, State};
+use crate::guard::{EchoStanding, Guard, GuardStatus, Tally};
 use crate::hop::{Hop, HopTables, Neighbour};
 use crate::io::{Io, PortId};
 use crate::limits::{COMMAND_RING, LISTING_PAGE, MAX_PLACES, MAX_SERVICES};
@@ -81,6 +81,38 @@ pub struct ServerRow {
     pub keeps_place: bool,
 }
 
+/// A service's numbers at one worker.
+#[derive(Clone, Copy, Debug)]
+pub struct ServiceRow {
+    /// Its server's address.
+    pub address: Address,
+    /// Its port.
+    pub port: u16,
+    /// Its numbers.
+    pub tally: Tally,
+}
+
+/// What a worker's services are asked for and do.
+#[derive(Debug, Default)]
+pub struct ServicePage {
+    /// Whether a flood is on, for this worker.
+    pub is_flood: bool,
+    /// SYNs for protected services a second.
+    pub syns_per_s: u64,
+    /// The services that were asked for, as far as there is room for them.
+    pub rows: Vec<ServiceRow>,
+}
+
+impl ServicePage {
+    /// One that a worker can fill without allocating.
+    pub fn empty() -> Box<Self> {
+        Box::new(Self {
+            rows: Vec::with_capacity(MAX_SERVICES),
+            ..Self::default()
+        })
+    }
+}
+
 /// How a worker stands.
 #[derive(Debug, Default)]
 pub struct WorkerStatus {
@@ -143,8 +175,12 @@ pub enum Command {
     Announce,
     /// Fill in how you stand.
     Status(Box<WorkerStatus>),
+    /// Fill in your services' numbers.
+    Services(Box<ServicePage>),
     /// Fill in a page of sessions.
     Sessions(Box<SessionPage>),
+    /// End this session.
+    EndSession(SessionName),
     /// Fill in a page of neighbours.
     Neighbours(Box<NeighbourPage>),
     /// Use these queues of a port in the place of those that you have; without any the port is lost.
@@ -163,8 +199,12 @@ pub enum Report {
     Reconfigured(Box<Configuration>),
     /// How it stands.
     Status(Box<WorkerStatus>),
+    /// Its services' numbers.
+    Services(Box<ServicePage>),
     /// A page of sessions.
     Sessions(Box<SessionPage>),
+    /// Whether there was such a session to end.
+    SessionEnded(bool),
     /// A page of neighbours.
     Neighbours(Box<NeighbourPage>),
     /// The queues that it had.

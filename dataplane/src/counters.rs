@@ -51,6 +51,7 @@ events! {
     SessionTracked "session_tracked" "Sessions let through unspliced while no flood was on.",
     SessionClosed "session_closed" "Sessions closed by both sides' FIN.",
     SessionReset "session_reset" "Sessions ended by a RST.",
+    SessionEndedByOrder "session_ended_by_order" "Sessions that the operator has ended.",
     SessionIdled "session_idled" "Sessions ended by the idle timer.",
     SessionRefused "session_refused" "Sessions that the server refused or never answered.",
     SessionEvicted "session_evicted" "Ended sessions that left the table early to make room.",

@@ -1,6 +1,5 @@
 //! `tidegate capture`: copies of packets, taken in the daemon, into a pcapng file.
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +12,9 @@ use tokio::time::Instant;
 
 use super::{Outcome, SocketArguments, Streams};
 use crate::capture::file::{CaptureFile, Packet};
+
 use crate::capture::frame::{HEADER_BYTES, Header};
+use crate::capture::output::Output;
 use crate::client;
 use crate::failure::Failure;
 use crate::protocol::Request;
@@ -33,7 +34,8 @@ pub(super) struct Arguments {
     /// parentheses
     #[arg(long)]
     filter: Option<String>,
-    /// The pcapng file; - for standard output
+    /// The pcapng file, which replaces one that is there once the daemon has agreed; - for standard
+    /// output
     #[arg(short = 'w', value_name = "FILE")]
     file: PathBuf,
     /// End after so many packets
@@ -94,12 +96,12 @@ fn take(arguments: &Arguments, streams: &mut Streams<'_>) -> Result<Taken, Failu
         .build()
         .map_err(|error| Failure::new(format!("the capture cannot be started: {error}"), ""))?;
     if arguments.file == Path::new("-") {
-        return runtime.block_on(copy(arguments, &socket, &mut *streams.out));
+        return runtime.block_on(copy(arguments, &socket, || Ok(&mut *streams.out)));
     }
-    // Before the daemon is asked: a tap that nobody could write is never opened.
-    let file =
-        File::create(&arguments.file).map_err(|error| unwritable(&arguments.file, &error))?;
-    runtime.block_on(copy(arguments, &socket, BufWriter::new(file)))
+    let unwritable = |error: io::Error| unwritable(&arguments.file, &error);
+    let output = Output::at(&arguments.file).map_err(unwritable)?;
+    let begin = || output.begin().map(BufWriter::new);
+    runtime.block_on(copy(arguments, &socket, begin))
 }
 
 /// Opens the tap: the names of the ports, and the stream of copies.
@@ -132,14 +134,20 @@ async fn open(
     Ok((ports.collect(), reader, writer))
 }
 
-/// Writes packets until one of the bounds, a signal, or the daemon's end.
-async fn copy(arguments: &Arguments, socket: &Path, output: impl Write) -> Result<Taken, Failure> {
+/// Writes packets until one of the bounds, a signal, or the daemon's end. The output is begun once the
+/// daemon has agreed.
+async fn copy<W: Write>(
+    arguments: &Arguments,
+    socket: &Path,
+    begin: impl FnOnce() -> io::Result<W>,
+) -> Result<Taken, Failure> {
     let unwritable = |error: io::Error| unwritable(&arguments.file, &error);
     let no_signals =
         |error: io::Error| Failure::new(format!("signals cannot be caught: {error}"), "");
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     let (ports, mut reader, writer) = open(arguments, socket).await?;
+    let output = begin().map_err(unwritable)?;
     let mut file = CaptureFile::begin(output, &ports).map_err(unwritable)?;
     file.flush().map_err(unwritable)?;
     let mut writer = Some(writer);

@@ -1,47 +1,109 @@
 //! `tidegate check PROFILE…`: whole validation, with no packet sent.
 
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
 
 use super::{Outcome, Streams};
-use crate::profile::{self, Action, Guard, GuardMode, Profile, Strictness};
+use crate::profile::{
+    self, Action, Diagnostic, Diagnostics, Guard, GuardMode, Loaded, Machine, Mark, Profile,
+    Severity, Strictness,
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The profiles
+    /// The profiles; - for standard input
     #[arg(required = true, value_name = "PROFILE")]
     profiles: Vec<PathBuf>,
     /// Refuse what keeps a profile from running on this machine now: missing cores, missing keys
     #[arg(long)]
     strict: bool,
+    /// Say nothing of profiles that are good, but for warnings
+    #[arg(short, long)]
+    quiet: bool,
+    /// As JSON: a list with each profile's name, whether it is good, and everything to be said of it
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn run(arguments: &Arguments, streams: &mut Streams<'_>) -> Outcome {
+    run_with(arguments, std::io::stdin(), streams)
+}
+
+fn run_with(arguments: &Arguments, mut input: impl Read, streams: &mut Streams<'_>) -> Outcome {
     let strictness = if arguments.strict {
         Strictness::Run
     } else {
         Strictness::Check
     };
     let mut code = 0;
+    let mut list = Vec::new();
     for file in &arguments.profiles {
-        match profile::load(file, strictness) {
-            Ok(loaded) => {
-                if !loaded.warnings.list.is_empty() {
-                    writeln!(streams.err, "{}", loaded.warnings)?;
-                }
-                writeln!(
-                    streams.out,
-                    "{}: ok: {}",
-                    file.display(),
-                    summary(&loaded.profile)
-                )?;
-            }
-            Err(errors) => {
-                writeln!(streams.err, "{errors}")?;
-                code = 1;
-            }
+        let outcome = if file == Path::new("-") {
+            from_stream(&mut input, strictness)
+        } else {
+            profile::load(file, strictness)
+        };
+        let (summary, said) = match outcome {
+            Ok(loaded) => (Some(summary(&loaded.profile)), loaded.warnings),
+            Err(errors) => (None, errors),
+        };
+        if summary.is_none() {
+            code = 1;
+        }
+        if arguments.json {
+            list.push(as_json(file, summary.as_deref(), &said));
+            continue;
+        }
+        if !said.list.is_empty() {
+            writeln!(streams.err, "{said}")?;
+        }
+        if let Some(summary) = summary.filter(|_| !arguments.quiet) {
+            writeln!(streams.out, "{}: ok: {summary}", file.display())?;
         }
     }
+    if arguments.json {
+        writeln!(streams.out, "{:#}", Value::Array(list))?;
+    }
     Ok(code)
+}
+
+/// A profile that somebody pipes in. Paths in it start from the working folder.
+fn from_stream(input: &mut impl Read, strictness: Strictness) -> Result<Loaded, Diagnostics> {
+    let file = Path::new("-");
+    let text = yaml::text_from(input).map_err(|what| {
+        let error = Diagnostic {
+            severity: Severity::Error,
+            mark: Mark { line: 1, column: 1 },
+            what,
+            remedy: String::new(),
+        };
+        Diagnostics::new(file, vec![error])
+    })?;
+    profile::parse(&text, file, &Machine::read(Path::new("/")), strictness)
+}
+
+fn as_json(file: &Path, summary: Option<&str>, said: &Diagnostics) -> Value {
+    let said = said.list.iter().map(|one| {
+        let severity = match one.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        json!({
+            "severity": severity,
+            "line": one.mark.line,
+            "column": one.mark.column,
+            "what": one.what,
+            "remedy": one.remedy,
+        })
+    });
+    json!({
+        "file": file.display().to_string(),
+        "ok": summary.is_some(),
+        "summary": summary,
+        "said": said.collect::<Vec<_>>(),
+    })
 }
 
 fn count(number: usize, one: &str) -> String {
@@ -94,6 +156,7 @@ fn summary(profile: &Profile) -> String {
 mod tests {
     use std::fs;
 
+    use super::*;
     use crate::cli::tests::shell;
 
     #[test]
@@ -124,6 +187,56 @@ mod tests {
                  {file}:2:8: `3` cannot be the value of `rules`; \
                  write a list: `[ … ]`, or one `- …` a line\n"
             )
+        );
+    }
+
+    // I5
+    #[test]
+    fn i5_profiles_are_checked_from_standard_input_as_json_and_quietly() {
+        let check = |json: bool, quiet: bool, input: &str| {
+            let arguments = Arguments {
+                profiles: vec!["-".into()],
+                strict: false,
+                quiet,
+                json,
+            };
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let mut streams = Streams {
+                out: &mut out,
+                err: &mut err,
+            };
+            let code = run_with(&arguments, input.as_bytes(), &mut streams).unwrap();
+            (
+                code,
+                String::from_utf8(out).unwrap(),
+                String::from_utf8(err).unwrap(),
+            )
+        };
+        let good = "ports: { lan: { device: net_null0 } }\nruntime: { workers: [0] }";
+        let bad = "ports: { lan: { devise: net_null0 } }";
+        let (code, out, err) = check(false, false, good);
+        assert_eq!((code, &*err), (0, ""));
+        assert!(out.starts_with("-: ok: tidegate, 1 worker"), "{out}");
+        assert_eq!(check(false, true, good), (0, String::new(), String::new()));
+        let (code, out, err) = check(false, true, bad);
+        assert_eq!((code, &*out), (1, ""));
+        assert_eq!(
+            err,
+            "-:1:17: unknown key `devise`; did you mean `device`?\n"
+        );
+        let (code, out, err) = check(true, false, bad);
+        assert_eq!((code, &*err), (1, ""));
+        let value: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(value[0]["ok"], false);
+        assert_eq!(value[0]["said"][0]["column"], 17);
+        assert_eq!(value[0]["said"][0]["remedy"], "did you mean `device`?");
+        let (code, out, _) = check(true, false, good);
+        let value: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((code, &value[0]["ok"]), (0, &true.into()));
+        let (code, _, err) = check(false, false, &"#".repeat((1 << 20) + 1));
+        assert!(
+            code == 1 && err.contains("more than 1048576 bytes"),
+            "{err}"
         );
     }
 

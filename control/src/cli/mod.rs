@@ -6,6 +6,7 @@
 mod capture;
 mod check;
 mod doctor;
+mod end;
 mod keygen;
 mod reload;
 mod run;
@@ -58,6 +59,8 @@ enum Command {
     Show(show::Arguments),
     /// Copy packets of a running daemon into a pcapng file
     Capture(capture::Arguments),
+    /// End one session of a running daemon: both of its ends are reset
+    End(end::Arguments),
     /// Have a running daemon read its profile and keys again; bad ones change nothing
     Reload(reload::Arguments),
     /// Print the JSON Schema of profiles
@@ -123,6 +126,7 @@ fn dispatch(command: &Command, streams: &mut Streams<'_>) -> Outcome {
         Command::Run(arguments) => run::run(arguments, streams),
         Command::Show(arguments) => show::run(arguments, streams),
         Command::Capture(arguments) => capture::run(arguments, streams),
+        Command::End(arguments) => end::run(arguments, streams),
         Command::Reload(arguments) => reload::run(arguments, streams),
         Command::Check(arguments) => check::run(arguments, streams),
         Command::Keygen(arguments) => keygen::run(arguments, streams),
@@ -162,6 +166,8 @@ pub(crate) mod tests {
         assert_eq!(shell::<&str>(&[]).0, 2);
         assert_eq!(shell(&["show", "ports", "--check"]).0, 2);
         assert_eq!(shell(&["show", "peers", "--check", "--json"]).0, 2);
+        assert_eq!(shell(&["show", "ports", "--state", "opening"]).0, 2);
+        assert_eq!(shell(&["end", "198.51.100.7", "10.0.0.10:80"]).0, 2);
         let nobody = ["show", "peers", "--check", "--socket", "/nowhere"];
         assert_eq!(shell(&nobody).0, 1);
         let (code, out, _) = shell(&["--help"]);

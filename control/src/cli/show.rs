@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{Outcome, SocketArguments, Streams};
 use crate::client;
-use crate::protocol::{Request, Topic};
+use crate::protocol::{Filter, Request, Topic};
 use crate::report::Runtime;
 
 #[derive(Debug, clap::Args)]
@@ -29,6 +29,8 @@ pub(super) struct Arguments {
     /// Sessions: at most so many
     #[arg(long, value_name = "COUNT")]
     limit: Option<usize>,
+    #[command(flatten)]
+    filter: Filter,
     /// Runtime: what happens in so many seconds, in place of all since the start
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: Option<u64>,
@@ -43,7 +45,15 @@ pub(super) fn run(arguments: &Arguments, streams: &mut Streams<'_>) -> Outcome {
     let request = Request::Show {
         topic: arguments.topic,
         limit: arguments.limit,
+        filter: arguments.filter.clone(),
     };
+    if !arguments.filter.is_empty() && arguments.topic != Topic::Sessions {
+        writeln!(
+            streams.err,
+            "tidegate: --client, --server and --state go with `show sessions` only"
+        )?;
+        return Ok(2);
+    }
     if arguments.seconds.is_some() && arguments.topic != Topic::Runtime {
         writeln!(
             streams.err,
@@ -113,6 +123,7 @@ fn text(arguments: &Arguments, value: Value) -> Result<String, String> {
         Topic::Sessions => views::sessions(&read(value)?),
         Topic::Neighbours => views::neighbours(&read(value)?),
         Topic::Drops => views::drops(&read(value)?, arguments.all),
+        Topic::Config => views::config(&value),
         Topic::Peers => views::peers(&read(value)?, arguments.all),
     })
 }

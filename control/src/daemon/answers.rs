@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
-use dataplane::command::{
-    Command, NeighbourPage, Report, ServerRow as KnownServer, SessionPage, WorkerStatus,
-};
+use dataplane::command::{Command, NeighbourPage, Report, ServerRow as KnownServer, WorkerStatus};
 use dataplane::counters::{Counters, Event};
 use dataplane::drop_reason::DropReason;
 use dataplane::guard::EchoStanding;
@@ -21,12 +19,12 @@ use super::device_port::DevicePort;
 use super::hardware::{self, mac_text, offload_names};
 use super::metrics::{self, Snapshot, WorkerFigures};
 use super::replication;
-use crate::profile::{GuardMode, Link};
-use crate::protocol::{DEFAULT_SESSIONS, MAXIMUM_SESSIONS, Topic};
+use crate::profile::Link;
+use crate::protection;
+use crate::protocol::{DEFAULT_SESSIONS, Filter, MAXIMUM_SESSIONS, Topic};
 use crate::report::{
     Audit, CookieCounts, DeviceCounters, DropRow, Drops, Guard, NeighbourRow, Neighbours, Peers,
-    PortRow, Ports, Runtime, RuntimeRow, ServerRow, SessionCounts, SessionRow, Sessions,
-    WireCounts, WorkerRow, Workers,
+    PortRow, Ports, Runtime, RuntimeRow, ServerRow, SessionCounts, WireCounts, WorkerRow, Workers,
 };
 
 /// The ports of a server that have answered, those that do the same together; each as the first
@@ -83,7 +81,7 @@ fn server_row(
     }
 }
 
-fn text_of(address: Address) -> String {
+pub(super) fn text_of(address: Address) -> String {
     IpAddr::from(address).to_string()
 }
 
@@ -93,7 +91,12 @@ fn to_value(report: &impl Serialize) -> Result<Value, String> {
 
 impl Control {
     /// Answers `show`.
-    pub(super) fn show(&mut self, topic: Topic, limit: Option<usize>) -> Result<Value, String> {
+    pub(super) fn show(
+        &mut self,
+        topic: Topic,
+        limit: Option<usize>,
+        filter: &Filter,
+    ) -> Result<Value, String> {
         match topic {
             Topic::Ports => to_value(&Ports {
                 ports: self.ports(),
@@ -103,10 +106,11 @@ impl Control {
             Topic::Guard => to_value(&self.guard()?),
             Topic::Sessions => {
                 let limit = limit.unwrap_or(DEFAULT_SESSIONS).min(MAXIMUM_SESSIONS);
-                to_value(&self.sessions(limit)?)
+                to_value(&self.sessions(limit, filter)?)
             }
             Topic::Neighbours => to_value(&self.neighbours()?),
             Topic::Drops => to_value(&drops(&self.crew.counters())),
+            Topic::Config => self.config(),
             Topic::Peers => match self.peers() {
                 Some(peers) => to_value(&peers),
                 None => {
@@ -263,16 +267,10 @@ impl Control {
         let sum = |of: fn(&dataplane::guard::GuardStatus) -> usize| -> u64 {
             statuses.iter().map(|status| of(&status.guard) as u64).sum()
         };
+        let is_active = statuses.iter().any(|status| status.guard.is_active);
         Ok(Guard {
-            mode: match self.profile.guard.as_ref().map(|guard| guard.mode) {
-                None => "none",
-                Some(GuardMode::Always) => "always",
-                Some(GuardMode::OnFlood) => "on-flood",
-                Some(GuardMode::Monitor) => "monitor",
-                Some(GuardMode::Off) => "off",
-            }
-            .into(),
-            active: statuses.iter().any(|status| status.guard.is_active),
+            mode: protection::mode_of(&self.profile).into(),
+            active: is_active,
             flood: statuses.iter().any(|status| status.guard.is_flood),
             draining: self.draining_since.is_some(),
             syns_per_second: statuses.iter().map(|status| status.guard.syns_per_s).sum(),
@@ -295,6 +293,7 @@ impl Control {
             bypasses: self.bypasses.iter().map(ToString::to_string).collect(),
             wire: self.wire(&counters),
             servers: self.servers(&statuses),
+            services: self.services(is_active),
         })
     }
 
@@ -359,46 +358,6 @@ impl Control {
             rows.push(server_row(server.server, ports, best, echo));
         }
         rows
-    }
-
-    fn sessions(&mut self, limit: usize) -> Result<Sessions, String> {
-        let mut sessions = Vec::new();
-        for worker in 0..self.crew.members.len() {
-            let mut page = Box::<SessionPage>::default();
-            loop {
-                let Report::Sessions(filled) = self.crew.ask(worker, Command::Sessions(page))?
-                else {
-                    break;
-                };
-                for row in &filled.rows {
-                    if sessions.len() == limit {
-                        return Ok(Sessions {
-                            sessions,
-                            more: true,
-                        });
-                    }
-                    sessions.push(SessionRow {
-                        client: text_of(row.client),
-                        client_port: row.client_port,
-                        server: text_of(row.server),
-                        server_port: row.server_port,
-                        state: row.state.label().into(),
-                        spliced: row.is_spliced,
-                        sequence_delta: row.sequence_delta,
-                        idle_ms: row.idle_ms,
-                        worker,
-                    });
-                }
-                if filled.is_last {
-                    break;
-                }
-                page = filled;
-            }
-        }
-        Ok(Sessions {
-            sessions,
-            more: false,
-        })
     }
 
     fn neighbours(&mut self) -> Result<Neighbours, String> {
@@ -466,6 +425,8 @@ impl Control {
             peers: self.peers(),
             buffers: self.hardware.pool.size(),
             buffers_in_use: self.hardware.pool.in_use(),
+            started_unix_s: self.started_unix_s,
+            last_load: self.last_load,
         };
         metrics::text(&snapshot)
     }

@@ -1,8 +1,9 @@
 //! The control thread: it alone talks to the workers, and does all that is slow.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use dataplane::command::{Command, Report, WorkerStatus};
@@ -12,6 +13,7 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use super::crew::{Crew, Orders};
+use super::guard_watch::GuardWatch;
 use super::hardware::Hardware;
 use super::port_watch::Watched;
 use super::worker_thread::WallClock;
@@ -33,7 +35,7 @@ const LAST_OPENINGS: Duration = Duration::from_millis(200);
 /// What the control thread is asked by those who speak with the outside.
 pub(super) enum Query {
     /// To show something, or to reload.
-    Answer(Request, oneshot::Sender<Result<Value, String>>),
+    Answer(Request, Asker, oneshot::Sender<Result<Value, String>>),
     /// To copy packets.
     Capture {
         /// The profile's port; all without.
@@ -51,6 +53,37 @@ pub(super) enum Query {
     Reload,
     /// To stop once the sessions have ended; at once when asked again.
     Terminate,
+}
+
+/// Who asks for something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// A process at the control socket, and its user, as far as they are known.
+    Socket(Option<(i32, u32)>),
+    /// Whoever sent SIGHUP.
+    Signal,
+}
+
+impl Asker {
+    /// The process at the other end of the control socket.
+    pub(super) fn of(peer: Option<tokio::net::unix::UCred>) -> Self {
+        Self::Socket(peer.and_then(|peer| Some((peer.pid()?, peer.uid()))))
+    }
+}
+
+impl fmt::Display for Asker {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signal => out.write_str("SIGHUP"),
+            Self::Socket(None) => out.write_str("the control socket"),
+            Self::Socket(Some((process, user))) => {
+                write!(
+                    out,
+                    "process {process} of user {user} at the control socket"
+                )
+            }
+        }
+    }
 }
 
 /// Where the copies of a capture are found.
@@ -100,8 +133,27 @@ pub(super) struct Control {
     pub(super) watched: Vec<Watched>,
     /// The ways past the guard that the kernel had when it was last looked at.
     pub(super) bypasses: Vec<Bypass>,
+    /// What is known of floods and services.
+    pub(super) guard_watch: GuardWatch,
+    /// When the daemon started, in seconds since 1970.
+    pub(super) started_unix_s: u64,
+    pub(super) last_load: LastLoad,
     looked_around: Instant,
     is_ended: bool,
+}
+
+/// How the profile was last read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LastLoad {
+    /// When it was last taken over, in seconds since 1970.
+    pub(super) unix_s: u64,
+    /// Whether the last try was that one.
+    pub(super) is_good: bool,
+}
+
+fn unix_s() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 /// What the control thread is started with.
@@ -140,6 +192,12 @@ impl Control {
             captures: 0,
             draining_since: None,
             bypasses: Vec::new(),
+            guard_watch: GuardWatch::default(),
+            started_unix_s: unix_s(),
+            last_load: LastLoad {
+                unix_s: unix_s(),
+                is_good: true,
+            },
             looked_around: Instant::now(),
             is_ended: false,
         }
@@ -167,6 +225,7 @@ impl Control {
                 self.end_abandoned_capture();
                 self.look_at_ports();
                 self.look_at_kernel();
+                self.look_at_guard();
             }
             self.go_on_draining();
         }
@@ -176,8 +235,8 @@ impl Control {
     fn serve(&mut self, query: Query) {
         // Whoever asked may be gone by now: then nobody wants the answer.
         match query {
-            Query::Answer(request, reply) => {
-                let _ = reply.send(self.answer(&request));
+            Query::Answer(request, asker, reply) => {
+                let _ = reply.send(self.answer(&request, asker));
             }
             Query::Capture {
                 port,
@@ -197,17 +256,22 @@ impl Control {
             }
             Query::Reload => {
                 // A refusal is in the log; there is nobody else to tell.
-                let _ = self.reload(false);
+                let _ = self.reload(false, Asker::Signal);
             }
             Query::Terminate => self.terminate(),
         }
     }
 
-    fn answer(&mut self, request: &Request) -> Result<Value, String> {
+    fn answer(&mut self, request: &Request, asker: Asker) -> Result<Value, String> {
         match request {
-            Request::Show { topic, limit } => self.show(*topic, *limit),
+            Request::Show {
+                topic,
+                limit,
+                filter,
+            } => self.show(*topic, *limit, filter),
+            Request::End { client, server } => self.end_session(*client, *server, asker),
             Request::Reload { allow_unguarded } => self
-                .reload(*allow_unguarded)
+                .reload(*allow_unguarded, asker)
                 .map(|told| serde_json::json!({ "reloaded": told })),
             Request::Capture { .. } => Err("a capture is no question".into()),
         }
@@ -226,17 +290,30 @@ impl Control {
     }
 
     /// Reads the profile and the keys again. What is wrong with them changes nothing.
-    fn reload(&mut self, allow_unguarded: bool) -> Result<String, String> {
+    fn reload(&mut self, allow_unguarded: bool, asker: Asker) -> Result<String, String> {
         notify::tell_reloading();
-        let outcome = self.try_reload(allow_unguarded);
+        let outcome = self.try_reload(allow_unguarded, asker);
         notify::tell("READY=1");
+        let unix_s = unix_s();
+        self.last_load = match outcome {
+            Ok(_) => LastLoad {
+                unix_s,
+                is_good: true,
+            },
+            Err(_) => LastLoad {
+                is_good: false,
+                ..self.last_load
+            },
+        };
         if let Err(text) = &outcome {
-            error!("the profile was not reloaded: {text}");
+            error!(
+                "The reload that {asker} asked for is refused, and the profile in force stays: {text}"
+            );
         }
         outcome
     }
 
-    fn try_reload(&mut self, allow_unguarded: bool) -> Result<String, String> {
+    fn try_reload(&mut self, allow_unguarded: bool, asker: Asker) -> Result<String, String> {
         let fresh = reload::read(&self.file, &self.machine, &self.profile)?;
         let change =
             reload::protection(&self.file, &self.profile, &fresh.profile, allow_unguarded)?;
@@ -250,15 +327,20 @@ impl Control {
         if let Some(thread) = &self.replication {
             thread.set_keys(fresh.replication_keys);
         }
-        self.profile = fresh.profile;
+        let before = std::mem::replace(&mut self.profile, fresh.profile);
         if addresses_changed {
             self.announce();
         }
-        let told = format!("{}; {change}", reload::summary(&self.profile));
+        let told = format!(
+            "{}; {change}; {}",
+            reload::summary(&self.profile),
+            reload::changed(&before, &self.profile)
+        );
+        let file = self.file.display();
         if change == Change::default() {
-            info!("reloaded {}: {told}", self.file.display());
+            info!("The profile {file} is reloaded, as {asker} asked: {told}");
         } else {
-            warn!("reloaded {}: {told}", self.file.display());
+            warn!("The profile {file} is reloaded, as {asker} asked: {told}");
         }
         Ok(told)
     }

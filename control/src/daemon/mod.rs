@@ -9,10 +9,12 @@
 mod answers;
 mod captures;
 mod claim;
+mod config;
 mod control_loop;
 mod crew;
 mod departures;
 mod device_port;
+mod guard_watch;
 mod hardware;
 mod http;
 mod memory;
@@ -23,7 +25,10 @@ mod port_watch;
 mod reload;
 mod replication;
 mod serve;
+mod sessions;
+mod signals;
 mod socket;
+mod watch;
 mod worker_thread;
 
 use std::net::SocketAddr;
@@ -39,14 +44,16 @@ use tracing::{info, warn};
 
 use self::control_loop::{Control, Parts};
 use self::crew::{Crew, Orders};
-use self::serve::{Desk, Signals};
+use self::serve::Desk;
+use self::signals::Signals;
 use self::socket::ControlSocket;
 use self::worker_thread::WallClock;
 use crate::bypass::{self, Kernel};
 use crate::configuration::{self, Layout};
 use crate::failure::Failure;
 use crate::logging;
-use crate::profile::{Loaded, Machine};
+use crate::profile::{Loaded, Machine, Profile};
+use crate::protection;
 
 /// Queries that may wait for the control thread: one of each client, and some of our own.
 const QUERIES: usize = serve::MAXIMUM_CLIENTS + http::MAXIMUM_CONNECTIONS + 32;
@@ -58,6 +65,7 @@ const QUERIES: usize = serve::MAXIMUM_CLIENTS + http::MAXIMUM_CONNECTIONS + 32;
 pub fn run(file: &Path, loaded: Loaded) -> Result<(), Failure> {
     let profile = loaded.profile;
     let log = logging::start(profile.runtime.log);
+    say_hello(file, &profile);
     for line in &loaded.warnings.list {
         warn!("{}:{line}", file.display());
     }
@@ -117,6 +125,22 @@ pub fn run(file: &Path, loaded: Loaded) -> Result<(), Failure> {
     converse(control, listener, metrics)?;
     drop(socket);
     Ok(())
+}
+
+/// The log's first line.
+fn say_hello(file: &Path, profile: &Profile) {
+    let metrics = profile.runtime.metrics.map(|address| address.to_string());
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        commit = env!("TIDEGATE_COMMIT"),
+        process = std::process::id(),
+        profile = %file.display(),
+        appliance = profile.name,
+        mode = protection::mode_of(profile),
+        control_socket = %profile.runtime.control_socket.display(),
+        metrics = metrics.as_deref().unwrap_or("off"),
+        "Tidegate starts."
+    );
 }
 
 fn no_core_dumps(error: bindings::Error) -> Failure {

@@ -213,6 +213,28 @@ pub(super) fn summary(profile: &Profile) -> String {
     )
 }
 
+/// The sections whose values differ. Files of keys are read anew each time.
+pub(super) fn changed(before: &Profile, after: &Profile) -> String {
+    let sections = [
+        ("runtime.log", before.runtime.log != after.runtime.log),
+        ("ports", before.ports != after.ports),
+        ("routes", before.routes != after.routes),
+        ("guard", before.guard != after.guard),
+        ("replication", before.replication != after.replication),
+        (
+            "rules",
+            before.rules != after.rules || before.default_action != after.default_action,
+        ),
+    ];
+    let names = sections.iter().filter(|(_, differs)| *differs);
+    let names: Vec<_> = names.map(|(name, _)| *name).collect();
+    if names.is_empty() {
+        "nothing else differs from the profile before".into()
+    } else {
+        format!("changed sections: {}", names.join(", "))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use dataplane::command::ServerRow;
@@ -278,6 +300,24 @@ mod tests {
         assert!(fixed_keys(&running, &fresh).is_empty());
         assert!(addresses_changed(&running, &fresh));
         assert!(!addresses_changed(&running, &running));
+    }
+
+    #[test]
+    fn i3_a_reload_tells_the_sections_that_changed() {
+        let text = "runtime: { workers: [1] }\nports: { x: { device: net_null0, address: [10.0.0.1/24] } }";
+        let running = profile(text);
+        assert!(changed(&running, &running).starts_with("nothing"));
+        let fresh = profile(&format!("{text}\nrules: [ {{ default: deny }} ]"));
+        assert_eq!(changed(&running, &fresh), "changed sections: rules");
+        let other = profile(
+            &text
+                .replace("10.0.0.1", "10.0.0.2")
+                .replace("[1] }", "[1], log: { level: debug } }"),
+        );
+        assert_eq!(
+            changed(&running, &other),
+            "changed sections: runtime.log, ports"
+        );
     }
 
     // C1

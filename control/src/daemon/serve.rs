@@ -10,12 +10,12 @@ use dataplane::capture::Captured;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use super::control_loop::{CaptureFeed, Query};
+use super::control_loop::{Asker, CaptureFeed, Query};
 use super::http;
 use super::places::{Place, Places, Source};
+use super::signals::{Order, Signals};
 use crate::capture::frame::Header;
 use crate::protocol::{MAXIMUM_REQUEST_BYTES, Request, Response, read_request};
 
@@ -64,23 +64,6 @@ impl Desk {
     }
 }
 
-/// The signals that are acted upon, caught from now on.
-pub(super) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    reload: Signal,
-}
-
-impl Signals {
-    pub(super) fn catch() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            reload: signal(SignalKind::hangup())?,
-        })
-    }
-}
-
 /// Serves until the control thread has ended.
 pub(super) async fn serve(
     desk: Desk,
@@ -96,14 +79,16 @@ pub(super) async fn serve(
     loop {
         tokio::select! {
             _ = &mut ended => return,
-            _ = signals.terminate.recv() => desk.tell(|| Query::Terminate).await,
-            _ = signals.interrupt.recv() => desk.tell(|| Query::Terminate).await,
-            _ = signals.reload.recv() => desk.tell(|| Query::Reload).await,
+            order = signals.next() => match order {
+                Order::Terminate => desk.tell(|| Query::Terminate).await,
+                Order::Reload => desk.tell(|| Query::Reload).await,
+            },
             accepted = socket.accept() => match accepted {
                 Ok((stream, _)) => {
-                    let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
+                    let peer = stream.peer_cred().ok();
+                    let process = peer.and_then(|peer| peer.pid());
                     if let Some(place) = places.take(Source::Process(process)) {
-                        tokio::spawn(converse(stream, desk.clone(), place));
+                        tokio::spawn(converse(stream, desk.clone(), place, Asker::of(peer)));
                     }
                 }
                 // Out of descriptors: whoever waits is served when one is free again.
@@ -115,14 +100,14 @@ pub(super) async fn serve(
 
 /// One client's requests, until it goes or another client gets its place. What becomes of a client is
 /// its own affair.
-async fn converse(stream: UnixStream, desk: Desk, place: Place) {
+async fn converse(stream: UnixStream, desk: Desk, place: Place, asker: Asker) {
     tokio::select! {
         () = place.evicted() => {}
-        () = talk(stream, &desk, &place) => {}
+        () = talk(stream, &desk, &place, asker) => {}
     }
 }
 
-async fn talk(stream: UnixStream, desk: &Desk, place: &Place) {
+async fn talk(stream: UnixStream, desk: &Desk, place: &Place, asker: Asker) {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
@@ -146,7 +131,7 @@ async fn talk(stream: UnixStream, desk: &Desk, place: &Place) {
                 return;
             }
             Ok(request) => desk
-                .ask(|reply| Query::Answer(request, reply))
+                .ask(|reply| Query::Answer(request, asker, reply))
                 .await
                 .and_then(|outcome| outcome),
             Err(error) => Err(error),

@@ -92,7 +92,9 @@ pub fn parse(
     machine: &Machine,
     strictness: Strictness,
 ) -> Result<Loaded, Diagnostics> {
-    let (raw, root) = yaml::read(text, EXAMPLE).map_err(|errors| Diagnostics::new(file, errors))?;
+    let ranges = |key: &str| schema::ranges().get(key).copied().flatten();
+    let (raw, root) =
+        yaml::read_with(text, EXAMPLE, &ranges).map_err(|errors| Diagnostics::new(file, errors))?;
     let folder = file.parent().unwrap_or(Path::new(""));
     let mut checker = resolve::Checker {
         folder,
@@ -101,6 +103,9 @@ pub fn parse(
         diagnostics: Vec::new(),
     };
     let profile = resolve::resolve(&raw, &root, &mut checker);
+    if profile.is_none() {
+        checker.diagnostics.extend(yaml::typographic(text));
+    }
     let said = Diagnostics::new(file, checker.diagnostics);
     match profile {
         Some(profile) => Ok(Loaded {

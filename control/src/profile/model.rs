@@ -7,12 +7,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use dataplane::limits::MAX_QUEUES_PER_WORKER;
+use serde::{Serialize, Serializer};
 
 use super::address::{InterfaceAddress, Prefix};
 use super::model_replication::{Replication, Share};
 
 /// A whole, checked profile.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Profile {
     /// The appliance's name: letters, digits, `-` and `_`, at most 63 of them.
     pub name: String,
@@ -41,7 +42,7 @@ impl Profile {
 }
 
 /// How the process runs: cores, memory, sockets, logs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Runtime {
     /// The cores of the workers, one worker each; never empty, no core twice.
     pub workers: Vec<u32>,
@@ -71,7 +72,8 @@ pub struct Runtime {
 }
 
 /// What a worker does when a poll finds nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Poll {
     /// Back off after a while, so that other processes get the core.
     Adaptive,
@@ -80,7 +82,8 @@ pub enum Poll {
 }
 
 /// Whether packet memory is taken from huge pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum HugePages {
     /// When the machine has enough free ones.
     Auto,
@@ -91,7 +94,7 @@ pub enum HugePages {
 }
 
 /// How the log is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Log {
     /// The form of a line.
     pub format: LogFormat,
@@ -100,7 +103,8 @@ pub struct Log {
 }
 
 /// The form of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum LogFormat {
     /// For a person.
     Human,
@@ -109,7 +113,8 @@ pub enum LogFormat {
 }
 
 /// How severe a log line is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum LogLevel {
     /// Something failed.
     Error,
@@ -138,7 +143,7 @@ impl LogLevel {
 }
 
 /// A port: a device, or one VLAN of another port's device.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Port {
     /// The port's name.
     pub name: String,
@@ -153,7 +158,8 @@ pub struct Port {
 }
 
 /// What stands behind a port.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Link {
     /// A DPDK device of its own.
     Device(Device),
@@ -178,7 +184,7 @@ pub fn is_kernel_socket(device: &str) -> bool {
 }
 
 /// A DPDK device and how it is set up.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Device {
     /// A PCI address (`0000:3b:00.0`) or virtual-device arguments (`net_tap0,iface=tg0`).
     pub arguments: String,
@@ -271,7 +277,8 @@ pub fn is_pci_address(device: &str) -> bool {
 }
 
 /// Who verifies checksums of what comes in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ChecksumOffload {
     /// The device, where it can.
     Auto,
@@ -280,7 +287,7 @@ pub enum ChecksumOffload {
 }
 
 /// A static route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Route {
     /// The destinations it serves.
     pub to: Prefix,
@@ -291,7 +298,7 @@ pub struct Route {
 }
 
 /// The guard: which connections it proves before a server sees them, and how.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Guard {
     /// The index of the port that faces the clients.
     pub outside: usize,
@@ -320,7 +327,8 @@ pub struct Guard {
 }
 
 /// What happens where the machine's kernel would carry packets past the guard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum KernelForwarding {
     /// The daemon does not start.
     Refuse,
@@ -329,7 +337,8 @@ pub enum KernelForwarding {
 }
 
 /// Whether a SYN goes to its server in an echo request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Echo {
     /// As long as the server answers pings.
     Auto,
@@ -340,7 +349,8 @@ pub enum Echo {
 }
 
 /// When the guard guards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum GuardMode {
     /// Always.
     Always,
@@ -353,7 +363,7 @@ pub enum GuardMode {
 }
 
 /// A protected server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Protected {
     /// Its address, reached through the inside port.
     pub server: IpAddr,
@@ -364,7 +374,7 @@ pub struct Protected {
 }
 
 /// What is set by hand in place of what is learned from a server's SYN-ACKs; `None` is learned.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ServerOverrides {
     /// Maximum segment size, in bytes.
     pub mss_bytes: Option<u16>,
@@ -379,7 +389,7 @@ pub struct ServerOverrides {
 }
 
 /// When mode `on-flood` begins and ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct OnFlood {
     /// Guarding begins above this measured rate of SYNs to protected servers.
     pub enter_syns_per_second: u32,
@@ -390,7 +400,7 @@ pub struct OnFlood {
 }
 
 /// How long a session may stay in each of its states.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct GuardTimers {
     /// From the proof of the client to the server's SYN-ACK, in seconds.
     pub half_open_s: u32,
@@ -409,7 +419,7 @@ pub struct GuardTimers {
 }
 
 /// What one source may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct GuardLimits {
     /// Server sides that may be opening for one source at a time, over all workers; an IPv6 source
     /// is its /64.
@@ -417,7 +427,8 @@ pub struct GuardLimits {
 }
 
 /// What happens to a TCP packet of no known session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Unknown {
     /// It is dropped.
     Drop,
@@ -426,7 +437,7 @@ pub enum Unknown {
 }
 
 /// One rule.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rule {
     /// What it matches.
     pub when: Condition,
@@ -440,7 +451,8 @@ pub struct Rule {
 }
 
 /// What happens to a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Action {
     /// Dropped with no answer.
     Deny,
@@ -453,7 +465,8 @@ pub enum Action {
 }
 
 /// A tree of AND and OR over a packet's fields.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Condition {
     /// Every one of these; never empty.
     All(Vec<Condition>),
@@ -483,7 +496,7 @@ pub enum Condition {
 
 /// Bits of the TCP header's flags: `fin` 0x01, `syn` 0x02, `rst` 0x04, `psh` 0x08, `ack` 0x10,
 /// `urg` 0x20, `ece` 0x40, `cwr` 0x80.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TcpFlags {
     /// The bits that must be set.
     pub set: u8,
@@ -515,5 +528,11 @@ impl std::fmt::Display for PortRange {
         } else {
             write!(formatter, "{}-{}", self.first, self.last)
         }
+    }
+}
+
+impl Serialize for PortRange {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }

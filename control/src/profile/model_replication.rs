@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 /// The other guards, and how sessions are shared with them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Replication {
     /// The index of the port that the others are reached through.
     pub port: usize,
@@ -36,7 +38,7 @@ pub struct Replication {
 }
 
 /// Another guard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Peer {
     /// Its number, 1 to 254.
     pub number: u8,
@@ -45,7 +47,8 @@ pub struct Peer {
 }
 
 /// When a session is shared with the other guards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Share {
     /// Already when its SYN is answered.
     Begun,

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::raw_replication::{RawReplication, RawShare};
-use super::raw_words::{Named, OneOrMany, Word, words};
+use super::raw_words::{Named, OneOrMany, TextOrOff, Truth, Word, words};
 use super::schema;
 
 /// A Tidegate profile: what one appliance is and does.
@@ -82,7 +82,7 @@ pub(super) struct RawRuntime {
     pub(super) control_socket: Option<String>,
     /// Where Prometheus metrics are served (`127.0.0.1:9464`), or `off`.
     #[schemars(schema_with = "schema::metrics")]
-    pub(super) metrics: String,
+    pub(super) metrics: TextOrOff,
     /// How the log is written.
     pub(super) log: RawLog,
     /// How many sessions the appliance can hold, over all workers.
@@ -102,7 +102,7 @@ impl Default for RawRuntime {
             memory_mib: None,
             file_prefix: None,
             control_socket: None,
-            metrics: "off".into(),
+            metrics: TextOrOff("off".into()),
             log: RawLog::default(),
             sessions: 262_144,
             core_dumps: RawCoreDumps::Off,
@@ -203,7 +203,7 @@ pub(super) struct RawPort {
     #[schemars(schema_with = "schema::queues")]
     pub(super) queues: Option<Word>,
     /// Whether frames for other stations are received too; false if not set.
-    pub(super) promiscuous: Option<bool>,
+    pub(super) promiscuous: Option<Truth>,
     /// Who verifies checksums of what comes in: the device where it can (`auto`), or the worker (`off`).
     pub(super) checksum_offload: Option<RawChecksumOffload>,
 }
@@ -363,11 +363,11 @@ pub(super) struct RawProtected {
     #[schemars(schema_with = "schema::window_scale")]
     pub(super) window_scale: Option<Word>,
     /// Whether the server uses timestamps, in place of what is learned.
-    pub(super) timestamps: Option<bool>,
+    pub(super) timestamps: Option<Truth>,
     /// Whether the server permits selective acknowledgement, in place of what is learned.
-    pub(super) sack: Option<bool>,
+    pub(super) sack: Option<Truth>,
     /// Whether the server takes explicit congestion notification, in place of what is learned.
-    pub(super) ecn: Option<bool>,
+    pub(super) ecn: Option<Truth>,
 }
 
 /// When mode `on-flood` begins and ends.
@@ -529,7 +529,7 @@ pub(super) struct RawCondition {
     #[schemars(schema_with = "schema::vlans")]
     pub(super) vlan: Option<OneOrMany<u32>>,
     /// Whether the packet is a fragment.
-    pub(super) fragment: Option<bool>,
+    pub(super) fragment: Option<Truth>,
     /// TCP flags that are set, or with `!` before them are not: `[syn, "!ack"]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::tcp_flags")]

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::raw_words::words;
+use super::raw_words::{Truth, words};
 use super::schema;
 
 /// The other guards, and how sessions are shared with them.
@@ -26,7 +26,7 @@ pub(super) struct RawReplication {
     /// Whether the port's whole segment is sent to (255.255.255.255), in place of an address for
     /// each.
     #[serde(default)]
-    pub(super) broadcast: bool,
+    pub(super) broadcast: Truth,
     /// The UDP port, the same on all of them.
     #[serde(default = "udp_port")]
     #[schemars(range(min = 1, max = 65_535))]

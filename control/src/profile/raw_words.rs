@@ -13,6 +13,7 @@ macro_rules! words {
     ($name:ident as $title:literal { $($(#[$meta:meta])* $variant:ident = $word:literal,)* }) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
         #[schemars(rename = $title)]
+        #[schemars(transform = crate::profile::schema::switches)]
         pub(super) enum $name {
             $($(#[$meta])* #[serde(rename = $word)] $variant,)*
         }
@@ -31,7 +32,24 @@ macro_rules! words {
                     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$name, E> {
                         match text {
                             $($word => Ok($name::$variant),)*
-                            _ => Err(E::unknown_variant(text, &[$($word),*])),
+                            _ => match crate::profile::raw_words::truth_of(text) {
+                                Some(truth) if Self::switch(truth).is_some() => self.visit_bool(truth),
+                                _ => Err(E::unknown_variant(text, &[$($word),*])),
+                            },
+                        }
+                    }
+                    fn visit_bool<E: serde::de::Error>(self, truth: bool) -> Result<$name, E> {
+                        let found = serde::de::Unexpected::Bool(truth);
+                        Self::switch(truth).ok_or_else(|| E::invalid_type(found, &self))
+                    }
+                }
+                impl WordVisitor {
+                    /// What is meant by a word that a tool has taken for a truth: YAML 1.1 reads
+                    /// `on` and `off` as such.
+                    fn switch(truth: bool) -> Option<$name> {
+                        match if truth { "on" } else { "off" } {
+                            $($word => Some($name::$variant),)*
+                            _ => None,
                         }
                     }
                 }
@@ -41,6 +59,98 @@ macro_rules! words {
     };
 }
 pub(super) use words;
+
+/// What YAML 1.1 takes for true, and for false, written small.
+const TRUE: [&str; 4] = ["true", "yes", "on", "y"];
+const FALSE: [&str; 4] = ["false", "no", "off", "n"];
+/// The same as a pattern, in the three ways in which YAML 1.1 writes them.
+pub(super) const TRUTH_PATTERN: &str = "^(true|True|TRUE|yes|Yes|YES|on|On|ON|y|Y\
+     |false|False|FALSE|no|No|NO|off|Off|OFF|n|N)$";
+/// Those of them that are false.
+pub(super) const FALSE_PATTERN: &str = "^(false|False|FALSE|no|No|NO|off|Off|OFF|n|N)$";
+
+/// The truth that a text stands for in YAML 1.1: as it is written small, large, or with a capital.
+pub(super) fn truth_of(text: &str) -> Option<bool> {
+    let small = text.to_ascii_lowercase();
+    let rest = text.get(1..)?;
+    let is_even = text == small || *text == small.to_ascii_uppercase();
+    if !is_even && rest != &small[1..] {
+        return None;
+    }
+    match &*small {
+        word if TRUE.contains(&word) => Some(true),
+        word if FALSE.contains(&word) => Some(false),
+        _ => None,
+    }
+}
+
+/// True or false, in any way in which YAML 1.1 or 1.2 writes it, in quotation marks or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(super) struct Truth(pub(super) bool);
+
+impl<'de> Deserialize<'de> for Truth {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TruthVisitor;
+        impl Visitor<'_> for TruthVisitor {
+            type Value = Truth;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("`true` or `false`")
+            }
+            fn visit_bool<E: Error>(self, truth: bool) -> Result<Truth, E> {
+                Ok(Truth(truth))
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Truth, E> {
+                let found = serde::de::Unexpected::Str(text);
+                let truth = truth_of(text).ok_or_else(|| E::invalid_type(found, &self));
+                truth.map(Truth)
+            }
+        }
+        deserializer.deserialize_any(TruthVisitor)
+    }
+}
+
+impl JsonSchema for Truth {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Truth".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "boolean" }, { "type": "string", "pattern": TRUTH_PATTERN }] })
+    }
+}
+
+/// A text, or `off` in any way in which YAML writes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(super) struct TextOrOff(pub(super) String);
+
+impl<'de> Deserialize<'de> for TextOrOff {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+        impl Visitor<'_> for TextVisitor {
+            type Value = TextOrOff;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a text (in quotation marks if it looks like a number)")
+            }
+            fn visit_bool<E: Error>(self, truth: bool) -> Result<TextOrOff, E> {
+                match truth {
+                    false => Ok(TextOrOff("off".into())),
+                    true => Err(E::invalid_type(serde::de::Unexpected::Bool(truth), &self)),
+                }
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<TextOrOff, E> {
+                Ok(TextOrOff(match truth_of(text) {
+                    Some(false) => "off".into(),
+                    _ => text.to_owned(),
+                }))
+            }
+        }
+        deserializer.deserialize_any(TextVisitor)
+    }
+}
 
 /// A number or a word, kept as its text: `80`, `8000-8099`, `tcp`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -63,6 +173,12 @@ impl<'de> Deserialize<'de> for Word {
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<Word, E> {
                 Ok(Word(text.to_owned()))
+            }
+            fn visit_bool<E: Error>(self, truth: bool) -> Result<Word, E> {
+                match truth {
+                    false => Ok(Word("off".into())),
+                    true => Err(E::invalid_type(serde::de::Unexpected::Bool(truth), &self)),
+                }
             }
         }
         deserializer.deserialize_any(WordVisitor)

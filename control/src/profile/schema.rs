@@ -1,10 +1,14 @@
 //! The JSON Schema of profiles, for editors.
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use super::raw::RawProfile;
+use super::raw_words::{FALSE_PATTERN, TRUTH_PATTERN};
 
 const PORT_RANGE: &str = "^[0-9]{1,5}(-[0-9]{1,5})?$";
 const PREFIX: &str = "^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$";
@@ -18,6 +22,43 @@ pub fn json_schema_text() -> String {
     let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
     text.push('\n');
     text
+}
+
+/// The ranges of the numbers of each key, where it is the same wherever the key stands.
+pub(super) fn ranges() -> &'static BTreeMap<String, Option<(u64, u64)>> {
+    static RANGES: LazyLock<BTreeMap<String, Option<(u64, u64)>>> = LazyLock::new(|| {
+        let mut ranges = BTreeMap::new();
+        let schema = serde_json::from_str(&json_schema_text()).unwrap_or_default();
+        gather_ranges(&schema, &mut ranges);
+        ranges
+    });
+    &RANGES
+}
+
+fn gather_ranges(schema: &Value, ranges: &mut BTreeMap<String, Option<(u64, u64)>>) {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    for (key, property) in properties.into_iter().flatten() {
+        if let Some(range) = range_of(property) {
+            let known = ranges.entry(key.clone()).or_insert(Some(range));
+            if *known != Some(range) {
+                *known = None;
+            }
+        }
+    }
+    match schema {
+        Value::Object(map) => map.values().for_each(|inner| gather_ranges(inner, ranges)),
+        Value::Array(list) => list.iter().for_each(|inner| gather_ranges(inner, ranges)),
+        _ => {}
+    }
+}
+
+/// A number's range, or that of one of a list.
+fn range_of(property: &Value) -> Option<(u64, u64)> {
+    let number = |key: &str| property.get(key).and_then(Value::as_u64);
+    if let (Some(first), Some(last)) = (number("minimum"), number("maximum")) {
+        return Some((first, last));
+    }
+    property.get("anyOf")?.as_array()?.iter().find_map(range_of)
 }
 
 fn one_or_many(one: &Value) -> Schema {
@@ -43,8 +84,33 @@ pub(super) fn queues(_: &mut SchemaGenerator) -> Schema {
     ] })
 }
 
+/// `off` as the tools of YAML 1.1 and 1.2 hand it on.
+fn off() -> Value {
+    json!({ "anyOf": [{ "const": false }, { "type": "string", "pattern": FALSE_PATTERN }] })
+}
+
+/// Words of which one is `on` or `off` may be given as truths: tools of YAML 1.1 make them so.
+pub(super) fn switches(schema: &mut Schema) {
+    let text = serde_json::to_string(schema).unwrap_or_default();
+    let (has_on, has_off) = (text.contains(r#""on""#), text.contains(r#""off""#));
+    let other = match (has_on, has_off) {
+        (false, false) => return,
+        (true, _) => {
+            json!({ "anyOf": [{ "type": "boolean" }, { "type": "string", "pattern": TRUTH_PATTERN }] })
+        }
+        (false, true) => off(),
+    };
+    let mut words = serde_json::Map::new();
+    for key in ["oneOf", "enum", "type"] {
+        if let Some(value) = schema.remove(key) {
+            words.insert(key.into(), value);
+        }
+    }
+    schema.insert("anyOf".into(), json!([words, other]));
+}
+
 pub(super) fn metrics(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "pattern": "^(off|.+:[0-9]{1,5})$" })
+    json_schema!({ "anyOf": [{ "type": "string", "pattern": "^.+:[0-9]{1,5}$" }, off()] })
 }
 
 pub(super) fn interface_addresses(_: &mut SchemaGenerator) -> Schema {
@@ -72,7 +138,7 @@ pub(super) fn port_ranges(_: &mut SchemaGenerator) -> Schema {
 
 pub(super) fn window_scale(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "anyOf": [
-        { "const": "off" },
+        off(),
         { "type": "integer", "minimum": 0, "maximum": 14 },
     ] })
 }

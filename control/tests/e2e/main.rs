@@ -5,6 +5,7 @@ mod common;
 mod flood;
 mod lifecycle;
 mod links;
+mod log;
 mod parted;
 mod ports;
 mod refusals;

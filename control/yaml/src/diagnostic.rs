@@ -135,10 +135,60 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
+/// What other tools call things.
+const ELSEWHERE: [(&str, &[&str]); 33] = [
+    ("dport", &["destination_port"]),
+    ("dst_port", &["destination_port"]),
+    ("dest_port", &["destination_port"]),
+    ("sport", &["source_port"]),
+    ("src_port", &["source_port"]),
+    ("dst", &["destination", "to"]),
+    ("dest", &["destination", "to"]),
+    ("daddr", &["destination"]),
+    ("src", &["source"]),
+    ("saddr", &["source"]),
+    ("proto", &["protocol"]),
+    ("ip_proto", &["protocol"]),
+    ("flags", &["tcp_flags"]),
+    ("in_interface", &["port"]),
+    ("iif", &["port"]),
+    ("iface", &["port", "device"]),
+    ("interface", &["port", "device"]),
+    ("ip", &["address"]),
+    ("addr", &["address"]),
+    ("addresses", &["address"]),
+    ("gateway", &["via"]),
+    ("gw", &["via"]),
+    ("next_hop", &["via"]),
+    ("nexthop", &["via"]),
+    ("match", &["when"]),
+    ("if", &["when"]),
+    ("action", &["then"]),
+    ("policy", &["default"]),
+    ("allow", &["forward"]),
+    ("accept", &["forward"]),
+    ("permit", &["forward"]),
+    ("drop", &["deny"]),
+    ("protected", &["protect"]),
+];
+
+/// The right word for what other tools call so.
+fn meant_elsewhere<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let word = word.to_lowercase().replace('-', "_");
+    let (_, names) = ELSEWHERE.iter().find(|(name, _)| *name == word)?;
+    candidates
+        .into_iter()
+        .find(|candidate| names.contains(candidate))
+}
+
 /// A remedy for a wrong word: the nearest right one, or all the right ones.
 #[must_use]
 pub fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str> + Clone) -> String {
-    if let Some(nearest) = nearest(word, candidates.clone()) {
+    let known = meant_elsewhere(word, candidates.clone());
+    if let Some(nearest) = known.or_else(|| nearest(word, candidates.clone())) {
         return format!("did you mean `{nearest}`?");
     }
     let all: Vec<String> = candidates
@@ -164,6 +214,15 @@ mod tests {
         assert_eq!(nearest("insdie", words), Some("inside"));
         assert_eq!(nearest("dmz", words), None);
         assert_eq!(nearest("to", ["of"]), None);
+        // I5
+        let keys = ["port", "source_port", "destination_port", "protocol"];
+        assert_eq!(suggest("dport", keys), "did you mean `destination_port`?");
+        assert_eq!(suggest("src-port", keys), "did you mean `source_port`?");
+        assert_eq!(suggest("proto", keys), "did you mean `protocol`?");
+        assert_eq!(
+            suggest("accept", ["deny", "forward"]),
+            "did you mean `forward`?"
+        );
         assert_eq!(
             suggest("dmz", words),
             "write one of `outside`, `inside`, `management`"

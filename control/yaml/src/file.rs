@@ -42,9 +42,18 @@ fn text_of(file: &Path) -> Result<String, String> {
     if !fs::metadata(file).map_err(cannot)?.is_file() {
         return Err("this is not a regular file".into());
     }
-    let mut bytes = Vec::new();
     let opened = fs::File::open(file).map_err(cannot)?;
-    opened
+    text_from(opened)
+}
+
+/// The text of a stream, such as standard input.
+///
+/// # Errors
+/// When it cannot be read, is too large, or is no text.
+pub fn text_from(stream: impl Read) -> Result<String, String> {
+    let cannot = |error: io::Error| format!("the file cannot be read: {error}");
+    let mut bytes = Vec::new();
+    stream
         .take(MAXIMUM_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(cannot)?;

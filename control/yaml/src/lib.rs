@@ -8,9 +8,17 @@
 mod diagnostic;
 mod file;
 mod shape;
+mod signs;
 mod tree;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Mark, Severity, nearest, suggest};
-pub use file::{load, read_file};
-pub use shape::read;
+pub use file::{load, read_file, text_from};
+pub use shape::{read, read_with};
 pub use tree::{Children, Node};
+
+/// Signs of word processors that stand outside comments: where something is wrong, they are likely to
+/// be why.
+#[must_use]
+pub fn typographic(text: &str) -> Vec<Diagnostic> {
+    signs::typographic(text)
+}

@@ -8,6 +8,7 @@ use serde_path_to_error::{Path, Segment};
 use serde_yaml::Value;
 
 use crate::diagnostic::{Diagnostic, Mark, Severity, suggest};
+use crate::signs;
 use crate::tree::{self, Children, Node};
 
 /// How many errors of form are reported at once.
@@ -19,6 +20,33 @@ const MAXIMUM_ERRORS: usize = 32;
 /// # Errors
 /// Everything that is wrong with its form.
 pub fn read<T: DeserializeOwned>(text: &str, example: &str) -> Result<(T, Node), Vec<Diagnostic>> {
+    read_with(text, example, &|_| None)
+}
+
+/// The same, where a key's number has a range of its own, which errors then tell.
+///
+/// # Errors
+/// Everything that is wrong with its form.
+pub fn read_with<T: DeserializeOwned>(
+    text: &str,
+    example: &str,
+    ranges: &dyn Fn(&str) -> Option<(u64, u64)>,
+) -> Result<(T, Node), Vec<Diagnostic>> {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    read_plain(text, example, ranges).map_err(|mut errors| {
+        errors.extend(signs::typographic(text));
+        errors
+    })
+}
+
+/// What some editors put before a text, to say that it is UTF-8.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+fn read_plain<T: DeserializeOwned>(
+    text: &str,
+    example: &str,
+    ranges: &dyn Fn(&str) -> Option<(u64, u64)>,
+) -> Result<(T, Node), Vec<Diagnostic>> {
     let start = Mark { line: 1, column: 1 };
     let error = |mark, what: String, remedy: &str| {
         vec![Diagnostic {
@@ -64,6 +92,7 @@ pub fn read<T: DeserializeOwned>(text: &str, example: &str) -> Result<(T, Node),
         tree,
         errors: Vec::new(),
         removed: Vec::new(),
+        ranges,
     }
     .read()
 }
@@ -115,7 +144,8 @@ fn forbidden_sign(text: &str) -> Option<(Mark, char)> {
     None
 }
 
-struct Reader {
+struct Reader<'a> {
+    ranges: &'a dyn Fn(&str) -> Option<(u64, u64)>,
     value: Value,
     tree: Node,
     errors: Vec<Diagnostic>,
@@ -129,7 +159,7 @@ enum Step {
     Item(usize),
 }
 
-impl Reader {
+impl Reader<'_> {
     fn read<T: DeserializeOwned>(mut self) -> Result<(T, Node), Vec<Diagnostic>> {
         while self.errors.len() < MAXIMUM_ERRORS {
             let failure = match serde_path_to_error::deserialize(self.value.clone()) {
@@ -168,7 +198,12 @@ impl Reader {
             Step::Key(key) => Some(key.as_str()),
             Step::Item(_) => None,
         });
-        let (what, remedy) = reword(message, key);
+        let (what, mut remedy) = reword(message, key);
+        if remedy.starts_with("write a whole number")
+            && let Some((first, last)) = key.and_then(self.ranges)
+        {
+            remedy = format!("write a whole number from {first} to {last}");
+        }
         if let (true, Some(meant)) = (
             message.starts_with("unknown field"),
             quoted(&remedy).first(),

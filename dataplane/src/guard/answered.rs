@@ -140,7 +140,10 @@ impl<B: Buffer> Guard<B> {
             return Verdict::Drop(packet, DropReason::ServerAnswerInvalid);
         };
         let session = self.sessions.get_mut(id);
+        let from = session.state;
         splice_of(session, &pending, read, told_window);
+        self.tallies
+            .follow(session, Some(from), Some(session.state));
         session.last_seen = self.tick;
         let place = session.server;
         self.note_firsts(id);
@@ -193,6 +196,7 @@ impl<B: Buffer> Guard<B> {
         let _ = parsed;
         self.reset_client_of_opening(id, ctx);
         self.tell_gone(id, ctx);
+        self.tallies.failed(self.sessions.get(id));
         self.release_opening(id, DropReason::ServerRefused, ctx);
         ctx.counters.count(Event::SessionRefused);
         Verdict::Drop(packet, DropReason::ServerRefused)

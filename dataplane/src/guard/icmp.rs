@@ -158,6 +158,7 @@ impl<B: Buffer> Guard<B> {
                 }
                 self.reset_client_of_opening(id, ctx);
                 self.tell_gone(id, ctx);
+                self.tallies.failed(&session);
                 self.release_opening(id, DropReason::ServerRefused, ctx);
                 ctx.counters.count(Event::SessionRefused);
             }

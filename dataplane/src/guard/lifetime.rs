@@ -1,9 +1,10 @@
 //! How sessions come into the table, end, and leave it.
 
 use super::Guard;
-use super::session::{OPENED_SLACK_NS, Session, State, flag, opened_at};
+use super::session::{OPENED_SLACK_NS, Session, SessionKey, SessionName, State, flag, opened_at};
 use crate::context::Context;
 use crate::counters::Event;
+use crate::drop_reason::DropReason;
 use crate::flow::table::{Entry, Hash, Id};
 use crate::io::Io;
 use crate::limits::TRACKED_HALF_OPEN_SHARE;
@@ -40,6 +41,7 @@ impl<B: Buffer> Guard<B> {
         session.opened = opened_at(self.tick);
         let id = self.sessions.insert(hash, session).ok()?;
         self.servers.hold(session.server);
+        self.tallies.follow(&session, None, Some(session.state));
         self.live += 1;
         Some(id)
     }
@@ -84,7 +86,9 @@ impl<B: Buffer> Guard<B> {
     /// Takes a session out of the table, whatever its cookie.
     pub(super) fn remove(&mut self, id: Id) {
         self.stop_counting_half_open(id);
-        self.live -= usize::from(self.sessions.get(id).state != State::Closed);
+        let session = self.sessions.get(id);
+        self.live -= usize::from(session.state != State::Closed);
+        self.tallies.follow(session, Some(session.state), None);
         self.wheel.cancel(id.0);
         self.ended.remove(id);
         self.servers.release(self.sessions.get(id).server);
@@ -118,10 +122,55 @@ impl<B: Buffer> Guard<B> {
     ) {
         ctx.counters.count(event);
         self.stop_counting_half_open(id);
-        self.sessions.get_mut(id).state = State::Closed;
+        let session = self.sessions.get_mut(id);
+        let (from, to) = (session.state, State::Closed);
+        self.tallies.follow(session, Some(from), Some(to));
+        session.state = to;
         self.live -= 1;
         self.ended.push(id);
         self.linger(id, self.config.timers.linger_ns, ctx);
+    }
+
+    /// Ends a live session because its operator says so, and tells both of its ends. False if there is
+    /// none.
+    pub fn end_by_order<I: Io<Buffer = B>>(
+        &mut self,
+        name: &SessionName,
+        ctx: &mut Context<'_, I>,
+    ) -> bool {
+        let Some(server) = self.servers.find(name.server) else {
+            return false;
+        };
+        let key = SessionKey {
+            client: name.client,
+            client_port: name.client_port,
+            server_port: name.server_port,
+            server,
+        };
+        let found = self.sessions.find(self.sessions.hash(&key), &key);
+        let Some(id) = found.filter(|id| self.sessions.get(*id).state != State::Closed) else {
+            return false;
+        };
+        let session = *self.sessions.get(id);
+        match session.state {
+            State::Opening if session.has(flag::TRACKED) => self.remove(id),
+            State::Opening => {
+                self.reset_client_of_opening(id, ctx);
+                self.reset_server_of_opening(id, ctx);
+                self.tell_gone(id, ctx);
+                // A copy of its handshake opens nothing.
+                let _ = self.remember(id, ctx);
+                self.release_opening(id, DropReason::SessionExpired, ctx);
+            }
+            State::Established | State::Closed => {
+                self.reset_both(&session, ctx);
+                self.tell_gone(id, ctx);
+                self.end(id, Event::SessionEndedByOrder, ctx);
+                return true;
+            }
+        }
+        ctx.counters.count(Event::SessionEndedByOrder);
+        true
     }
 
     /// Has an ended session stay for so long.
@@ -132,7 +181,9 @@ impl<B: Buffer> Guard<B> {
     /// Takes the end of a session back.
     pub(super) fn revive<I: Io<Buffer = B>>(&mut self, id: Id, ctx: &mut Context<'_, I>) {
         let session = self.sessions.get_mut(id);
-        session.state = State::Established;
+        let (from, to) = (session.state, State::Established);
+        self.tallies.follow(session, Some(from), Some(to));
+        session.state = to;
         session.flags &= !flag::RESET;
         self.ended.remove(id);
         self.live += 1;

@@ -30,6 +30,7 @@ pub mod session;
 mod share;
 mod spent;
 mod splice;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -39,6 +40,7 @@ mod window;
 
 pub use self::echoes::EchoStanding;
 pub(crate) use self::icmp::quoted_tuple;
+pub use self::tally::Tally;
 pub(crate) use self::usual::{Side, UsualLookup, UsualVerdict};
 
 use self::config::{Action, GuardConfig, Mode, Share};
@@ -51,6 +53,7 @@ use self::server::ServerTable;
 use self::session::{Session, SessionKey, State};
 use self::share::Shares;
 use self::spent::SpentTable;
+use self::tally::Tallies;
 use crate::context::Context;
 use crate::counters::Event;
 use crate::drop_reason::DropReason;
@@ -118,6 +121,7 @@ pub struct Guard<B> {
     /// What ended sessions leave behind that go early.
     spent: SpentTable,
     live: usize,
+    tallies: Tallies,
     /// Half-open sessions that are only watched.
     tracked_half_open: usize,
     flood: FloodMeter,
@@ -150,6 +154,7 @@ impl<B: Buffer> Guard<B> {
             ended: Queue::new(capacity),
             spent: SpentTable::new(MIN_SPENT.max(capacity as usize * SPENT_PER_SESSION), seed),
             live: 0,
+            tallies: Tallies::new(),
             tracked_half_open: 0,
             flood: FloodMeter::default(),
             is_draining: false,
@@ -174,6 +179,9 @@ impl<B: Buffer> Guard<B> {
                 carrier.forget(place);
             }
         });
+        let servers = &self.servers;
+        let is_protected = |place, port| servers.get(place).protects(port);
+        self.tallies.retain(is_protected);
         self.probe.resume();
         std::mem::swap(&mut self.config, config);
         refused
@@ -218,6 +226,11 @@ impl<B: Buffer> Guard<B> {
     /// The protected servers and what is known of them.
     pub fn servers(&self) -> &ServerTable {
         &self.servers
+    }
+
+    /// What each service that was asked for does, in numbers, with its server's place and its port.
+    pub fn tallies(&self) -> impl Iterator<Item = (u16, u16, &Tally)> {
+        self.tallies.iter()
     }
 
     /// The session after `after` in no particular order, for listings.
@@ -446,7 +459,7 @@ impl<B: Buffer> Guard<B> {
         }
         let is_syn = tcp_flags & (flags::SYN | flags::ACK) == flags::SYN;
         if is_syn && lookup.direction == Direction::ToServer {
-            self.count_syn(ctx);
+            self.count_syn(lookup.key.server, lookup.key.server_port, ctx);
         }
         let is_ack = tcp_flags & (flags::ACK | flags::SYN | flags::RST) == flags::ACK;
         if is_syn && lookup.direction == Direction::ToClient {
@@ -532,7 +545,8 @@ impl<B: Buffer> Guard<B> {
 
     /// Counts a SYN for a protected service.
     #[inline(always)]
-    fn count_syn<I: Io<Buffer = B>>(&mut self, ctx: &mut Context<'_, I>) {
+    fn count_syn<I: Io<Buffer = B>>(&mut self, place: u16, port: u16, ctx: &mut Context<'_, I>) {
+        self.tallies.count_syn(place, port);
         ctx.counters.count(Event::SynReceived);
         let change = self.flood.count(ctx.now_ns, &self.config.flood);
         self.note_flood(change, ctx);

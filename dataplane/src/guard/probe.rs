@@ -153,6 +153,7 @@ impl<B: Buffer> Guard<B> {
         heard: &Heard<'_>,
         ctx: &mut Context<'_, I>,
     ) {
+        self.tallies.answered(place, port);
         if !self.servers.learn(place, port, heard) {
             ctx.counters.count(Event::ServiceUnkept);
         }

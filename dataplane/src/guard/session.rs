@@ -21,6 +21,19 @@ pub struct SessionKey {
     pub server: u16,
 }
 
+/// A session as people name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionName {
+    /// The client's address.
+    pub client: Address,
+    /// The client's port.
+    pub client_port: u16,
+    /// The server's address.
+    pub server: Address,
+    /// The server's port.
+    pub server_port: u16,
+}
+
 impl Key for SessionKey {
     #[inline]
     fn words(&self) -> [u64; 3] {

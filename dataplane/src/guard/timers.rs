@@ -95,6 +95,7 @@ impl<B: Buffer> Guard<B> {
         } else {
             self.reset_client_of_opening(id, ctx);
             self.tell_gone(id, ctx);
+            self.tallies.failed(session);
             self.release_opening(id, DropReason::ServerSilent, ctx);
             ctx.counters.count(Event::SessionRefused);
         }

@@ -134,12 +134,13 @@ impl<B: Buffer> Guard<B> {
                 let interface = lookup.interface;
                 return self.handle_stranger(lookup, Some(former), packet, parsed, interface, ctx);
             }
-            self.count_syn(ctx);
+            self.count_syn(lookup.key.server, lookup.key.server_port, ctx);
         }
         let session = self.sessions.get_mut(id);
         let fits = read.has(flags::ACK) && read.acknowledgement == session.client_acked;
         match lookup.direction {
             Direction::ToClient if read.has(flags::RST) && fits => {
+                self.tallies.failed(session);
                 self.remove(id);
                 ctx.counters.count(Event::SessionRefused);
             }
@@ -148,6 +149,8 @@ impl<B: Buffer> Guard<B> {
                     return self.begin_tracked_anew(id, lookup, &read, packet, ctx);
                 }
                 note_answer(session, &read);
+                let (server, port) = (session.server, session.server_port);
+                self.tallies.answered(server, port);
             }
             Direction::ToServer
                 if read.flags & (flags::ACK | flags::SYN | flags::RST) == flags::ACK
@@ -157,7 +160,9 @@ impl<B: Buffer> Guard<B> {
             {
                 self.stop_counting_half_open(id);
                 let session = self.sessions.get_mut(id);
-                session.state = State::Established;
+                let (from, to) = (session.state, State::Established);
+                self.tallies.follow(session, Some(from), Some(to));
+                session.state = to;
                 session.last_seen = self.tick;
                 self.note_firsts(id);
                 let session = self.sessions.get_mut(id);

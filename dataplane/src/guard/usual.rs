@@ -375,7 +375,7 @@ impl<B: Buffer> Guard<B> {
             Some(form) if checksum_holds(&packet, usual) => form,
             _ => return General(packet),
         };
-        self.count_syn(ctx);
+        self.count_syn(lookup.server, usual.destination_port(), ctx);
         let terms = *self.terms(form);
         if terms.offer == Offer::Refused {
             return Drop(packet, DropReason::MssTooSmall);

@@ -2,7 +2,8 @@
 
 use super::{Time, Worker, context};
 use crate::command::{
-    Command, Configuration, NeighbourPage, Report, ServerRow, SessionPage, SessionRow, WorkerStatus,
+    Command, Configuration, NeighbourPage, Report, ServerRow, ServicePage, ServiceRow, SessionPage,
+    SessionRow, WorkerStatus,
 };
 use crate::context::Context;
 use crate::guard::session::flag;
@@ -35,7 +36,12 @@ impl<I: Io> Worker<I> {
                 self.published.store(&self.counters);
                 Report::Status(self.fill_status(status))
             }
+            Command::Services(page) => Report::Services(self.fill_services(page)),
             Command::Sessions(page) => Report::Sessions(self.fill_sessions(page, time)),
+            Command::EndSession(name) => {
+                let has_ended = self.guard.end_by_order(&name, &mut context!(self, time));
+                Report::SessionEnded(has_ended)
+            }
             Command::Neighbours(page) => Report::Neighbours(self.fill_neighbours(page)),
             Command::Queues(port, queues) => self.exchange_queues(port, queues, time),
             Command::Capture(tap) => match self.transmit.tap.replace(tap) {
@@ -83,6 +89,20 @@ impl<I: Io> Worker<I> {
         });
         status.servers.extend(servers.chain(services).take(room));
         status
+    }
+
+    fn fill_services(&self, mut page: Box<ServicePage>) -> Box<ServicePage> {
+        let status = self.guard.status();
+        (page.is_flood, page.syns_per_s) = (status.is_flood, status.syns_per_s);
+        page.rows.clear();
+        let (room, servers) = (page.rows.capacity(), self.guard.servers());
+        let rows = self.guard.tallies().map(|(place, port, tally)| ServiceRow {
+            address: servers.get(place).address,
+            port,
+            tally: *tally,
+        });
+        page.rows.extend(rows.take(room));
+        page
     }
 
     fn fill_sessions(&self, mut page: Box<SessionPage>, time: Time) -> Box<SessionPage> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::{Outcome, SocketArguments, Streams};
 use super::read;
 use crate::client;
-use crate::protocol::{Request, Topic};
+use crate::protocol::{Filter, Request, Topic};
 use crate::report::Peers;
 
 /// The exit code of a guard that should not carry packets of any connection.
@@ -17,6 +17,7 @@ pub(super) fn run(socket: &SocketArguments, streams: &mut Streams<'_>) -> Outcom
     let request = Request::Show {
         topic: Topic::Peers,
         limit: None,
+        filter: Filter::default(),
     };
     let told = socket
         .path()

@@ -5,7 +5,9 @@ use std::fmt::Write;
 use super::check;
 use super::table::Align::{Left, Right};
 use super::table::{Table, count, octets};
-use crate::report::{Drops, Guard, Neighbours, Peers, Ports, Sessions, Workers};
+use serde_json::Value;
+
+use crate::report::{Drops, Guard, Neighbours, Peers, Ports, ServiceRow, Sessions, Workers};
 
 fn yes(is: bool) -> String {
     if is { "yes" } else { "no" }.into()
@@ -211,7 +213,47 @@ pub(super) fn guard(report: &Guard) -> String {
             or_dash(row.echo.clone()),
         ]);
     }
-    format!("{text}\n{}", servers.text_or("no protected server"))
+    let services = services(&report.services);
+    format!(
+        "{text}\n{}\n{services}",
+        servers.text_or("no protected server")
+    )
+}
+
+fn services(rows: &[ServiceRow]) -> String {
+    let mut services = Table::new(&[
+        ("service", Left),
+        ("state", Left),
+        ("server is", Left),
+        ("SYNs/s", Right),
+        ("SYNs", Right),
+        ("sessions", Right),
+        ("half-open", Right),
+        ("answered", Right),
+        ("failed", Right),
+    ]);
+    for row in rows {
+        let numbers = [
+            row.syns_per_second,
+            row.syns,
+            row.live,
+            row.opening,
+            row.answered,
+            row.failed,
+        ];
+        let words = [
+            end_point(&row.server, row.port),
+            row.state.clone(),
+            row.health.clone(),
+        ];
+        services.row(words.into_iter().chain(numbers.map(count)));
+    }
+    services.text_or("no service was asked for")
+}
+
+/// The profile in force, as YAML.
+pub(super) fn config(report: &Value) -> String {
+    serde_yaml::to_string(report).unwrap_or_default()
 }
 
 /// An address and a port; IPv6 in brackets.
@@ -480,6 +522,14 @@ mod tests {
             flood: true,
             servers: vec![server],
             bypasses: vec!["the kernel forwards".into()],
+            services: vec![ServiceRow {
+                server: "fd00:1::10".into(),
+                port: 443,
+                state: "guarded".into(),
+                health: "down".into(),
+                syns: 12_345,
+                ..ServiceRow::default()
+            }],
             wire: Some(WireCounts {
                 ends: ["north".into(), "south".into()],
                 carried: 12,
@@ -495,6 +545,7 @@ mod tests {
             "80,8000-8100",
             "north to south",
             "12 carried",
+            "[fd00:1::10]:443  guarded  down            0  12,345",
             "silent",
         ] {
             assert!(text.contains(part), "{part} in {text}");

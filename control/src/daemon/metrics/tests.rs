@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dataplane::runtime::{Figures, Stage};
 
 use super::*;
-use crate::report::{PeerCounter, SessionCounts};
+use crate::report::{PeerCounter, ServiceRow, SessionCounts};
 
 /// A name, its labels, and a value.
 type Sample = (String, BTreeMap<String, String>, f64);
@@ -141,6 +141,11 @@ fn snapshot() -> Snapshot {
         total_ns: 3_000_000_000,
     };
     Snapshot {
+        started_unix_s: 1_700_000_000,
+        last_load: LastLoad {
+            unix_s: 1_700_000_100,
+            is_good: false,
+        },
         appliance: "odd \"name\" \\ of\ntwo lines".into(),
         workers: vec![worker(1, counters), worker(3, Counters::default())],
         ports: vec![
@@ -266,6 +271,69 @@ fn a_scraper_reads_every_line() {
         .iter()
         .filter(|(name, _, _)| name == "tidegate_drops_total");
     assert_eq!(drops.count(), 2 * DropReason::COUNT);
+}
+
+// I6
+#[test]
+fn i6_services_reloads_and_units_are_told() {
+    let mut snapshot = snapshot();
+    let row = |port, health: &str| ServiceRow {
+        server: "10.0.0.10".into(),
+        port,
+        health: health.into(),
+        syns: 70,
+        live: 5,
+        opening: 2,
+        failed: 3,
+        ..ServiceRow::default()
+    };
+    snapshot.guard = Some(Guard {
+        services: vec![row(80, "up"), row(81, "down"), row(82, "unknown")],
+        ..Guard::default()
+    });
+    let samples = read(&text(&snapshot)).unwrap();
+    let values = |name: &str, label: &str, value: &str| {
+        let of_name = samples.iter().filter(|(own, labels, _)| {
+            own == name && (label.is_empty() || labels.get(label).is_some_and(|own| own == value))
+        });
+        of_name.map(|(_, _, value)| *value).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        values("tidegate_service_syns_total", "server_port", "81"),
+        [70.0]
+    );
+    assert_eq!(
+        values("tidegate_service_failures_total", "server", "10.0.0.10"),
+        [3.0; 3]
+    );
+    assert_eq!(
+        values("tidegate_service_sessions", "server_port", "80"),
+        [2.0, 3.0]
+    );
+    assert_eq!(values("tidegate_service_up", "", ""), [1.0, 0.0]);
+    assert_eq!(
+        values("process_start_time_seconds", "", ""),
+        [1_700_000_000.0]
+    );
+    assert_eq!(values("tidegate_last_reload_successful", "", ""), [0.0]);
+    assert_eq!(
+        values("tidegate_last_reload_success_timestamp_seconds", "", ""),
+        [1_700_000_100.0]
+    );
+    // Each event in the family of its unit, and in no other.
+    let families = [
+        "tidegate_packet_events_total",
+        "tidegate_session_events_total",
+        "tidegate_record_events_total",
+        "tidegate_occasions_total",
+    ];
+    let counts = families.map(|name| values(name, "worker", "0").len());
+    assert_eq!(counts.iter().sum::<usize>(), Event::ALL.len());
+    assert_eq!(
+        values("tidegate_packet_events_total", "event", "cookie_sent"),
+        [12.0, 0.0]
+    );
+    assert!(values("tidegate_session_events_total", "event", "session_opened").len() == 2);
 }
 
 #[test]

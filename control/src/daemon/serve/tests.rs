@@ -21,11 +21,11 @@ fn control(queries: &channel::Receiver<Query>, ended: oneshot::Sender<()>) -> Ve
     let mut taps = Vec::new();
     for query in queries.iter() {
         match query {
-            Query::Answer(Request::Reload { .. }, reply) => {
+            Query::Answer(Request::Reload { .. }, _, reply) => {
                 log.push("reload");
                 reply.send(Err("p.yaml:3:7: unknown key".into())).unwrap();
             }
-            Query::Answer(request, reply) => {
+            Query::Answer(request, _, reply) => {
                 log.push("show");
                 let _ = reply.send(Ok(serde_json::to_value(request).unwrap()));
             }
@@ -209,7 +209,7 @@ async fn f5_a_client_that_says_nothing_is_sent_away_in_time() {
     client.write_all(b"{\"version\":").await.unwrap();
     let place = Places::new(1).take(Source::Process(None)).unwrap();
     let began = tokio::time::Instant::now();
-    converse(server, Desk::new(sender), place).await;
+    converse(server, Desk::new(sender), place, Asker::Socket(None)).await;
     let elapsed = began.elapsed();
     assert!(
         elapsed >= REQUEST_LIMIT && elapsed < 2 * REQUEST_LIMIT,

@@ -19,6 +19,7 @@ use crate::profile::raw::{
     RawProtected, RawUnknown,
 };
 use crate::profile::raw_words::Word;
+use crate::profile::raw_words::truth_of;
 use yaml::{Mark, Node};
 
 const COOKIE_LIFETIME_S: u32 = MAX_AGE_S as u32;
@@ -313,15 +314,15 @@ fn overrides(
             .window_scale
             .as_ref()
             .and_then(|word| window_scale(word, node, checker)),
-        timestamps: raw.timestamps,
-        sack: raw.sack,
-        ecn: raw.ecn,
+        timestamps: raw.timestamps.map(|truth| truth.0),
+        sack: raw.sack.map(|truth| truth.0),
+        ecn: raw.ecn.map(|truth| truth.0),
     }
 }
 
 /// A shift, or none at all; `None` if it is neither.
 fn window_scale(Word(word): &Word, node: &Node, checker: &mut Checker<'_>) -> Option<Option<u8>> {
-    if word == "off" {
+    if truth_of(word) == Some(false) {
         return Some(None);
     }
     let shift = word.parse().ok().filter(|shift| (0..=14).contains(shift));

@@ -2,6 +2,7 @@
 
 mod guard;
 mod ports;
+mod reach;
 mod replication;
 mod routes;
 mod rules;

@@ -121,7 +121,7 @@ fn link(
     Link::Device(Device {
         arguments,
         queues: queues(raw, node, checker),
-        promiscuous: raw.promiscuous.unwrap_or(false),
+        promiscuous: raw.promiscuous.is_some_and(|truth| truth.0),
         checksum_offload: match raw.checksum_offload {
             Some(RawChecksumOffload::Off) => ChecksumOffload::Off,
             Some(RawChecksumOffload::Auto) | None => ChecksumOffload::Auto,

@@ -117,10 +117,10 @@ fn times(raw: &RawReplication, node: &Node, checker: &mut Checker<'_>) {
 /// Where all peers are reached at once.
 fn group(raw: &RawReplication, node: &Node, checker: &mut Checker<'_>) -> Option<IpAddr> {
     let Some(text) = &raw.group else {
-        return raw.broadcast.then_some(Ipv4Addr::BROADCAST.into());
+        return raw.broadcast.0.then_some(Ipv4Addr::BROADCAST.into());
     };
     let mark = node.get("group").mark;
-    if raw.broadcast {
+    if raw.broadcast.0 {
         checker.error(
             node.get("broadcast").key_mark(),
             "the guards have both a group and broadcast",

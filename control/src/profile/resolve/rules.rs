@@ -88,6 +88,9 @@ pub(super) fn resolve(
             format!("write at most {MAX_CONDITIONS}; each prefix and each range of a list is one"),
         );
     }
+    if rules.len() == count {
+        super::reach::check(&rules, node, checker);
+    }
     let Some((_, default)) = default else {
         checker.error(
             node.key_mark(),
@@ -341,6 +344,6 @@ impl Scene<'_, '_> {
             let numbers = vlans.0.iter().filter_map(|vlan| u16::try_from(*vlan).ok());
             parts.push(Condition::Vlan(numbers.collect()));
         }
-        parts.extend(raw.fragment.map(Condition::Fragment));
+        parts.extend(raw.fragment.map(|truth| Condition::Fragment(truth.0)));
     }
 }

@@ -201,18 +201,19 @@ fn control_socket(
 }
 
 fn metrics(raw: &RawRuntime, node: &Node, checker: &mut Checker<'_>) -> Option<SocketAddr> {
-    if raw.metrics == "off" {
+    if raw.metrics.0 == "off" {
         return None;
     }
     let address = raw
         .metrics
+        .0
         .parse::<SocketAddr>()
         .ok()
         .filter(|address| address.port() > 0);
     if address.is_none() {
         checker.error(
             node.get("metrics").mark,
-            format!("`{}` is not an address and port", raw.metrics),
+            format!("`{}` is not an address and port", raw.metrics.0),
             "write one like `\"127.0.0.1:9464\"` or `\"[::1]:9464\"`, or `off`",
         );
     }

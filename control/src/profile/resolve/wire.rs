@@ -98,7 +98,7 @@ fn port(
         );
     }
     let written = raw.ports.0.iter().find(|(other, _)| other == name);
-    if written.is_some_and(|(_, port)| port.promiscuous == Some(false)) {
+    if written.is_some_and(|(_, port)| port.promiscuous.is_some_and(|truth| !truth.0)) {
         checker.error(
             node.get("promiscuous").mark,
             format!("port `{name}` is an end of the wire and would hear only frames for itself"),

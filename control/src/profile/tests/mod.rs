@@ -3,6 +3,7 @@
 mod contradictions;
 mod good;
 mod hostile;
+mod other_yaml;
 mod refused;
 mod replication;
 mod wire;

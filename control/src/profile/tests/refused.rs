@@ -61,7 +61,7 @@ fn of_runtime() {
             "workers: [1]",
             "workers: [x, -1]\n  sessions: many\n  sesions: 1",
             &[
-                "4:13: the text `many` cannot be the value of `sessions`; write a whole number from 0 to 4294967295",
+                "4:13: the text `many` cannot be the value of `sessions`; write a whole number from 1024 to 67108864",
                 "5:3: unknown key `sesions`; did you mean `sessions`?",
             ],
         ),
@@ -116,14 +116,14 @@ fn of_runtime() {
             "metrics: \"127.0.0.1:9464\"",
             "metrics: off\n  memory_mib: 70000000000",
             &[
-                "8:15: `70000000000` cannot be the value of `memory_mib`; write a whole number from 0 to 4294967295",
+                "8:15: `70000000000` cannot be the value of `memory_mib`; write a whole number from 64 to 1048576",
             ],
         ),
         (
             "metrics: \"127.0.0.1:9464\"",
             "metrics: off\n  memory_mib: -1",
             &[
-                "8:15: `-1` cannot be the value of `memory_mib`; write a whole number from 0 to 4294967295",
+                "8:15: `-1` cannot be the value of `memory_mib`; write a whole number from 64 to 1048576",
             ],
         ),
     ]);

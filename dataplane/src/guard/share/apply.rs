@@ -235,7 +235,9 @@ impl<B: Buffer> Guard<B> {
     /// Fills in a session that a peer has spliced.
     pub(super) fn splice_as_told(&mut self, id: Id, record: &Record) {
         let session = self.sessions.get_mut(id);
-        session.state = State::Established;
+        let (from, to) = (session.state, State::Established);
+        self.tallies.follow(session, Some(from), Some(to));
+        session.state = to;
         session.flags = session.flags & flag::REMOTE | record.flags & !flag::REMOTE;
         session.set_scales(record.client_scale, record.server_scale, record.told_scale);
         session.sequence_delta = record.sequence;

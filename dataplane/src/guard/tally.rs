@@ -1,0 +1,281 @@
+//! What each protected service is asked for and does, in numbers: for whoever operates the guard.
+
+use super::session::{Session, State, flag};
+use crate::limits::MAX_SERVICES;
+
+/// One service's numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// SYNs for it.
+    pub syns: u64,
+    /// SYN-ACKs of its server.
+    pub answered: u64,
+    /// Connections that its server refused or never answered.
+    pub failed: u64,
+    /// Sessions that have not ended, opening ones included.
+    pub live: u32,
+    /// Sessions that are being opened.
+    pub opening: u32,
+}
+
+const SLOTS: usize = (MAX_SERVICES * 2).next_power_of_two();
+/// A service of a place that no server has.
+const EMPTY: u32 = u32::MAX;
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    key: u32,
+    tally: Tally,
+}
+
+const FREE: Slot = Slot {
+    key: EMPTY,
+    tally: Tally {
+        syns: 0,
+        answered: 0,
+        failed: 0,
+        live: 0,
+        opening: 0,
+    },
+};
+
+/// The services' numbers, found by their server's place and their port. A service that finds no room is
+/// counted nowhere.
+#[derive(Debug)]
+pub(super) struct Tallies {
+    slots: Box<[Slot]>,
+    len: usize,
+}
+
+#[inline(always)]
+fn key_of(place: u16, port: u16) -> u32 {
+    u32::from(place) << 16 | u32::from(port)
+}
+
+#[inline(always)]
+fn slot_of(key: u32) -> usize {
+    (key.wrapping_mul(0x9e37_79b9) >> (32 - SLOTS.trailing_zeros())) as usize
+}
+
+impl Tallies {
+    pub(super) fn new() -> Self {
+        Self {
+            slots: vec![FREE; SLOTS].into_boxed_slice(),
+            len: 0,
+        }
+    }
+
+    /// The service's numbers, if it has any.
+    #[inline(always)]
+    fn find(&mut self, place: u16, port: u16) -> Option<&mut Tally> {
+        let key = key_of(place, port);
+        let mut slot = slot_of(key);
+        loop {
+            let here = &self.slots[slot];
+            if here.key == key {
+                return Some(&mut self.slots[slot].tally);
+            }
+            if here.key == EMPTY {
+                return None;
+            }
+            slot = (slot + 1) % SLOTS;
+        }
+    }
+
+    #[cold]
+    fn add(&mut self, place: u16, port: u16) -> Option<&mut Tally> {
+        if self.len == MAX_SERVICES {
+            return None;
+        }
+        let key = key_of(place, port);
+        let mut slot = slot_of(key);
+        while self.slots[slot].key != EMPTY {
+            slot = (slot + 1) % SLOTS;
+        }
+        self.len += 1;
+        self.slots[slot] = Slot { key, ..FREE };
+        Some(&mut self.slots[slot].tally)
+    }
+
+    fn find_or_add(&mut self, place: u16, port: u16) -> Option<&mut Tally> {
+        if self.find(place, port).is_none() {
+            return self.add(place, port);
+        }
+        self.find(place, port)
+    }
+
+    /// Counts a SYN.
+    #[inline(always)]
+    pub(super) fn count_syn(&mut self, place: u16, port: u16) {
+        if let Some(tally) = self.find(place, port) {
+            tally.syns += 1;
+        } else if let Some(tally) = self.add(place, port) {
+            tally.syns += 1;
+        }
+    }
+
+    /// Counts a SYN-ACK of the service.
+    pub(super) fn answered(&mut self, place: u16, port: u16) {
+        if let Some(tally) = self.find_or_add(place, port) {
+            tally.answered += 1;
+        }
+    }
+
+    /// Counts a connection that the service did not take.
+    pub(super) fn failed(&mut self, session: &Session) {
+        if let Some(tally) = self.find_or_add(session.server, session.server_port) {
+            tally.failed += 1;
+        }
+    }
+
+    /// Follows a session from one state to the next; `None` is before its beginning, or after it has
+    /// left the table.
+    pub(super) fn follow(&mut self, session: &Session, from: Option<State>, to: Option<State>) {
+        // Its port is not one of a service.
+        if session.has(flag::TRACKED | flag::BY_SERVER) {
+            return;
+        }
+        let is_live = |state: Option<State>| {
+            u32::from(matches!(state, Some(state) if state != State::Closed))
+        };
+        let is_opening = |state: Option<State>| u32::from(state == Some(State::Opening));
+        let found = match from {
+            None => self.find_or_add(session.server, session.server_port),
+            Some(_) => self.find(session.server, session.server_port),
+        };
+        // One that found no room when it began may have a place by now.
+        if let Some(tally) = found {
+            tally.live = (tally.live + is_live(to)).saturating_sub(is_live(from));
+            tally.opening = (tally.opening + is_opening(to)).saturating_sub(is_opening(from));
+        }
+    }
+
+    /// All of them with their server's place and their port, in no particular order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u16, u16, &Tally)> {
+        let used = self.slots.iter().filter(|slot| slot.key != EMPTY);
+        used.map(|slot| ((slot.key >> 16) as u16, slot.key as u16, &slot.tally))
+    }
+
+    /// Forgets the services that are not to be kept, but for those with sessions.
+    pub(super) fn retain(&mut self, keep: impl Fn(u16, u16) -> bool) {
+        let goes = |slot: &Slot| {
+            let (place, port) = ((slot.key >> 16) as u16, slot.key as u16);
+            slot.key != EMPTY && slot.tally.live == 0 && !keep(place, port)
+        };
+        for slot in 0..SLOTS {
+            // Another may have moved up.
+            while goes(&self.slots[slot]) {
+                self.remove(slot);
+            }
+        }
+    }
+
+    /// Empties a slot, and moves up those behind it that are found by way of it.
+    fn remove(&mut self, mut hole: usize) {
+        self.len -= 1;
+        let mut slot = hole;
+        loop {
+            slot = (slot + 1) % SLOTS;
+            let key = self.slots[slot].key;
+            if key == EMPTY {
+                break;
+            }
+            let from_home = |to: usize| to.wrapping_sub(slot_of(key)) % SLOTS;
+            if from_home(hole) < from_home(slot) {
+                self.slots[hole] = self.slots[slot];
+                hole = slot;
+            }
+        }
+        self.slots[hole] = FREE;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::session::SessionKey;
+    use crate::wire::address::Address;
+
+    fn session(port: u16) -> Session {
+        let key = SessionKey {
+            client: Address::from_v4([198, 51, 100, 1]),
+            client_port: 4000,
+            server: 3,
+            server_port: port,
+        };
+        Session::opening(key, 1)
+    }
+
+    fn of(tallies: &Tallies, port: u16) -> Option<Tally> {
+        let mut all = tallies.iter();
+        all.find(|(place, there, _)| (*place, *there) == (3, port))
+            .map(|(_, _, tally)| *tally)
+    }
+
+    #[test]
+    fn i6_each_service_has_its_own_numbers() {
+        let mut tallies = Tallies::new();
+        tallies.count_syn(3, 80);
+        tallies.count_syn(3, 80);
+        tallies.count_syn(3, 443);
+        tallies.answered(3, 80);
+        tallies.failed(&session(443));
+        let web = session(80);
+        tallies.follow(&web, None, Some(State::Opening));
+        tallies.follow(&web, None, Some(State::Opening));
+        tallies.follow(&web, Some(State::Opening), Some(State::Established));
+        let expected = Tally {
+            syns: 2,
+            answered: 1,
+            failed: 0,
+            live: 2,
+            opening: 1,
+        };
+        assert_eq!(of(&tallies, 80), Some(expected));
+        tallies.follow(&web, Some(State::Established), Some(State::Closed));
+        tallies.follow(&web, Some(State::Closed), None);
+        tallies.follow(&web, Some(State::Opening), None);
+        let ended = Tally {
+            live: 0,
+            opening: 0,
+            ..expected
+        };
+        assert_eq!(of(&tallies, 80), Some(ended));
+        assert_eq!(
+            of(&tallies, 443),
+            Some(Tally {
+                syns: 1,
+                failed: 1,
+                ..Tally::default()
+            })
+        );
+        // A server's own connections have no service.
+        let mut own = session(50_000);
+        own.flags |= flag::TRACKED | flag::BY_SERVER;
+        tallies.follow(&own, None, Some(State::Opening));
+        assert_eq!(of(&tallies, 50_000), None);
+    }
+
+    #[test]
+    fn i6_more_services_than_there_is_room_for_are_not_counted() {
+        let mut tallies = Tallies::new();
+        for port in 0..2 * MAX_SERVICES as u16 {
+            tallies.count_syn(3, port);
+        }
+        assert_eq!(tallies.iter().count(), MAX_SERVICES);
+        let busy = session(7);
+        tallies.follow(&busy, None, Some(State::Established));
+        tallies.retain(|_, port| port % 2 == 0);
+        assert_eq!(tallies.iter().count(), MAX_SERVICES / 2 + 1);
+        assert!(of(&tallies, 7).is_some() && of(&tallies, 9).is_none());
+        for port in (0..MAX_SERVICES as u16).step_by(2) {
+            assert_eq!(
+                of(&tallies, port).map(|tally| tally.syns),
+                Some(1),
+                "{port}"
+            );
+        }
+        tallies.count_syn(3, 9999);
+        assert!(of(&tallies, 9999).is_some());
+    }
+}
