@@ -154,7 +154,7 @@ impl<B: Buffer> Guard<B> {
             ended: Queue::new(capacity),
             spent: SpentTable::new(MIN_SPENT.max(capacity as usize * SPENT_PER_SESSION), seed),
             live: 0,
-            tallies: Tallies::new(),
+            tallies: Tallies::new(seed),
             tracked_half_open: 0,
             flood: FloodMeter::default(),
             is_draining: false,

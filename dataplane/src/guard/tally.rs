@@ -19,6 +19,9 @@ pub struct Tally {
 }
 
 const SLOTS: usize = (MAX_SERVICES * 2).next_power_of_two();
+/// How far from its home a service may stand. Where ports are a range, whoever floods it chooses them:
+/// a look-up is to cost no more than this.
+const PROBES: usize = 32;
 /// A service of a place that no server has.
 const EMPTY: u32 = u32::MAX;
 
@@ -45,6 +48,8 @@ const FREE: Slot = Slot {
 pub(super) struct Tallies {
     slots: Box<[Slot]>,
     len: usize,
+    /// Odd, and nobody's but ours, so that nobody aims at a slot.
+    multiplier: u32,
 }
 
 #[inline(always)]
@@ -52,34 +57,39 @@ fn key_of(place: u16, port: u16) -> u32 {
     u32::from(place) << 16 | u32::from(port)
 }
 
-#[inline(always)]
-fn slot_of(key: u32) -> usize {
-    (key.wrapping_mul(0x9e37_79b9) >> (32 - SLOTS.trailing_zeros())) as usize
-}
-
 impl Tallies {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(seed: [u64; 2]) -> Self {
         Self {
             slots: vec![FREE; SLOTS].into_boxed_slice(),
             len: 0,
+            multiplier: (seed[0] ^ seed[1].rotate_left(32)) as u32 | 1,
         }
+    }
+
+    /// Where a service stands if its slot is free.
+    #[inline(always)]
+    fn home_of(&self, key: u32) -> usize {
+        let mixed = key.wrapping_mul(self.multiplier);
+        let mixed = (mixed ^ mixed >> 15).wrapping_mul(0x9e37_79b9);
+        (mixed >> (32 - SLOTS.trailing_zeros())) as usize
     }
 
     /// The service's numbers, if it has any.
     #[inline(always)]
     fn find(&mut self, place: u16, port: u16) -> Option<&mut Tally> {
         let key = key_of(place, port);
-        let mut slot = slot_of(key);
-        loop {
-            let here = &self.slots[slot];
-            if here.key == key {
+        let home = self.home_of(key);
+        for step in 0..PROBES {
+            let slot = (home + step) % SLOTS;
+            let here = self.slots[slot].key;
+            if here == key {
                 return Some(&mut self.slots[slot].tally);
             }
-            if here.key == EMPTY {
-                return None;
+            if here == EMPTY {
+                break;
             }
-            slot = (slot + 1) % SLOTS;
         }
+        None
     }
 
     #[cold]
@@ -88,10 +98,9 @@ impl Tallies {
             return None;
         }
         let key = key_of(place, port);
-        let mut slot = slot_of(key);
-        while self.slots[slot].key != EMPTY {
-            slot = (slot + 1) % SLOTS;
-        }
+        let home = self.home_of(key);
+        let mut near = (0..PROBES).map(|step| (home + step) % SLOTS);
+        let slot = near.find(|&slot| self.slots[slot].key == EMPTY)?;
         self.len += 1;
         self.slots[slot] = Slot { key, ..FREE };
         Some(&mut self.slots[slot].tally)
@@ -180,7 +189,8 @@ impl Tallies {
             if key == EMPTY {
                 break;
             }
-            let from_home = |to: usize| to.wrapping_sub(slot_of(key)) % SLOTS;
+            let home = self.home_of(key);
+            let from_home = |to: usize| to.wrapping_sub(home) % SLOTS;
             if from_home(hole) < from_home(slot) {
                 self.slots[hole] = self.slots[slot];
                 hole = slot;
@@ -195,6 +205,8 @@ mod tests {
     use super::*;
     use crate::guard::session::SessionKey;
     use crate::wire::address::Address;
+
+    const SEED: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
 
     fn session(port: u16) -> Session {
         let key = SessionKey {
@@ -214,7 +226,7 @@ mod tests {
 
     #[test]
     fn i6_each_service_has_its_own_numbers() {
-        let mut tallies = Tallies::new();
+        let mut tallies = Tallies::new(SEED);
         tallies.count_syn(3, 80);
         tallies.count_syn(3, 80);
         tallies.count_syn(3, 443);
@@ -257,8 +269,24 @@ mod tests {
     }
 
     #[test]
+    fn f_ports_that_a_flood_chooses_cost_no_more_than_others() {
+        let mut tallies = Tallies::new(SEED);
+        // All that have one home, and those of the homes behind it.
+        let mut aimed: Vec<u16> = (0..u16::MAX).collect();
+        aimed.sort_by_key(|&port| tallies.home_of(key_of(3, port)));
+        aimed.truncate(MAX_SERVICES);
+        for &port in &aimed {
+            tallies.count_syn(3, port);
+        }
+        let homes = 1 + aimed.len() / (usize::from(u16::MAX) / SLOTS);
+        assert!(tallies.iter().count() <= homes + 2 * PROBES);
+        tallies.count_syn(3, 65_000);
+        assert!(of(&tallies, 65_000).is_some(), "another finds its place");
+    }
+
+    #[test]
     fn i6_more_services_than_there_is_room_for_are_not_counted() {
-        let mut tallies = Tallies::new();
+        let mut tallies = Tallies::new(SEED);
         for port in 0..2 * MAX_SERVICES as u16 {
             tallies.count_syn(3, port);
         }
