@@ -469,6 +469,17 @@ mod tests {
         assert!(line.starts_with("guard 2 is in step and may carry any packet: "));
     }
 
+    fn service() -> ServiceRow {
+        ServiceRow {
+            server: "fd00:1::10".into(),
+            port: 443,
+            state: "guarded".into(),
+            health: "down".into(),
+            syns: 12_345,
+            ..ServiceRow::default()
+        }
+    }
+
     #[test]
     fn every_report_has_a_table() {
         let port = PortRow {
@@ -522,14 +533,7 @@ mod tests {
             flood: true,
             servers: vec![server],
             bypasses: vec!["the kernel forwards".into()],
-            services: vec![ServiceRow {
-                server: "fd00:1::10".into(),
-                port: 443,
-                state: "guarded".into(),
-                health: "down".into(),
-                syns: 12_345,
-                ..ServiceRow::default()
-            }],
+            services: vec![service()],
             wire: Some(WireCounts {
                 ends: ["north".into(), "south".into()],
                 carried: 12,
