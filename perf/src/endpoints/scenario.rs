@@ -291,7 +291,7 @@ pub fn concurrent<P: Port>(
         // A tester that is slower than it was told to be takes longer, and not less.
         duration: Duration::from_secs_f64(open_for * 20.0 + 10.0),
         grace,
-        flood_per_s: 0.0,
+        ..Offer::rate(0.0, Duration::ZERO)
     })?;
     let after_hold = arena.hold(config.hold)?;
     let exchanges = arena.clients.counters().exchanges;
@@ -372,7 +372,7 @@ pub fn under_flood<P: Port>(
             ..Offer::rate(config.per_s, config.step)
         })?;
         let first = &came.latencies.first_byte_ns;
-        let sent = (came.flood.syns + came.flood.acks) as f64;
+        let sent = came.flood.total() as f64;
         let sent_per_s = sent / came.until_ended.as_secs_f64().max(1e-9);
         let at = |name: &str| format!("{name}_at_{flood_per_s:.0}_per_s");
         for (name, value) in [
