@@ -181,6 +181,62 @@ fn a_flood_is_met_by_each_guard_beside_the_bare_path() {
 }
 
 #[test]
+fn each_attack_is_sent_met_and_compared_with_none_and_with_harmless_packets() {
+    let _exclusive = lab::exclusive().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let tool = Command::new(TOOL)
+        .args(["test", "attacks", "--subject", "tidegate", "--over", "veth"])
+        .args(["--rate", "3000", "--per-s", "50", "--rounds", "1"])
+        .args(["--duration", "100ms", "--output"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    assert!(tool.status.success(), "{}", text_of(&tool));
+    let report = report(folder.path());
+    let row = |attack: &str, metric: &str| {
+        let scenario = format!("attacks.{attack}");
+        let mut rows = report["results"].as_array().unwrap().iter();
+        let row = rows.find(|row| row["scenario"] == *scenario && row["metric"] == metric);
+        row.unwrap_or_else(|| panic!("{scenario} {metric}: {report:#}"))
+    };
+    for (attack, counted) in [
+        ("harmless", "forwarded"),
+        ("syns", "cookie_sent"),
+        ("forged_acks", "cookie_invalid"),
+        ("scan", "forwarded"),
+        ("fragments", "of "),
+        ("icmp_errors", "icmp_unmatched"),
+        ("expired", "ttl_expired"),
+    ] {
+        let sent = row(attack, "sent_per_s");
+        assert!(sent["value"].as_f64().unwrap() > 0.0);
+        assert!(
+            sent["notes"][0].as_str().unwrap().contains(counted),
+            "{sent}"
+        );
+    }
+    for attack in [
+        "syns",
+        "scan",
+        "fragments",
+        "icmp_errors",
+        "expired",
+        "idle",
+    ] {
+        let success = row(attack, "success_ratio")["value"].as_f64().unwrap();
+        assert!(success > 0.5, "{attack}: {success}");
+        let first_byte = row(attack, "first_byte_p99_us");
+        assert_eq!(first_byte["goal"], 2.0);
+        assert_eq!(
+            first_byte["floor"],
+            row("none", "first_byte_p99_us")["value"]
+        );
+    }
+    assert_eq!(row("idle", "control_answers_ratio")["value"], 1.0);
+    assert_eq!(row("idle", "metrics_answers_ratio")["value"], 1.0);
+}
+
+#[test]
 fn an_interrupted_run_leaves_a_partial_report_and_nothing_else() {
     let _exclusive = lab::exclusive().unwrap();
     let folder = tempfile::tempdir().unwrap();

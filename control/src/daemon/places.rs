@@ -151,6 +151,8 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn is_evicted(place: &Place) -> bool {
@@ -202,6 +204,7 @@ mod tests {
         let places = Places::new(1);
         let first = places.take(Source::Process(None)).unwrap();
         let _second = places.take(Source::Process(None)).unwrap();
-        first.evicted().await;
+        let told = tokio::time::timeout(Duration::from_secs(10), first.evicted());
+        told.await.expect("it is told that its place is gone");
     }
 }

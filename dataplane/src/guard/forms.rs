@@ -6,6 +6,7 @@ use super::cookie::Statement;
 use super::handshake::agree;
 use super::server::ServerTraits;
 use super::splice::Segment;
+use crate::keyed::Spread;
 use crate::limits::SYN_FORMS;
 use crate::parse::flags;
 use crate::usual::{OPTIONS, Usual};
@@ -87,11 +88,6 @@ impl Form {
             flags: flags::SYN | self.0 as u8 & ECN,
             options,
         }
-    }
-
-    #[inline(always)]
-    fn slot(self) -> usize {
-        (self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - SYN_FORMS.trailing_zeros())) as usize
     }
 }
 
@@ -178,10 +174,12 @@ const _: () = assert!(size_of::<Slot>() == 64);
 #[derive(Debug)]
 pub(super) struct FormTable {
     slots: Box<[Slot; SYN_FORMS]>,
+    spread: Spread,
 }
 
 impl FormTable {
-    pub(super) fn new() -> Self {
+    /// None is known. `secret` keeps strangers from choosing forms that take each other's slots.
+    pub(super) fn new(secret: u64) -> Self {
         let empty = Slot {
             form: Form::NONE,
             changes: 0,
@@ -189,25 +187,32 @@ impl FormTable {
         };
         Self {
             slots: Box::new([empty; SYN_FORMS]),
+            spread: Spread::new(secret),
         }
+    }
+
+    #[inline(always)]
+    fn slot(&self, form: Form) -> usize {
+        self.spread.place::<SYN_FORMS>(form.0)
     }
 
     /// Whether the form's terms are remembered.
     #[inline(always)]
     pub(super) fn has(&self, form: Form, changes: u64) -> bool {
-        let slot = &self.slots[form.slot()];
+        let slot = &self.slots[self.slot(form)];
         slot.form == form && slot.changes == changes
     }
 
     /// Its terms, if so.
     #[inline(always)]
     pub(super) fn at(&self, form: Form) -> &Terms {
-        &self.slots[form.slot()].terms
+        &self.slots[self.slot(form)].terms
     }
 
     /// Remembers a form's terms.
     pub(super) fn remember(&mut self, form: Form, changes: u64, terms: Terms) {
-        self.slots[form.slot()] = Slot {
+        let slot = self.slot(form);
+        self.slots[slot] = Slot {
             form,
             changes,
             terms,
@@ -308,7 +313,7 @@ mod tests {
 
     #[test]
     fn terms_are_void_once_more_is_known_of_servers() {
-        let mut table = FormTable::new();
+        let mut table = FormTable::new(1);
         let one = form(flags::SYN, &all(1460, 7)).unwrap();
         let terms = Terms::of(one, &TRAITS, 1400);
         assert!(!table.has(one, 1));

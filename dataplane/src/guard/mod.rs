@@ -146,7 +146,7 @@ impl<B: Buffer> Guard<B> {
         servers.install(&config.servers, 0, |_| {});
         Self {
             servers,
-            forms: FormTable::new(),
+            forms: FormTable::new(seed[1]),
             sessions: Table::with_capacity(capacity, seed),
             wheel: Wheel::new(capacity, 0),
             pending: PendingTable::new(MAX_HALF_OPEN.min(capacity as usize), seed[0] ^ seed[1]),

@@ -15,6 +15,7 @@ use crate::io::{InterfaceId, Io};
 use crate::packet::Buffer;
 use crate::parse::{Parsed, flags};
 use crate::verdict::{Verdict, or_drop};
+use crate::wire::address::Address;
 
 /// From one round of questions to the next.
 const INTERVAL_NS: u64 = 1_000_000_000;
@@ -25,6 +26,7 @@ const MAX_LOOKED_AT: usize = 64;
 /// The first of the ports that are asked from (RFC 6335 §6: dynamic ports).
 const FIRST_PORT: u16 = 49_152;
 const PORT_COUNT: u16 = 16_384;
+const _: () = assert!(PORT_COUNT.is_power_of_two());
 
 /// Who is asked next, and when.
 #[derive(Clone, Copy, Debug, Default)]
@@ -106,8 +108,7 @@ impl<B: Buffer> Guard<B> {
         if self.servers.is_learned(place, server_port) || self.is_draining {
             return false;
         }
-        let port =
-            FIRST_PORT + self.probe.round.wrapping_mul(7919).wrapping_add(place) % PORT_COUNT;
+        let port = self.port_to_ask_from(own, (place, server_port), ctx);
         let ends = Ends {
             source: own,
             destination: server.address,
@@ -143,6 +144,27 @@ impl<B: Buffer> Guard<B> {
             ctx.counters.count(Event::ProbeSent);
         }
         is_sent
+    }
+
+    /// A port that nobody outside can tell (RFC 6056 §3.1), and another one in each round: bits of a
+    /// cookie that is never sent.
+    fn port_to_ask_from<I: Io<Buffer = B>>(
+        &self,
+        own: Address,
+        (place, server_port): (u16, u16),
+        ctx: &Context<'_, I>,
+    ) -> u16 {
+        let unsent = Tuple {
+            client: own,
+            server: self.servers.get(place).address,
+            client_port: 0,
+            server_port,
+            client_sequence: self.probe.round.into(),
+        };
+        let jar = &self.config.jar;
+        let cookie = jar.make(&unsent, Agreed::default(), ctx.unix_s());
+        let mixed = cookie.sequence.wrapping_mul(0x9e37_79b9);
+        FIRST_PORT + (mixed >> (32 - PORT_COUNT.trailing_zeros())) as u16
     }
 
     /// Learns from a service's SYN-ACK that has proved to be its own.

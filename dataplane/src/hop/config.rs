@@ -8,6 +8,7 @@ use super::replication::ReplicationPort;
 use super::routes::{RecentRoutes, RouteIndex, RouteTable};
 use super::usual::Leading;
 use crate::io::{InterfaceId, PortId};
+use crate::keyed::Spread;
 use crate::limits::{MAX_ADDRESSES, MAX_INTERFACES, MAX_PORTS, MAX_ROUTES};
 use crate::wire::address::{Address, Family, Prefix};
 use crate::wire::ethernet::MacAddress;
@@ -326,8 +327,8 @@ impl HopTables {
     }
 
     /// No answer kept yet.
-    pub(crate) fn recent(&self) -> RecentRoutes {
-        RecentRoutes::of(&self.routes)
+    pub(crate) fn recent(&self, spread: Spread) -> RecentRoutes {
+        RecentRoutes::of(&self.routes, spread)
     }
 
     #[inline]

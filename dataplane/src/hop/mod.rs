@@ -20,6 +20,7 @@ use crate::context::Context;
 use crate::counters::Event;
 use crate::drop_reason::DropReason;
 use crate::io::{InterfaceId, Io, PortId};
+use crate::keyed::Spread;
 use crate::limits::{
     ICMP_ERROR_BURST, ICMP_ERRORS_PER_SECOND, MAX_ADDRESSES, MAX_INTERFACES, MAX_NEIGHBOUR_TIMERS,
 };
@@ -119,9 +120,10 @@ impl<B: Buffer> Hop<B> {
     /// A hop that knows no neighbour yet. `key` should be random: it keeps strangers from choosing
     /// colliding keys.
     pub fn new(tables: Arc<HopTables>, key: u128) -> Self {
+        let spread = Spread::new((key >> 64) as u64 ^ key as u64);
         Self {
-            recent: tables.recent(),
-            exits: Exits::new(),
+            recent: tables.recent(spread),
+            exits: Exits::new(spread),
             neighbours: Neighbours::new(key, Arc::clone(&tables.reserved)),
             tables,
             held: HeldPackets::new(),

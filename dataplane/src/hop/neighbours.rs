@@ -16,7 +16,7 @@ use super::shares::{Share, Shares};
 use crate::deadlines::Deadlines;
 use crate::drop_reason::DropReason;
 use crate::io::InterfaceId;
-use crate::keyed::Keyed;
+use crate::keyed::{Keyed, Spread};
 use crate::limits::{MAX_NEIGHBOUR_UPDATES, NEIGHBOUR_PLACES};
 use crate::wire::address::Address;
 use crate::wire::ethernet::MacAddress;
@@ -165,6 +165,7 @@ pub(crate) struct Neighbours {
     deadlines: Deadlines,
     /// The slot that was last found for a hash of the address: saves the keyed hash.
     hints: Box<[u16; HINTS]>,
+    spread: Spread,
     /// Counts changes of what [`Self::station_in_use`] says.
     version: u64,
     updates: ArrayVec<NeighbourUpdate, MAX_NEIGHBOUR_UPDATES>,
@@ -182,6 +183,7 @@ impl Neighbours {
             reserved,
             deadlines: Deadlines::new(NEIGHBOUR_PLACES),
             hints: Box::new([0; HINTS]),
+            spread: Spread::new(key as u64),
             version: 1,
             updates: ArrayVec::new(),
         }
@@ -488,13 +490,22 @@ impl Neighbours {
 
     #[inline(always)]
     fn find(&mut self, interface: InterfaceId, address: Address) -> Option<u16> {
-        let hint = hint_of(interface, address);
+        let hint = self.hint_of(interface, address);
         let slot = self.hints[hint];
         let entry = &self.entries[usize::from(slot)];
         if entry.address == address && entry.interface == interface && entry.state.is_some() {
             return Some(slot);
         }
         self.find_again(interface, address, hint)
+    }
+
+    /// Where the slot of a neighbour is kept at hand: a collision costs a look-up in the keyed table,
+    /// nothing more.
+    #[inline(always)]
+    fn hint_of(&self, interface: InterfaceId, address: Address) -> usize {
+        let bits = address.to_bits();
+        let high = (bits >> 64) as u64 ^ u64::from(interface.0) << 56;
+        self.spread.place_of_two::<HINTS>(bits as u64, high)
     }
 
     #[inline(never)]
@@ -511,13 +522,4 @@ fn is_known(state: Option<NeighbourState>) -> bool {
         state,
         Some(NeighbourState::Reachable | NeighbourState::Stale | NeighbourState::Probe)
     )
-}
-
-/// A cheap hash: a collision costs a look-up in the keyed table, nothing more.
-#[inline]
-fn hint_of(interface: InterfaceId, address: Address) -> usize {
-    let bits = address.to_bits();
-    let mixed = (bits as u64 ^ (bits >> 64) as u64 ^ u64::from(interface.0) << 56)
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> 56) as usize
 }

@@ -5,6 +5,7 @@
 //! worker and never changed: a reload builds another. IPv4's begins with a table of its leading
 //! sixteen bits (the paper's direct pointing), so that most look-ups end after one load.
 
+use crate::keyed::Spread;
 use crate::wire::address::{Address, Family, Prefix};
 
 const STRIDE: u32 = 6;
@@ -65,13 +66,15 @@ const KEPT: usize = 256;
 pub(crate) struct RecentRoutes {
     /// Addresses and what was said of them, by a hash of the address.
     answers: Box<[(Address, u32); KEPT]>,
+    spread: Spread,
 }
 
 impl RecentRoutes {
     /// Nothing said yet by `table`.
-    pub(crate) fn of(table: &RouteTable) -> Self {
+    pub(crate) fn of(table: &RouteTable, spread: Spread) -> Self {
         let mut recent = Self {
             answers: Box::new([(Address::UNSPECIFIED, 0); KEPT]),
+            spread,
         };
         recent.clear(table);
         recent
@@ -87,18 +90,20 @@ impl RecentRoutes {
     #[inline(always)]
     pub(crate) fn look_up(&mut self, table: &RouteTable, address: Address, family: Family) -> u32 {
         let bits = address.to_bits();
-        let mixed = match family {
+        let place = match family {
             Family::V4 => {
                 let entry = table.v4.direct[(bits as u32 >> DIRECT_BITS) as usize];
                 if entry & DEEPER == 0 {
                     return entry;
                 }
-                u64::from(bits as u32)
+                self.spread.place::<KEPT>(u64::from(bits as u32))
             }
-            Family::V6 => bits as u64 ^ (bits >> 64) as u64,
+            Family::V6 => {
+                let (low, high) = (bits as u64, (bits >> 64) as u64);
+                self.spread.place_of_two::<KEPT>(low, high)
+            }
         };
-        let place = (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize;
-        let answer = &mut self.answers[place % KEPT];
+        let answer = &mut self.answers[place];
         if answer.0 != address {
             *answer = (address, table.look_up_again(address));
         }
@@ -399,7 +404,7 @@ mod tests {
                 (Prefix::new(make(bits, six), length).unwrap(), index as u32)
             }).collect();
             let table = RouteTable::new(&routes);
-            let mut recent = RecentRoutes::of(&table);
+            let mut recent = RecentRoutes::of(&table, Spread::new(1));
             let near = routes.iter().map(|(prefix, _)| prefix.network());
             let far = probes.iter().flat_map(|&bits| [make(bits, true), make(bits, false)]);
             for to in near.chain(far) {

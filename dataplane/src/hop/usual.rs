@@ -10,6 +10,7 @@ use super::config::{Way, WayKind};
 use super::routes::RouteTable;
 use crate::context::Context;
 use crate::io::{InterfaceId, Io, PortId};
+use crate::keyed::Spread;
 use crate::packet::Buffer;
 use crate::usual::{NETWORK, Usual, station_of};
 use crate::wire::address::Address;
@@ -53,19 +54,17 @@ pub(crate) struct ExitKey(u32);
 
 impl ExitKey {
     pub(crate) const NONE: Self = Self(u32::MAX);
-
-    #[inline(always)]
-    fn place(self) -> usize {
-        (self.0.wrapping_mul(0x9e37_79b9) >> 22) as usize
-    }
 }
 
 /// The exits of one worker.
 #[derive(Debug)]
-pub(super) struct Exits(Box<[Exit; EXITS]>);
+pub(super) struct Exits {
+    exits: Box<[Exit; EXITS]>,
+    spread: Spread,
+}
 
 impl Exits {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(spread: Spread) -> Self {
         let none = Exit {
             key: ExitKey::NONE,
             version: 0,
@@ -74,12 +73,22 @@ impl Exits {
             port: PortId(0),
             interface: InterfaceId(0),
         };
-        Self(Box::new([none; EXITS]))
+        Self {
+            exits: Box::new([none; EXITS]),
+            spread,
+        }
+    }
+
+    #[inline(always)]
+    fn place(&self, key: ExitKey) -> usize {
+        self.spread.place::<EXITS>(key.0.into())
     }
 
     /// Forgets all.
     pub(super) fn clear(&mut self) {
-        self.0.iter_mut().for_each(|exit| exit.key = ExitKey::NONE);
+        for exit in &mut *self.exits {
+            exit.key = ExitKey::NONE;
+        }
     }
 }
 
@@ -128,7 +137,7 @@ impl<B: Buffer> Hop<B> {
     /// The exit of this key, if it is at hand and nothing has changed since.
     #[inline(always)]
     fn exit(&self, key: ExitKey) -> Option<&Exit> {
-        let exit = &self.exits.0[key.place() % EXITS];
+        let exit = &self.exits.exits[self.exits.place(key)];
         (exit.key == key && exit.version == self.neighbours.version()).then_some(exit)
     }
 
@@ -161,7 +170,8 @@ impl<B: Buffer> Hop<B> {
             stations[6..].copy_from_slice(&link.mac.0);
             stations
         });
-        let exit = &mut self.exits.0[key.place() % EXITS];
+        let place = self.exits.place(key);
+        let exit = &mut self.exits.exits[place];
         *exit = Exit {
             key,
             version: self.neighbours.version(),

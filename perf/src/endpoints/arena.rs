@@ -5,7 +5,7 @@ use std::time::Duration;
 use bindings::Clock;
 
 use super::client::Clients;
-use super::flood::{Flood, FloodConfig, FloodSent};
+use super::flood::{Flood, FloodConfig, FloodSent, Kind};
 use super::load::{Load, Pacer};
 use super::outcome::{End, Ends, Latencies};
 use super::segment::{Link, Sink};
@@ -46,6 +46,8 @@ pub struct Offer {
     pub grace: Duration,
     /// Packets a second of the flood beside them.
     pub flood_per_s: f64,
+    /// What the flood's packets are.
+    pub flood: Kind,
 }
 
 impl Offer {
@@ -58,6 +60,7 @@ impl Offer {
             duration,
             grace: Duration::from_secs(8),
             flood_per_s: 0.0,
+            flood: Kind::Handshakes,
         }
     }
 }
@@ -89,6 +92,8 @@ pub struct Came {
     pub flood_arrived: u64,
     /// Segments that acknowledge what no server has said, and came out on the other side.
     pub forged_arrived: u64,
+    /// Last fragments that came out on the other side.
+    pub last_fragments: u64,
     /// What disturbed the tester meanwhile.
     pub disturbance: Disturbance,
 }
@@ -209,12 +214,12 @@ impl<P: Port> Arena<P> {
         unsent + give_up(pacer, due_ns, open, per_s)
     }
 
-    fn flood(&mut self, pacer: &mut Pacer, now_ns: u64, per_s: f64) {
+    fn flood(&mut self, pacer: &mut Pacer, now_ns: u64, offer: &Offer) {
         if let Some(flood) = &mut self.flood {
             let due = pacer.due(now_ns, 0);
-            flood.send(due, now_ns, self.outside.out());
+            flood.send(offer.flood, due, now_ns, self.outside.out());
             pacer.begun(due);
-            flood.sent.unsent += give_up(pacer, now_ns, 0, per_s);
+            flood.sent.unsent += give_up(pacer, now_ns, 0, offer.flood_per_s);
         }
     }
 
@@ -251,13 +256,13 @@ impl<P: Port> Arena<P> {
             }
             ended_ns = now_ns;
             unsent += self.begin(&mut pacer, [now_ns, due_ns], per_s);
-            self.flood(&mut flood, now_ns, offer.flood_per_s);
+            self.flood(&mut flood, now_ns, offer);
         }
         let grace_ns = self.clock.now_ns() + offer.grace.as_nanos() as u64;
         while self.clients.ends().open() > self.clients.held() && self.last_ns < grace_ns {
             let now_ns = self.turn(&mut watch);
             // The flood lasts as long as anything may suffer from it.
-            self.flood(&mut flood, now_ns, offer.flood_per_s);
+            self.flood(&mut flood, now_ns, offer);
             if (self.stop)() {
                 self.abandon(&mut watch);
                 return Err(TrialError::Interrupted);
@@ -280,11 +285,6 @@ impl<P: Port> Arena<P> {
         watch: &Watch,
     ) -> Came {
         let after = self.tally();
-        let flood = FloodSent {
-            syns: after.flood.syns - before.flood.syns,
-            acks: after.flood.acks - before.flood.acks,
-            unsent: after.flood.unsent - before.flood.unsent,
-        };
         Came {
             ends: after.ends.since(&before.ends),
             held: after.held.saturating_sub(before.held),
@@ -295,9 +295,10 @@ impl<P: Port> Arena<P> {
             verified_bytes: after.verified_bytes - before.verified_bytes,
             refused: after.refused - before.refused,
             retransmitted: after.retransmitted - before.retransmitted,
-            flood,
+            flood: after.flood.since(&before.flood),
             flood_arrived: after.servers.spoofed - before.servers.spoofed,
             forged_arrived: after.servers.forged - before.servers.forged,
+            last_fragments: after.servers.last_fragments - before.servers.last_fragments,
             disturbance: watch.end(),
         }
     }

@@ -9,6 +9,7 @@
 //! with the time. [`Clients::open`] begins a connection; [`load`] says when.
 
 pub mod arena;
+mod attack;
 pub mod client;
 pub mod device;
 pub mod flood;

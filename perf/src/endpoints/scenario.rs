@@ -292,7 +292,7 @@ pub fn concurrent<P: Port>(
         // A tester that is slower than it was told to be takes longer, and not less.
         duration: Duration::from_secs_f64(open_for * 20.0 + 10.0),
         grace,
-        flood_per_s: 0.0,
+        ..Offer::rate(0.0, Duration::ZERO)
     })?;
     let after_hold = arena.hold(config.hold)?;
     let exchanges = arena.clients.counters().exchanges;
@@ -373,7 +373,7 @@ pub fn under_flood<P: Port>(
             ..Offer::rate(config.per_s, config.step)
         })?;
         let first = &came.latencies.first_byte_ns;
-        let sent = (came.flood.syns + came.flood.acks) as f64;
+        let sent = came.flood.total() as f64;
         let sent_per_s = sent / came.until_ended.as_secs_f64().max(1e-9);
         let unsent = came.flood.unsent as f64;
         // So busy a tester is slow to begin connections and to see what comes, too.

@@ -91,6 +91,7 @@ impl SiteSettings {
         let flood = FloodConfig {
             sources: spoofed.clone(),
             destinations: listens.clone(),
+            neighbours: neighbours(&wiring.inside),
             acks: self.flood_acks,
             seed: self.seed,
         };
@@ -188,6 +189,12 @@ impl SiteSettings {
         }
         Ok(pools)
     }
+}
+
+/// The networks that the tester shares with the subject on a side.
+fn neighbours(side: &Side) -> Vec<Prefix> {
+    let prefix = |net: &IpNetwork| Prefix::new(net.network().into(), net.prefix());
+    side.addresses.iter().filter_map(prefix).collect()
 }
 
 /// How many addresses of a net are passed over before the first client, and how many clients it

@@ -55,6 +55,9 @@ pub struct Settings {
     pub service_ports: Vec<u16>,
     /// How many sessions a guard has room for.
     pub sessions: u32,
+    /// Whether attacks come, on which the daemon's surroundings are larger: a wide network inside,
+    /// servers that stand in it, and metrics.
+    pub under_attack: bool,
 }
 
 impl Default for Settings {
@@ -66,6 +69,7 @@ impl Default for Settings {
             servers: 2,
             service_ports: vec![80, 443],
             sessions: 262_144,
+            under_attack: false,
         }
     }
 }

@@ -25,10 +25,13 @@ use std::process::Command;
 use clap::ValueEnum;
 
 use crate::wiring::Wiring;
+use lab::Namespace;
 use lab::command::run;
+use lab::daemon::Daemon;
 
 pub use ground::{Cores, Ground, Settings};
 pub use proof::{Account, Busy, Seen, prove};
+pub use tidegate::{METRICS, TOLD_WITHIN};
 
 /// How the tester and a subject are joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -197,6 +200,11 @@ pub trait Subject: fmt::Debug {
     /// The station addresses that frames come from towards outside and inside, where it writes its
     /// own into them.
     fn stations(&self) -> Option<[[u8; 6]; 2]>;
+
+    /// The daemon and where it lives, if it is ours: it tells more than its account.
+    fn daemon(&self) -> Option<(&Daemon, &Namespace)> {
+        None
+    }
 
     /// What it has counted so far. Not while it rests.
     ///

@@ -7,7 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
-use lab::address::{GUARD_INSIDE, GUARD_OUTSIDE, ROUTER};
+use lab::address::{GUARD_INSIDE, GUARD_OUTSIDE, ROUTER, SERVER};
 
 use super::ground::Settings;
 use crate::wiring::{Side, Wiring};
@@ -35,6 +35,22 @@ pub(super) fn server(number: u16) -> [IpAddr; 2] {
         Ipv4Addr::new(198, 19, high, low).into(),
         Ipv6Addr::new(0x2001, 2, 0, 0x8000, 0, 0, 0, number).into(),
     ]
+}
+
+/// Servers of both families that are neighbours of the subject where attacks come.
+pub(super) const NEIGHBOUR: [IpAddr; 2] = SERVER;
+
+/// Bits of the inside IPv4 network: where it is scanned there must be something to look for.
+pub(super) const fn inside_bits(settings: &Settings) -> u8 {
+    if settings.under_attack { 16 } else { 24 }
+}
+
+/// The protected servers.
+pub(super) fn servers(settings: &Settings) -> impl Iterator<Item = IpAddr> {
+    let neighbours = settings.under_attack.then_some(NEIGHBOUR);
+    (1..=settings.servers)
+        .flat_map(server)
+        .chain(neighbours.into_iter().flatten())
 }
 
 /// A station address for one of the tester's two devices before subject `number`.
@@ -66,19 +82,18 @@ pub(super) fn wiring(devices: [String; 2], first_hop: &FirstHop, settings: &Sett
         FirstHop::Known(stations) => ([Vec::new(), Vec::new()], stations.map(Some)),
     };
     let [outside_gateways, inside_gateways] = gateways;
-    let servers = (1..=settings.servers).flat_map(server).map(IpNetwork::from);
     Wiring {
         outside: Side {
             device: outside,
-            addresses: on_link(TESTER_OUTSIDE),
+            addresses: on_link(TESTER_OUTSIDE, 24),
             networks: CLIENTS.iter().filter_map(|net| net.parse().ok()).collect(),
             gateways: outside_gateways,
             station: stations[0],
         },
         inside: Side {
             device: inside,
-            addresses: on_link(TESTER_INSIDE),
-            networks: servers.collect(),
+            addresses: on_link(TESTER_INSIDE, inside_bits(settings)),
+            networks: servers(settings).map(IpNetwork::from).collect(),
             gateways: inside_gateways,
             station: stations[1],
         },
@@ -86,9 +101,9 @@ pub(super) fn wiring(devices: [String; 2], first_hop: &FirstHop, settings: &Sett
     }
 }
 
-fn on_link(addresses: [IpAddr; 2]) -> Vec<IpNetwork> {
+fn on_link(addresses: [IpAddr; 2], ipv4_bits: u8) -> Vec<IpNetwork> {
     let network = |address| match address {
-        IpAddr::V4(address) => Ipv4Network::new(address, 24).map(IpNetwork::V4),
+        IpAddr::V4(address) => Ipv4Network::new(address, ipv4_bits).map(IpNetwork::V4),
         IpAddr::V6(address) => Ipv6Network::new(address, 64).map(IpNetwork::V6),
     };
     addresses

@@ -19,14 +19,17 @@ use super::{Job, Kind, Over, Subject, version_line};
 use crate::wiring::Wiring;
 
 /// How long it may be until what a worker has counted is what the daemon tells.
-const TOLD_WITHIN: Duration = Duration::from_millis(30);
+pub const TOLD_WITHIN: Duration = Duration::from_millis(30);
+
+/// Where metrics are served, in the subject's own name space.
+pub const METRICS: &str = "127.0.0.1:9464";
 
 /// A daemon that answers. Fields are dropped in their order.
 #[derive(Debug)]
 pub(super) struct Tidegate {
     daemon: Daemon,
     kind: Kind,
-    _namespace: Namespace,
+    namespace: Namespace,
     version: String,
     stations: Option<[[u8; 6]; 2]>,
     wiring: Wiring,
@@ -63,7 +66,7 @@ pub(super) fn start(ground: &Ground, number: u8, kind: Kind, program: PathBuf) -
     Ok(Tidegate {
         daemon,
         kind,
-        _namespace: namespace,
+        namespace,
         version: version_line(Command::new(&program).arg("--version")),
         stations,
         wiring: wiring(ground.devices(number), &first_hop, &ground.settings),
@@ -87,19 +90,29 @@ runtime:
   huge_pages: off
   sessions: {}
   control_socket: {}
-ports:
+{}ports:
 ",
         std::process::id(),
         ground.cores.subject,
         ground.cores.tester,
         settings.sessions,
         socket.display(),
+        match settings.under_attack {
+            true => format!("  metrics: {METRICS}\n"),
+            false => String::new(),
+        },
     );
     let sides = [("outside", SUBJECT_OUTSIDE), ("inside", SUBJECT_INSIDE)];
     for ((name, [ipv4, ipv6]), device) in sides.iter().zip(ground.subject_devices(number, kind)) {
         let address = match settings.job {
             Job::Wire => String::new(),
-            Job::Forward | Job::Guard => format!(", address: [{ipv4}/24, \"{ipv6}/64\"]"),
+            Job::Forward | Job::Guard => {
+                let bits = match *name {
+                    "inside" => plan::inside_bits(settings),
+                    _ => 24,
+                };
+                format!(", address: [{ipv4}/{bits}, \"{ipv6}/64\"]")
+            }
         };
         let _ = writeln!(text, "  {name}: {{ device: \"{device}\"{address} }}");
     }
@@ -125,7 +138,7 @@ ports:
         "guard:\n  outside: outside\n  inside: inside\n  mode: {mode}\n{wire}  keys: {}\n  protect:\n",
         keys.display()
     );
-    for server in (1..=settings.servers).flat_map(plan::server) {
+    for server in plan::servers(settings) {
         let ports = &settings.service_ports;
         let _ = writeln!(text, "    - {{ server: \"{server}\", ports: {ports:?} }}");
     }
@@ -159,6 +172,10 @@ impl Subject for Tidegate {
 
     fn stations(&self) -> Option<[[u8; 6]; 2]> {
         self.stations
+    }
+
+    fn daemon(&self) -> Option<(&Daemon, &Namespace)> {
+        Some((&self.daemon, &self.namespace))
     }
 
     fn account(&mut self) -> Result<Account> {

@@ -57,6 +57,13 @@ pub(super) struct Options {
     spoofed: Vec<IpNetwork>,
 }
 
+impl Options {
+    /// Connections a second, where the user says so.
+    pub(super) fn per_s(&self) -> Option<f64> {
+        self.per_s
+    }
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Closing {
     /// The client, by FIN.

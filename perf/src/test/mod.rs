@@ -4,6 +4,7 @@
 //! subjects that it starts one after the other. Each scenario gets a [`Bench`]: testers, one for
 //! each subject, and the report.
 
+mod attacks;
 mod connections;
 mod cost;
 mod devices;
@@ -65,7 +66,7 @@ pub struct Arguments {
     /// How long the search for one size may take; what was found until then is told.
     #[arg(long, value_parser = duration, value_name = "TIME", default_value = "3600s")]
     time: Duration,
-    /// How often `cost` measures each subject.
+    /// How often `cost` measures each subject, and `attacks` each attack.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// How long links may take to come up.
@@ -102,6 +103,8 @@ enum Scenario {
     Ttfb,
     /// What is left of legitimate connections while spoofed SYNs and forged ACKs come.
     GuardFlood,
+    /// What is left of legitimate connections to the daemon while each known attack comes.
+    Attacks,
     /// What a packet takes of the time of each subject, round by round.
     Cost,
 }
@@ -167,6 +170,9 @@ type Failure = Box<dyn Error + Send + Sync>;
 /// measured until then is in the reports.
 pub fn run(arguments: &Arguments) -> Result<String, Box<dyn Error>> {
     let stop = Stop::on_interrupt()?;
+    if arguments.scenario == Scenario::Attacks {
+        return attacks::run(arguments, stop).map_err(|failure| -> Box<dyn Error> { failure });
+    }
     if let Some(kind) = arguments.scenario.of_connections() {
         return connections::run(arguments, kind, stop)
             .map_err(|failure| -> Box<dyn Error> { failure });
@@ -316,9 +322,11 @@ impl Arguments {
             Scenario::Rfc2544 => searches::rfc2544(self, &mut bench),
             Scenario::Latency => searches::latency(self, &mut bench),
             Scenario::Soak => searches::soak(self, &mut bench),
-            Scenario::Setups | Scenario::Concurrent | Scenario::Ttfb | Scenario::GuardFlood => {
-                Err("connections are measured by their own ends".into())
-            }
+            Scenario::Setups
+            | Scenario::Concurrent
+            | Scenario::Ttfb
+            | Scenario::GuardFlood
+            | Scenario::Attacks => Err("connections are measured by their own ends".into()),
             Scenario::Cost => cost::run(self, &mut bench),
         };
         bench.progress.finish();

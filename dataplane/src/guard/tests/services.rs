@@ -1,6 +1,9 @@
 //! Several services of one address that do different things.
 
+use std::collections::HashSet;
+
 use super::rig::{OWN, Rig, Segment, Shown};
+use crate::guard::cookie::{CookieJar, CookieKey};
 use crate::parse::flags;
 
 fn two_services() -> Rig {
@@ -94,4 +97,40 @@ fn e1_each_service_is_asked_what_it_does() {
     assert!(rig.sent().is_empty(), "both are known now");
     assert_eq!(told(&mut rig, 80).options.window_scale, Some(3));
     assert_eq!(told(&mut rig, 443).options.window_scale, None);
+}
+
+/// The ports that a guard with this key asks from, round by round, while nobody answers.
+fn asked_from(key: u8) -> Vec<u16> {
+    let mut rig = Rig::with(10, |config| {
+        config.probe_from = vec![OWN];
+        config.jar = CookieJar::new(&[CookieKey {
+            not_before_s: 0,
+            secret: [key; 16],
+        }]);
+    });
+    rig.advance_ms(1);
+    let mut round = || {
+        let port = rig.only_sent().source_port;
+        rig.advance_s(1);
+        port
+    };
+    (0..8).map(|_| round()).collect()
+}
+
+// F4: who has seen the guard's sources, or other ports of its, cannot tell from where it asks.
+#[test]
+fn f4_servers_are_asked_from_ports_that_only_the_key_tells() {
+    let ours = asked_from(9);
+    assert_eq!(ours, asked_from(9), "from the key alone");
+    assert!(ours.iter().all(|port| *port >= 49_152), "{ours:?}");
+    let others = asked_from(8);
+    let steps = |ports: &[u16]| -> HashSet<u16> {
+        let pairs = ports.windows(2);
+        pairs.map(|pair| pair[1].wrapping_sub(pair[0])).collect()
+    };
+    assert!(ours.iter().zip(&others).all(|(our, other)| our != other));
+    assert!(
+        steps(&ours).len() > 4 && steps(&others).len() > 4,
+        "{ours:?} {others:?}"
+    );
 }

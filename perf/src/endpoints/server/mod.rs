@@ -94,6 +94,8 @@ pub struct ServerCounters {
     pub retransmitted: u64,
     /// Frames that are no TCP.
     pub other: u64,
+    /// Of these, fragments that are not the first of their datagram.
+    pub last_fragments: u64,
     /// Frames that are malformed, or whose checksum is wrong.
     pub malformed: u64,
     /// Segments for nobody here.

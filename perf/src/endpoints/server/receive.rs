@@ -1,7 +1,7 @@
 //! What servers make of the segments that come.
 
 use dataplane::flow::table::Id;
-use dataplane::parse::flags;
+use dataplane::parse::{Fragment, Parsed, flags, parse};
 use dataplane::tcp::sequence::{after, before, within};
 use dataplane::wire::tcp::MAX_OPTION_BYTES;
 use dataplane::wire::tcp_options::SynOptions;
@@ -28,7 +28,9 @@ impl Servers {
         let segment = match Segment::read(frame) {
             Ok(segment) => segment,
             Err(NoSegment::Other) => {
+                let is_last = |parsed: Parsed| parsed.fragment == Fragment::Later;
                 self.counters.other += 1;
+                self.counters.last_fragments += u64::from(parse(frame).is_ok_and(is_last));
                 return false;
             }
             Err(NoSegment::Malformed) => {

@@ -43,6 +43,7 @@ fn stopped_by(close: Close, stop: impl Fn() -> bool + 'static) -> Arena<MemoryPo
     let flood = FloodConfig {
         sources: vec![spoofed()],
         destinations: listens,
+        neighbours: Vec::new(),
         acks: 0.25,
         seed: 9,
     };
