@@ -49,7 +49,7 @@ pub(super) struct Tallies {
     slots: Box<[Slot]>,
     len: usize,
     /// Odd, and nobody's but ours, so that nobody aims at a slot.
-    multiplier: u32,
+    multiplier: u64,
 }
 
 #[inline(always)]
@@ -62,16 +62,15 @@ impl Tallies {
         Self {
             slots: vec![FREE; SLOTS].into_boxed_slice(),
             len: 0,
-            multiplier: (seed[0] ^ seed[1].rotate_left(32)) as u32 | 1,
+            multiplier: (seed[0] ^ seed[1].rotate_left(32)) | 1,
         }
     }
 
     /// Where a service stands if its slot is free.
     #[inline(always)]
     fn home_of(&self, key: u32) -> usize {
-        let mixed = key.wrapping_mul(self.multiplier);
-        let mixed = (mixed ^ mixed >> 15).wrapping_mul(0x9e37_79b9);
-        (mixed >> (32 - SLOTS.trailing_zeros())) as usize
+        let mixed = u64::from(key).wrapping_mul(self.multiplier);
+        (mixed >> (64 - SLOTS.trailing_zeros())) as usize
     }
 
     /// The service's numbers, if it has any.
@@ -206,7 +205,7 @@ mod tests {
     use crate::guard::session::SessionKey;
     use crate::wire::address::Address;
 
-    const SEED: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
+    const SEED: [u64; 2] = [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344];
 
     fn session(port: u16) -> Session {
         let key = SessionKey {

@@ -2,6 +2,7 @@
 //! it; the guard sees them as a worker would hand them over.
 
 mod odd_options;
+mod operator;
 mod outbound;
 mod replays;
 mod reuse;

@@ -12,6 +12,7 @@ use crate::guard::config::{
     ServerOverrides, Timers, Transparent, Unknown,
 };
 use crate::guard::cookie::{CookieJar, CookieKey};
+use crate::guard::session::SessionName;
 use crate::io::{InterfaceId, PortId};
 use crate::memory::{MemoryBuffer, MemoryIo};
 use crate::packet::Buffer;
@@ -26,12 +27,26 @@ use crate::wire::tcp::Tcp;
 use crate::wire::tcp_options::{self, SynOptions, TcpOptions};
 use crate::wire::tcp_segment::{TcpSegment, write_segment};
 
+/// What a guard needs beside a packet; the rig's other parts stay free.
+macro_rules! context {
+    ($rig:expr) => {
+        Context {
+            now_ns: $rig.now_ns,
+            unix_ms: $rig.now_ns / 1_000_000,
+            io: &mut $rig.io,
+            counters: &mut $rig.counters,
+            outbox: &mut $rig.outbox,
+            transmit: &mut $rig.transmit,
+        }
+    };
+}
+
 pub(super) const CLIENT_ISN: u32 = 0xffff_fff0;
 pub(super) const SERVER_ISN: u32 = 0x7fff_fff8;
 pub(super) const HALF_OPEN_PER_SOURCE: u16 = 4;
 pub(super) const OWN: Address = Address::from_v4([10, 0, 0, 1]);
 /// Client and server of each family.
-const ENDS: [(Address, Address); 2] = [
+pub(super) const ENDS: [(Address, Address); 2] = [
     (
         Address::from_v4([198, 51, 100, 7]),
         Address::from_v4([10, 0, 0, 10]),
@@ -201,29 +216,21 @@ impl Rig {
 
     pub(super) fn advance_ms(&mut self, ms: u64) {
         self.now_ns += ms * 1_000_000;
-        let mut ctx = Context {
-            now_ns: self.now_ns,
-            unix_ms: self.now_ns / 1_000_000,
-            io: &mut self.io,
-            counters: &mut self.counters,
-            outbox: &mut self.outbox,
-            transmit: &mut self.transmit,
-        };
+        let mut ctx = context!(self);
         self.guard.set_time(ctx.now_ns);
         self.guard.tick(&mut ctx);
     }
 
     /// Takes a peer's news.
     pub(super) fn hear(&mut self, news: &FromPeers) {
-        let mut ctx = Context {
-            now_ns: self.now_ns,
-            unix_ms: self.now_ns / 1_000_000,
-            io: &mut self.io,
-            counters: &mut self.counters,
-            outbox: &mut self.outbox,
-            transmit: &mut self.transmit,
-        };
+        let mut ctx = context!(self);
         self.guard.hear(news, &mut ctx);
+    }
+
+    /// Ends a session as its operator does.
+    pub(super) fn end(&mut self, name: &SessionName) -> bool {
+        let mut ctx = context!(self);
+        self.guard.end_by_order(name, &mut ctx)
     }
 
     /// What became of the packets that waited for the peers.
@@ -247,14 +254,7 @@ impl Rig {
 
     pub(super) fn handle(&mut self, frame: Vec<u8>, interface: InterfaceId) -> Shown {
         let parsed = parse(&frame).expect("a frame of this test");
-        let mut ctx = Context {
-            now_ns: self.now_ns,
-            unix_ms: self.now_ns / 1_000_000,
-            io: &mut self.io,
-            counters: &mut self.counters,
-            outbox: &mut self.outbox,
-            transmit: &mut self.transmit,
-        };
+        let mut ctx = context!(self);
         self.guard.set_time(ctx.now_ns);
         let lookup = self.guard.prepare(&parsed, interface);
         let packet = MemoryBuffer::new(&frame);
@@ -438,14 +438,7 @@ impl Rig {
             identification: 0,
         });
         let parsed = parse(&frame).expect("a frame of this test");
-        let mut ctx = Context {
-            now_ns: self.now_ns,
-            unix_ms: self.now_ns / 1_000_000,
-            io: &mut self.io,
-            counters: &mut self.counters,
-            outbox: &mut self.outbox,
-            transmit: &mut self.transmit,
-        };
+        let mut ctx = context!(self);
         let verdict = self
             .guard
             .take_local(MemoryBuffer::new(&frame), &parsed, INSIDE, &mut ctx);

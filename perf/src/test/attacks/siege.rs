@@ -85,8 +85,8 @@ fn hold(socket: &Path, is_over: &AtomicBool) -> u64 {
     let mut controls: Vec<UnixStream> = Vec::new();
     let mut scrapes: Vec<TcpStream> = Vec::new();
     while !is_over.load(Ordering::Relaxed) {
-        controls.retain_mut(|stream| is_open(stream));
-        scrapes.retain_mut(|stream| is_open(stream));
+        controls.retain_mut(is_open);
+        scrapes.retain_mut(is_open);
         let control = || {
             let stream = UnixStream::connect(socket)?;
             stream.set_nonblocking(true)?;
